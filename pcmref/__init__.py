@@ -1,0 +1,36 @@
+"""pcmref: the reference implementation of deep-network inference on phase-change memory, in plain NumPy.
+
+The paper is V. Joshi et al., Accurate deep neural network inference using computational phase-change memory, Nature
+Communications 11:2473 (2020).
+"""
+
+from pcmref import draws
+from pcmref.errors import PcmrefError
+from pcmref.library import load, save
+from pcmref.nn.adabs import adabs
+from pcmref.nn.resnet import ResNet, predict
+from pcmref.pcm.chip import Chip
+from pcmref.pcm.mapping import map_weights, unmap_weights
+from pcmref.pcm.model import PCMModel
+from pcmref.study import RetentionResult, retention
+from pcmref.training import clip_weights, inject_weight_noise
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Chip",
+    "PCMModel",
+    "PcmrefError",
+    "ResNet",
+    "RetentionResult",
+    "adabs",
+    "clip_weights",
+    "draws",
+    "inject_weight_noise",
+    "load",
+    "map_weights",
+    "predict",
+    "retention",
+    "save",
+    "unmap_weights",
+]

@@ -1,0 +1,5 @@
+import sys
+
+from pcmref.cli import main
+
+sys.exit(main())

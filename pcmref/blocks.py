@@ -1,0 +1,115 @@
+"""Blocking and threads, in one place: fixed blocks of work on a thread pool, each with single-threaded BLAS.
+
+The blocks decide the arithmetic, the pool only who does it when: a result is the same to the bit for any number of
+workers. Small blocks keep what a step reads and writes in the cache of the core that works on it; inside a block the
+matrix products run on one thread, because threads of ours and of the BLAS library would wait for each other.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import cache
+from math import prod
+from threading import Lock, local
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from pcmref.errors import SettingError
+
+_lock = Lock()
+_inside = 0  # calls of single_threaded_blas that are running, in all threads
+_limit = None
+_thread = local()
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextmanager
+def single_threaded_blas():
+    """Hold BLAS to one thread; the previous setting comes back when the last of overlapping users leaves."""
+    global _inside, _limit
+    with _lock:
+        if _inside == 0:
+            _limit = _blas().limit(limits=1, user_api="blas")
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _limit.restore_original_limits()
+
+
+@cache
+def _pool(workers: int, process_id: int) -> ThreadPoolExecutor:
+    """One pool per size and process: a forked child has none of its parent's threads."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="pcmref")
+
+
+def scratch(purpose: str, shape: tuple[int, ...], dtype) -> np.ndarray:
+    """Uninitialised memory that this thread uses again at its next call for the same purpose.
+
+    Fresh pages from the operating system cost more than the work on them. Nothing a function returns may live in here.
+    """
+    buffers = _thread.__dict__.setdefault("buffers", {})
+    key, size = (purpose, np.dtype(dtype)), prod(shape)
+    if key not in buffers or buffers[key].size < size:
+        buffers[key] = np.empty(size, dtype)
+    return buffers[key][:size].reshape(shape)
+
+
+def count_workers(workers: int | None) -> int:
+    """The number of threads meant by `workers`: None is one per core this process may use."""
+    if workers is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise SettingError(f"workers must be None (one per core) or a whole number from 1, got {workers!r}")
+    return workers
+
+
+def blocks_of(n: int, size: int) -> list[slice]:
+    """The slices that cut 0..n into runs of `size`; the last may be shorter."""
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+def map_blocks(function: Callable, blocks: Iterable, workers: int | None = None) -> list:
+    """[function(block) for block in blocks], on a pool of `workers` threads; results in the order of the blocks.
+
+    A call from inside a block runs in place: its thread must not wait for a pool whose threads all wait.
+    """
+    workers, blocks = count_workers(workers), list(blocks)
+    if workers == 1 or len(blocks) <= 1 or getattr(_thread, "in_block", False):
+        with single_threaded_blas():
+            return [function(block) for block in blocks]
+
+    results, todo = [None] * len(blocks), deque(enumerate(blocks))
+
+    def work():
+        _thread.in_block = True
+        try:
+            while todo:
+                try:
+                    i, block = todo.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                results[i] = function(block)
+        finally:
+            _thread.in_block = False
+
+    with single_threaded_blas():
+        others = [_pool(workers - 1, os.getpid()).submit(work) for _ in range(min(workers, len(blocks)) - 1)]
+        try:
+            work()
+        finally:
+            todo.clear()  # after an error nobody starts another block
+            wait(others)
+        for other in others:
+            other.result()
+    return results

@@ -1,0 +1,60 @@
+"""Say what a file holds; without a file, list what ships with pcmref.
+
+Reads networks, chips, image sets and results; the checksum is verified.
+"""
+
+import argparse
+import json
+
+import numpy as np
+
+from pcmref import library, store
+from pcmref.data import read_npz
+from pcmref.pcm.mapping import crossbars
+
+EXAMPLES = """\
+examples:
+  pcmref info
+  pcmref info resnet32-fashionmnist-noise
+  pcmref info out/retention.h5
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", help="a shipped name or a path (.h5 of pcmref, or .npz)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.file is None:
+        for name, path in library.shipped().items():
+            print(f"{name:36} {path.stat().st_size / 1e6:6.2f} MB")
+        return 0
+    path = library.find(arguments.file)
+    kind, meta, arrays = (".npz", {}, read_npz(path)) if path.suffix == ".npz" else store.read_any(path)
+    print(f"{path}\nkind: {kind}")
+    if kind == "network" or (kind == ".npz" and "fc.weight" in arrays):
+        _print_network(library.read_network(path))
+    else:
+        _print_values(meta)
+        for name, array in arrays.items():
+            print(f"  {name:44} {array.dtype!s:8} {list(array.shape)}")
+    return 0
+
+
+def _print_network(file: library.NetworkFile) -> None:
+    net = file.net
+    weights = sum(np.size(file.state[name]) for names in crossbars(file.state).values() for name in names)
+    print(f"architecture: stem {net.stem}, widths {net.widths}, blocks {net.blocks}")
+    print(f"images: {net.in_channels} channel(s); classes: {net.num_classes}")
+    print(f"synaptic weights: {weights:,} on {2 * weights:,} devices, {len(crossbars(file.state))} crossbars")
+    _print_values(file.about)
+
+
+def _print_values(values: dict) -> None:
+    for key, value in values.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            print(f"{key}:")
+            for entry in value:
+                print("  " + ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()))
+        else:
+            print(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")

@@ -1,0 +1,101 @@
+"""Program a network onto simulated phase-change memory and measure its accuracy over time.
+
+Every chip is programmed once; at each time it is read once, and the same reading is evaluated without compensation
+(none), with global drift compensation (gdc) and with recalibrated batch norm (adabs). Prints mean ± standard deviation
+over the chips, in percent, beside the accuracy in software; writes retention.csv, .h5 and .png.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pcmref import library
+from pcmref.cli.progress import ProgressBar
+from pcmref.errors import FileError, MissingExtraError, SettingError
+from pcmref.pcm.model import PCMModel
+from pcmref.study import COMPENSATIONS, retention
+from pcmref.times import parse_time
+
+PROFILES = {"joshi2020": PCMModel.joshi2020, "aihwkit": PCMModel.aihwkit, "crosssim": PCMModel.crosssim}
+
+EXAMPLES = """\
+examples:
+  pcmref retention resnet32-fashionmnist-noise --chips 3 --images 1000
+  pcmref retention resnet8-fashionmnist-noise --times 20s,1h,1d,30d,1y --compensations none,gdc
+  pcmref retention my-state.npz --data my-images.npz --out my-results
+
+my-state.npz holds a state by PyTorch's names (conv1.weight, bn1.weight, ...). my-images.npz holds `images` [N, H, W, C]
+and `labels` [N]; `calibration` [M, H, W, C], training images for adabs; and, where the images are uint8, `mean` and
+`std` of images/255, one number a channel.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("network", help="a shipped network's name (see `pcmref info`), a file of pcmref.save, or a state in an .npz")
+    add("--data", default="fashionmnist-evaluation", help="images: a shipped name or an .npz (default: %(default)s)")
+    add("--times", default="20s,1h,1d,30d,1y", help="comma-separated times since programming (default: %(default)s)")
+    add("--chips", type=int, default=3, help="chips to program (default: %(default)s)")
+    add("--images", type=int, default=1000, help="images to evaluate, the first ones; 0 means all (default: %(default)s)")
+    add("--calibration", type=int, default=1280, help="calibration images for adabs, the first ones (default: %(default)s)")
+    add("--compensations", default=",".join(COMPENSATIONS), help="which to compare (default: %(default)s)")
+    add("--profile", choices=PROFILES, default="joshi2020", help="device model (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the first chip (default: %(default)s)")
+    add("--workers", type=int, default=None, help="threads (default: one per core)")
+    add("--out", type=Path, default=Path("out"), help="folder for the results (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.images < 0 or arguments.calibration < 0:
+        raise SettingError("--images and --calibration must not be negative")
+    file = library.read_network(arguments.network)
+    data = library.load_images(arguments.data)
+    fallback = file.about.get("normalisation")
+    n = arguments.images or len(data.images)
+    x, labels = data.normalized(data.images[:n], fallback), data.labels[:n]
+    compensations = arguments.compensations.split(",")
+    if data.calibration is None and "adabs" in compensations:
+        raise FileError(
+            f"{arguments.data}: adabs needs the array 'calibration' (a few hundred training images, no labels) in this file; "
+            "add it, or leave adabs out: --compensations none,gdc"
+        )
+    calibration = None if data.calibration is None else data.normalized(data.calibration[: arguments.calibration], fallback)
+    if labels.max(initial=0) >= file.net.num_classes:
+        raise FileError(f"{arguments.data}: a label is {labels.max()}, but the network has {file.net.num_classes} classes")
+    _make_folder(arguments.out)
+    with ProgressBar("retention", "measurement") as bar:
+        result = retention(
+            file.net,
+            file.state,
+            PROFILES[arguments.profile](),
+            x,
+            labels,
+            [parse_time(t) for t in arguments.times.split(",")],
+            compensations,
+            arguments.chips,
+            arguments.seed,
+            calibration,
+            name=Path(arguments.network).stem,
+            workers=arguments.workers,
+            progress=bar.update,
+        )
+    chips = f"{arguments.chips} chip{'s' * (arguments.chips != 1)}"
+    print(f"{result.name}: accuracy in %, {len(x):,} images, {chips}, profile {arguments.profile}\n")
+    print(result.table())
+    result.to_csv(arguments.out / "retention.csv")
+    result.to_hdf5(arguments.out / "retention.h5")
+    written = ["csv", "h5"]
+    try:
+        result.plot(arguments.out / "retention.png")
+        written.append("png")
+    except MissingExtraError as error:
+        print(f"no picture: {error}", file=sys.stderr)
+    print(f"\nwritten: {', '.join(str(arguments.out / f'retention.{ending}') for ending in written)}")
+    return 0
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"--out {folder}: cannot be made: {error.strerror}") from error

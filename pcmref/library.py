@@ -1,0 +1,140 @@
+"""Networks and images in files: what ships with pcmref, and one's own.
+
+A shipped file lies in `reference_weights/`, beside the package in a checkout and inside it in a wheel.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pcmref import store
+from pcmref.data import normalize_images, read_npz
+from pcmref.errors import FileError, PcmrefError
+from pcmref.nn.resnet import ResNet
+
+_FOLDERS = (Path(__file__).parent / "reference_weights", Path(__file__).parent.parent / "reference_weights")
+
+
+def shipped() -> dict[str, Path]:
+    """{name: path} of every shipped file, networks and images."""
+    return {path.stem: path for folder in _FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.h5"))}
+
+
+def find(name_or_path) -> Path:
+    """The path meant by a shipped name or a path; FileError lists the names where there is neither."""
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    files = shipped()
+    if str(name_or_path) in files:
+        return files[str(name_or_path)]
+    names = ", ".join(sorted(files)) or "none"
+    raise FileError(f"{name_or_path}: no such file, and no shipped file of that name; there are {names}")
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """A network as a file holds it: the architecture, its state, and what the file says about how it was made."""
+
+    net: ResNet
+    state: dict[str, np.ndarray]
+    about: dict
+
+
+def save(path, net: ResNet, state: dict, meta: dict | None = None) -> None:
+    """Write architecture, state and a description (plain values) to an HDF5 file, atomically; StateError, FileError."""
+    net.check_state(state)
+    store.write(path, "network", {"network": net.config(), "about": meta or {}}, state)
+
+
+def read_network(name_or_path) -> NetworkFile:
+    """A network from a shipped name, a file of `save`, or an .npz whose arrays are a state (architecture from its shapes)."""
+    path = find(name_or_path)
+    try:
+        if path.suffix == ".npz":
+            state = read_npz(path)
+            state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+            net, about = ResNet.of_state(state), {}
+        else:
+            meta, state = store.read(path, "network")
+            config, about = meta.get("network"), meta.get("about", {})
+            if not isinstance(config, dict) or not isinstance(about, dict):
+                raise FileError(f"{path}: the description lacks 'network' or 'about'")
+            net = ResNet(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+        net.check_state(state)
+    except FileError:
+        raise
+    except (PcmrefError, TypeError) as error:
+        raise FileError(f"{path}: does not hold a network: {error}") from error
+    return NetworkFile(net, {name: state[name] for name in net.shapes()}, about)
+
+
+def load(name_or_path) -> tuple[ResNet, dict[str, np.ndarray]]:
+    """(net, state) of a shipped network by name, of a file of `save`, or of an .npz state; FileError."""
+    file = read_network(name_or_path)
+    return file.net, file.state
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images to evaluate with their labels, calibration images if there are any, and how to normalise them."""
+
+    name: str
+    images: np.ndarray  # uint8 or floating point [N, H, W, C]
+    labels: np.ndarray
+    calibration: np.ndarray | None
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None  # mean, std of images/255
+    about: dict
+
+    def normalized(self, images: np.ndarray, fallback=None) -> np.ndarray:
+        """uint8 images normalised with the file's own constants, else with `fallback` (mean, std); others unchanged."""
+        if images.dtype != np.uint8:
+            return images.astype(np.result_type(images.dtype, np.float32), copy=False)
+        if self.normalisation is None and fallback is None:
+            raise FileError(
+                f"{self.name}: uint8 images need the arrays 'mean' and 'std' beside them (of images/255, by channel)"
+            )
+        return normalize_images(images, *(self.normalisation or fallback))
+
+
+def save_images(path, name, images, labels, calibration, mean, std, about: dict) -> None:
+    """Write an evaluation set: uint8 images, labels, calibration images, normalisation and its licence, atomically."""
+    arrays = {"images": images, "labels": labels.astype(np.uint8), "calibration": calibration}
+    meta = {"name": name, "about": about}
+    store.write(path, "images", meta, arrays | {"mean": np.asarray(mean), "std": np.asarray(std)})
+
+
+def load_images(name_or_path) -> Images:
+    """Images from a shipped name or an .npz: `images` [N, H, W, C] and `labels` [N]; optionally `calibration`, `mean`, `std`.
+
+    uint8 images are pixels, floating-point ones are taken as normalised. Raises FileError.
+    """
+    path = find(name_or_path)
+    meta, arrays = ({}, read_npz(path)) if path.suffix == ".npz" else store.read(path, "images")
+    missing = {"images", "labels"} - arrays.keys()
+    if missing:
+        raise FileError(f"{path}: has {sorted(arrays)}, needs the arrays 'images' [N, H, W, C] and 'labels' [N]")
+    images, labels, calibration = arrays["images"], arrays["labels"], arrays.get("calibration")
+    for what, value in (("images", images), ("calibration", calibration)):
+        _check_pixels(path, what, value)
+    if calibration is not None and calibration.shape[1:] != images.shape[1:]:
+        raise FileError(f"{path}: 'calibration' {calibration.shape} and 'images' {images.shape} differ in image size")
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
+        raise FileError(f"{path}: 'labels' must be {len(images)} integers from 0, got {labels.dtype} {labels.shape}")
+    normalisation = None
+    if "mean" in arrays or "std" in arrays:
+        normalisation = tuple(tuple(np.atleast_1d(arrays.get(k, ())).ravel().tolist()) for k in ("mean", "std"))
+        if any(len(v) != images.shape[3] or not np.isfinite(v).all() for v in normalisation) or min(normalisation[1]) <= 0:
+            raise FileError(f"{path}: 'mean' and 'std' must be {images.shape[3]} numbers each, 'std' above 0")
+    name, about = str(meta.get("name", path.stem)), meta.get("about", {})
+    return Images(name, images, labels.astype(np.int64), calibration, normalisation, about)
+
+
+def _check_pixels(path, what: str, value) -> None:
+    if value is None:
+        return
+    if value.ndim != 4 or 0 in value.shape or (value.dtype != np.uint8 and value.dtype.kind != "f"):
+        raise FileError(f"{path}: {what!r} must be uint8 or floating point [N, H, W, C], got {value.dtype} {value.shape}")
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise FileError(f"{path}: {what!r} holds NaN or infinity")

@@ -1,0 +1,142 @@
+"""A network on simulated phase-change memory: program it once, read it at any time.
+
+    weights -> map -> G_target -> program(z) -> G_prog, nu -> drift(t) -> G_drift -> read(z) -> G(t) -> (gdc) -> unmap -> w(t)
+
+Each arrow makes a new value. All draws are named after what they are for, so that any of them can be replayed.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from pcmref import draws, store
+from pcmref.blocks import map_blocks
+from pcmref.errors import FileError, PcmrefError
+from pcmref.pcm import gdc
+from pcmref.pcm.mapping import crossbars, map_weights, unmap_weights, weight_scale
+from pcmref.pcm.model import PCMModel
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A programmed chip: conductances float64 [2, *w.shape] by name, and the digital rest of the network in `state`."""
+
+    model: PCMModel
+    seed: int
+    state: dict[str, np.ndarray]
+    scale: dict[str, float]  # uS per unit weight, by array; arrays of one crossbar share it
+    g_target_us: dict[str, np.ndarray]
+    g_prog_us: dict[str, np.ndarray]
+    nu: dict[str, np.ndarray]
+
+    @classmethod
+    def program(cls, state: dict, model: PCMModel, seed: int = 0, workers: int | None = None) -> "Chip":
+        """Map and program every convolution, fc.weight and fc.bias (two devices a value) and draw their drift exponents.
+
+        Draws `program/{name}` and `drift/{name}`, shape [2, *w.shape]. DeviceError where a weight is not finite.
+        """
+        g_target_us, scale = _map(state, model)
+
+        def devices(name):
+            g = g_target_us[name]
+            g_prog = model.program(g, draws.standard_normal(seed, f"program/{name}", g.shape))
+            if model.pair == "collapsed":  # only the net conductance is kept, and split again
+                net = g_prog[0] - g_prog[1]
+                g_prog = np.maximum(np.stack([net, -net]), 0)
+            return g_prog, model.drift_exponent(g, draws.standard_normal(seed, f"drift/{name}", g.shape))
+
+        made = dict(zip(g_target_us, map_blocks(devices, g_target_us, workers), strict=True))
+        g_prog_us = {name: g_prog for name, (g_prog, _) in made.items()}
+        nu = {name: exponents for name, (_, exponents) in made.items()}
+        return cls(model, seed, dict(state), scale, g_target_us, g_prog_us, nu)
+
+    @property
+    def n_devices(self) -> int:
+        """Devices on the chip: two for every weight and bias."""
+        return sum(g.size for g in self.g_target_us.values())
+
+    def read_conductances(self, t_s: float, read: int = 0, workers: int | None = None) -> dict[str, np.ndarray]:
+        """G(t) of every device as read at t_s, {name: [2, *w.shape]} in uS.
+
+        Draws `read/{read}/{repr(float(t_s))}/{name}`: another read index is another, independent reading. DeviceError
+        before t_0.
+        """
+        self.model.check_time(t_s)
+
+        def one(name):
+            g_drift = self.model.drift(self.g_prog_us[name], self.nu[name], t_s)
+            of = self.g_prog_us if self.model.q_argument == "programmed" else self.g_target_us
+            z = draws.standard_normal(self.seed, f"read/{read}/{float(t_s)!r}/{name}", g_drift.shape)
+            return self.model.read(g_drift, of[name], t_s, z)
+
+        return dict(zip(self.nu, map_blocks(one, self.nu, workers), strict=True))
+
+    def currents(self, g_us: dict[str, np.ndarray]) -> dict[str, float]:
+        """The summed read-out current of each crossbar, as the model's GDC measures it."""
+        kind, g_max_us = self.model.gdc_read_out, self.model.g_max_us
+        return {bar: gdc.read_out([g_us[n] for n in names], g_max_us, kind) for bar, names in crossbars(self.state).items()}
+
+    def gdc_factors(self, t_s: float, read: int = 0, workers: int | None = None) -> dict[str, float]:
+        """{crossbar: alpha = I(t_0)/I(t)}, both currents as read with the same read index."""
+        at_t0 = self.currents(self.read_conductances(self.model.t_0_s, read, workers))
+        at_t = self.currents(self.read_conductances(t_s, read, workers))
+        return {bar: gdc.factor(at_t0[bar], at_t[bar]) for bar in at_t0}
+
+    def weights(self, g_us: dict[str, np.ndarray], factors: dict[str, float] | None = None) -> dict[str, np.ndarray]:
+        """A state from read conductances, each crossbar times its GDC factor if given; in the weights' own dtype."""
+        state = dict(self.state)
+        for bar, names in crossbars(self.state).items():
+            alpha = 1.0 if factors is None else factors[bar]
+            for name in names:
+                w = alpha * unmap_weights(g_us[name], self.scale[name])
+                state[name] = w.astype(np.asarray(self.state[name]).dtype)
+        return state
+
+    def read(self, t_s: float, read: int = 0, gdc: bool = False, workers: int | None = None) -> dict[str, np.ndarray]:
+        """The network's state as the chip holds it t_s seconds after programming, ready for `forward`.
+
+        `read` numbers the reading, `gdc` applies global drift compensation. DeviceError before t_0.
+        """
+        factors = self.gdc_factors(t_s, read, workers) if gdc else None
+        return self.weights(self.read_conductances(t_s, read, workers), factors)
+
+    def save(self, path) -> None:
+        """Write the chip to an HDF5 file, atomically; targets and scales follow from the state and are not stored."""
+        arrays = {f"state/{name}": value for name, value in self.state.items()}
+        arrays |= {f"g_prog_us/{name}": value for name, value in self.g_prog_us.items()}
+        arrays |= {f"nu/{name}": value for name, value in self.nu.items()}
+        store.write(path, "chip", {"model": asdict(self.model), "seed": int(self.seed)}, arrays)
+
+    @classmethod
+    def load(cls, path) -> "Chip":
+        """A chip from a file that `save` wrote; FileError names what does not fit."""
+        meta, arrays = store.read(path, "chip")
+        parts = {part: {} for part in ("state", "g_prog_us", "nu")}
+        for name, value in arrays.items():
+            part, _, rest = name.partition("/")
+            if part not in parts or value.dtype.kind != "f" or not np.isfinite(value).all():
+                raise FileError(f"{path}: unexpected array {name!r}, or one that holds other than finite numbers")
+            parts[part][rest] = value
+        try:
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["model"].items()}
+            model, seed = PCMModel(**values), meta["seed"]
+            g_target_us, scale = _map(parts["state"], model)
+        except (KeyError, TypeError, AttributeError, PcmrefError) as error:
+            raise FileError(f"{path}: does not describe a chip: {error}") from error
+        for part in ("g_prog_us", "nu"):
+            shapes = {name: value.shape for name, value in parts[part].items()}
+            if shapes != {name: g.shape for name, g in g_target_us.items()}:
+                raise FileError(f"{path}: the arrays under {part!r} do not fit the weights under 'state'")
+        if isinstance(seed, bool) or not isinstance(seed, int) or any((g < 0).any() for g in parts["g_prog_us"].values()):
+            raise FileError(f"{path}: the seed must be a whole number and no conductance negative")
+        return cls(model, seed, parts["state"], scale, g_target_us, parts["g_prog_us"], parts["nu"])
+
+
+def _map(state: dict, model: PCMModel) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """(g_target_us, scale) of every array on a crossbar, the arrays of one crossbar with one scale."""
+    g_target_us, scale = {}, {}
+    for names in crossbars(state).values():
+        shared = weight_scale(max(float(np.abs(state[name]).max()) for name in names), model.g_max_us)
+        for name in names:
+            g_target_us[name], scale[name] = map_weights(state[name], model.g_max_us, shared)
+    return g_target_us, scale

@@ -1,0 +1,47 @@
+"""Weights to conductances and back: differential pairs, one scale a crossbar (Joshi et al. 2020, methods).
+
+A weight is the difference of two devices, G+ - G- = scale * W with scale = G_max / max|W|. A crossbar is a weight
+tensor with the bias that belongs to it, if there is one: the bias is one more row, driven by a constant input.
+"""
+
+import numpy as np
+
+from pcmref.errors import DeviceError
+
+
+def crossbars(state: dict) -> dict[str, list[str]]:
+    """{crossbar: the names of the arrays on it}, for a state: every convolution, and fc.weight with fc.bias.
+
+    Batch norm is digital and on no crossbar.
+    """
+    bars = {}
+    for name, value in state.items():
+        if np.ndim(value) in (2, 4) and name.endswith(".weight"):
+            bias = name.removesuffix("weight") + "bias"
+            bars[name] = [name, bias] if bias in state else [name]
+    return bars
+
+
+def weight_scale(w_max: float, g_max_us: float = 25.0) -> float:
+    """scale = G_max / max|W| in uS per unit weight; 1 for a crossbar of zeros."""
+    return float(g_max_us / w_max) if w_max > 0 else 1.0
+
+
+def map_weights(w: np.ndarray, g_max_us: float = 25.0, scale: float | None = None) -> tuple[np.ndarray, float]:
+    """(g_us, scale): g_us[0] = clip(scale*w, 0, G_max), g_us[1] = clip(-scale*w, 0, G_max).
+
+    w any shape -> g_us [2, *w.shape] in uS, float64 or wider: the plus and the minus device; one of each pair is at 0.
+    `scale` is given where several arrays share a crossbar. DeviceError where w is not finite.
+    """
+    w = np.asarray(w)
+    w = w.astype(np.result_type(w.dtype, np.float64))
+    if not np.isfinite(w).all():
+        raise DeviceError("map_weights: the weights hold NaN or infinity; nothing can be programmed")
+    if scale is None:
+        scale = weight_scale(np.abs(w).max(initial=0), g_max_us)
+    return np.clip(np.stack([scale * w, -scale * w]), 0, g_max_us), scale
+
+
+def unmap_weights(g_us: np.ndarray, scale: float) -> np.ndarray:
+    """w = (G+ - G-) / scale: g_us [2, *shape] -> [*shape]."""
+    return (g_us[0] - g_us[1]) / scale

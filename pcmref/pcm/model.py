@@ -1,0 +1,152 @@
+"""The statistical model of a phase-change memory device: programming noise, drift and 1/f read noise.
+
+Symbols: G_T target, G_P programmed, G_D(t) drifted, G(t) read conductance, all in uS; x = G_T / G_max; t in seconds since
+programming; z standard-normal draws, given by the caller. Grades of the constants: A stated by the paper; B restated by
+the model authors' public toolkit or by a co-author's code; C recalled or taken from a third party, not confirmed.
+
+Sources: [J] Joshi et al., Nat. Commun. 11:2473 (2020). [N] Nandakumar et al., IEEE ICECS 2019, pp. 727-730. [T] aihwkit,
+docs/source/pcm_inference.rst and inference/noise/pcm.py. [X] CrossSim 3.2.0, its PCM device file.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+
+from pcmref.errors import DeviceError, SettingError
+
+
+def _constant(value, unit: str, grade: str, source: str):
+    """A field of the model with where it comes from; `PCMModel.constants()` lists them."""
+    return field(default=value, metadata={"unit": unit, "grade": grade, "source": source})
+
+
+@dataclass(frozen=True)
+class PCMModel:
+    """The device model as a set of constants; the equations below read them. Profiles differ in named fields only."""
+
+    name: str = "joshi2020"
+    g_max_us: float = _constant(25.0, "uS", "B", "[T]; [J] programs up to 25 uS")
+    programming: tuple[float, float, float] = _constant((0.26348, 1.9650, -1.1731), "uS for G_max = 25 uS", "B", "[N] [T] code")
+    nu_mean_line: tuple[float, float] = _constant((-0.0155, 0.0244), "1, 1", "B", "[N] [T] slope of ln x, intercept")
+    nu_mean_range: tuple[float, float] = _constant((0.049, 0.1), "1", "B", "[N] [T]")
+    nu_std_line: tuple[float, float] = _constant((-0.0125, -0.0059), "1, 1", "B", "[N] [T] slope of ln x, intercept")
+    nu_std_range: tuple[float, float] = _constant((0.008, 0.045), "1", "B", "[N] [T]")
+    nu_law: str = _constant("gaussian", "", "B", "[N] [T] document; the toolkit's code folds it")
+    t_0_s: float = _constant(20.0, "s", "B", "[T] code; a third party notes 27.36 s for the chip (C)")
+    t_r_s: float = _constant(250e-9, "s", "B", "[N] [T] width of a read pulse")
+    q_factor: float = _constant(0.0088, "1", "B", "[N] [T]")
+    q_exponent: float = _constant(-0.65, "1", "B", "[N] [T]")
+    q_max: float = _constant(0.2, "1", "B", "[N] [T]")
+    q_argument: str = _constant("target", "", "B", "[N] [T] document; the toolkit's code takes the programmed G")
+    pair: str = _constant("kept", "", "A", "[J] two devices a weight, each with its own state")
+    gdc_read_out: str = _constant("device sum", "", "C", "derived: the currents of both devices of every pair add up")
+    drifts: bool = _constant(True, "", "A", "[J]")
+    reads_noisily: bool = _constant(True, "", "A", "[J]")
+
+    def __post_init__(self):
+        choices = {
+            "nu_law": ("gaussian", "folded"),
+            "q_argument": ("target", "programmed"),
+            "pair": ("kept", "collapsed"),
+            "gdc_read_out": ("device sum", "one-hot"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise SettingError(f"PCMModel: {name} must be one of {allowed}, got {getattr(self, name)!r}")
+        for name in ("g_max_us", "t_0_s", "t_r_s", "q_max"):
+            if not (np.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise SettingError(f"PCMModel: {name} must be above 0, got {getattr(self, name)!r}")
+        if self.t_0_s <= self.t_r_s:
+            raise SettingError(f"PCMModel: t_0_s {self.t_0_s} must be longer than a read pulse, t_r_s {self.t_r_s}")
+
+    @classmethod
+    def joshi2020(cls) -> "PCMModel":
+        """The model as its authors document it [N] [T], for the paper's chip [J]."""
+        return cls()
+
+    @classmethod
+    def aihwkit(cls) -> "PCMModel":
+        """As aihwkit's code has it: folded nu, Q_s of the programmed G, pairs collapsed to their net, one-hot GDC."""
+        changes = {"nu_law": "folded", "q_argument": "programmed", "pair": "collapsed", "gdc_read_out": "one-hot"}
+        return replace(cls(), name="aihwkit", **changes)
+
+    @classmethod
+    def crosssim(cls) -> "PCMModel":
+        """CrossSim's PCM: programming error only, its own fit (in G/25 uS: .28638599, .07585724*25, -.00178767*625) [X]."""
+        fit = (0.28638599, 0.07585724 * 25, -0.00178767 * 625)
+        return replace(cls(), name="crosssim", programming=fit, drifts=False, reads_noisily=False)
+
+    @classmethod
+    def constants(cls) -> list[tuple[str, object, str, str, str]]:
+        """(field, value in joshi2020, unit, grade, source) of every constant."""
+        graded = [f for f in fields(cls) if f.metadata]
+        return [(f.name, f.default, f.metadata["unit"], f.metadata["grade"], f.metadata["source"]) for f in graded]
+
+    # ------------------------------------------------------------------------------------------------- programming
+
+    def _x(self, g_us):
+        """x = G / G_max in float64 or wider; DeviceError outside 0..G_max or where G is not a number."""
+        g_us = np.asarray(g_us)
+        x = g_us.astype(np.result_type(g_us.dtype, np.float64)) / self.g_max_us
+        if not ((x >= 0).all() and (x <= 1 + 1e-12).all()):
+            raise DeviceError(f"target conductances must lie in 0..{self.g_max_us} uS, got {np.min(g_us)}..{np.max(g_us)}")
+        return x
+
+    def programming_std_us(self, g_target_us):
+        """sigma_prog = max(c0 + c1*x + c2*x^2, 0) uS, in proportion to G_max/25 ([N]; code [T]): any shape."""
+        x, (c0, c1, c2) = self._x(g_target_us), self.programming
+        return np.maximum((c2 * x + c1) * x + c0, 0) * (self.g_max_us / 25.0)
+
+    def program(self, g_target_us, z):
+        """G_P = max(G_T + sigma_prog * z, 0): what write-and-verify leaves in the device ([N], [T])."""
+        return np.maximum(g_target_us + self.programming_std_us(g_target_us) * z, 0)
+
+    # ------------------------------------------------------------------------------------------------------- drift
+
+    def _clipped_log_line(self, g_target_us, line, bounds):
+        """clip(slope * ln x + intercept, *bounds); ln 0 = -inf ends at a bound."""
+        with np.errstate(divide="ignore"):
+            return np.clip(line[0] * np.log(self._x(g_target_us)) + line[1], *bounds)
+
+    def drift_exponent_mean(self, g_target_us):
+        """mu_nu = clip(-0.0155 ln x + 0.0244, 0.049, 0.1) ([N], [T]); 0 in a profile without drift."""
+        return self._clipped_log_line(g_target_us, self.nu_mean_line, self.nu_mean_range) * self.drifts
+
+    def drift_exponent_std(self, g_target_us):
+        """sigma_nu = clip(-0.0125 ln x - 0.0059, 0.008, 0.045) ([N], [T]); 0 in a profile without drift."""
+        return self._clipped_log_line(g_target_us, self.nu_std_line, self.nu_std_range) * self.drifts
+
+    def drift_exponent(self, g_target_us, z):
+        """nu = mu_nu + sigma_nu * z, drawn once when programmed; its absolute value where the law is folded ([N], [T])."""
+        nu = self.drift_exponent_mean(g_target_us) + self.drift_exponent_std(g_target_us) * z
+        return np.abs(nu) if self.nu_law == "folded" else nu
+
+    def drift(self, g_prog_us, nu, t_s: float):
+        """G_D(t) = G_P * (t/t_0)^-nu: structural relaxation after programming ([J] eq. for drift; [N], [T])."""
+        return g_prog_us * (self.check_time(t_s) / self.t_0_s) ** -np.asarray(nu)
+
+    def check_time(self, t_s: float) -> float:
+        """t_s itself; DeviceError before t_0, when nothing has been read yet, or where it is not a number."""
+        if not (np.isscalar(t_s) and np.isfinite(t_s) and t_s >= self.t_0_s):
+            raise DeviceError(f"t_s must be a time from t_0 = {self.t_0_s} s after programming on, got {t_s!r}")
+        return t_s
+
+    # -------------------------------------------------------------------------------------------------- read noise
+
+    def read_noise_q(self, g_us):
+        """Q_s = min(0.0088 / x^0.65, 0.2): the 1/f noise's relative strength, S_G/G^2 = Q_s^2/f ([N], [T])."""
+        with np.errstate(divide="ignore"):
+            x = np.maximum(np.asarray(g_us) / self.g_max_us, 0)
+            return np.minimum(self.q_factor * x**self.q_exponent, self.q_max)
+
+    def read_noise_std_us(self, g_drift_us, g_target_us, t_s: float):
+        """sigma_nG = G_D * Q_s * sqrt(ln((t + t_r)/(2 t_r))): 1/f noise from 1/(t + t_r) to 1/(2 t_r) ([N], [T])."""
+        band = np.sqrt(np.log((self.check_time(t_s) + self.t_r_s) / (2 * self.t_r_s)))
+        return g_drift_us * self.read_noise_q(g_target_us) * band * self.reads_noisily
+
+    def read(self, g_drift_us, g_target_us, t_s: float, z):
+        """G(t) = max(G_D + sigma_nG * z, 0): one reading of each device ([N], [T]).
+
+        g_target_us is what Q_s depends on; a profile with q_argument "programmed" is given G_P there.
+        """
+        return np.maximum(g_drift_us + self.read_noise_std_us(g_drift_us, g_target_us, t_s) * z, 0)

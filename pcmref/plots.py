@@ -1,0 +1,65 @@
+"""Pictures, in one style: colour-blind-safe colours, units on the axes, time on a log scale with human labels."""
+
+import numpy as np
+
+from pcmref import store
+from pcmref.errors import MissingExtraError
+from pcmref.times import human_time
+
+# Okabe & Ito's colours, distinguishable with any colour vision
+COLOURS = {"none": "#D55E00", "gdc": "#0072B2", "adabs": "#009E73"}
+MARKERS = {"none": "v", "gdc": "s", "adabs": "o"}
+LABELS = {"none": "no compensation", "gdc": "global drift compensation", "adabs": "batch-norm recalibration (AdaBS)"}
+
+
+def pyplot():
+    """matplotlib.pyplot, drawing to files; MissingExtraError where matplotlib is not installed."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingExtraError("pictures need matplotlib: pip install 'pcmref[show]'") from error
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def plot_retention(results, path) -> None:
+    """Accuracy over time, one panel a network: a line a compensation, one standard deviation shaded, software dashed."""
+    plt = pyplot()
+    style = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "pcmref"}
+    with plt.rc_context(style):
+        figure, axes = plt.subplots(1, len(results), figsize=(7.2 * len(results), 4.6), squeeze=False, sharey=True)
+        for axis, result in zip(axes[0], results, strict=True):
+            _retention_panel(axis, result)
+        axes[0, 0].set_ylabel("classification accuracy (%)")
+        axes[0, 0].legend(loc="lower left", frameon=False)
+        figure.tight_layout()
+        with store.replacing(path) as temporary:
+            kind = "svg" if str(path).endswith(".svg") else "png"
+            figure.savefig(temporary, dpi=160, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        plt.close(figure)
+
+
+def _retention_panel(axis, result) -> None:
+    summary = result.summary()
+    times_s = sorted({s.t_s for s in summary})
+    software = 100 * result.software_accuracy
+    axis.axhline(software, color="black", linestyle="--", linewidth=1)
+    axis.annotate(f"software {software:.1f} %", (1, software), (0, 4), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", ha="right", fontsize=9)  # fmt: skip
+    for compensation in dict.fromkeys(s.compensation for s in summary):
+        points = sorted((s for s in summary if s.compensation == compensation), key=lambda s: s.t_s)
+        t = [s.t_s for s in points]
+        mean, std = 100 * np.array([s.mean for s in points]), 100 * np.nan_to_num([s.std for s in points])
+        style = {"color": COLOURS[compensation], "marker": MARKERS[compensation], "label": LABELS[compensation]}
+        axis.plot(t, mean, linewidth=2, markersize=6, **style)
+        axis.fill_between(t, mean - std, mean + std, color=COLOURS[compensation], alpha=0.2, linewidth=0)
+    axis.set_xscale("log")
+    axis.set_xticks(times_s, [human_time(t) for t in times_s])
+    axis.minorticks_off()
+    axis.set_xlabel("time since programming")
+    axis.set_ylim(top=101, bottom=0)
+    axis.grid(axis="y", linewidth=0.5, alpha=0.5)
+    n_chips = max(s.n_chips for s in summary)
+    axis.set_title(f"{result.name}\n{result.settings['n_images']:,} images, {n_chips} chip{'s' * (n_chips > 1)}", fontsize=11)

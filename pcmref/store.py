@@ -1,0 +1,179 @@
+"""Files: named arrays and a description in HDF5, written atomically, checked before they are believed.
+
+Layout: a 512-byte user block, then an ordinary HDF5 file. The user block is ASCII: the line `pcmref-file 1`, the line
+`sha256 <64 hex digits>` of every byte after the block, and zero bytes. The HDF5 root has the attributes `kind` (what
+the file holds, "network" for one) and `meta` (a JSON object); every array is a data set, its name its path.
+
+Reading trusts nothing: the checksum comes before the HDF5 library, then every object is checked (numbers only, no
+links that leave the tree, no external or virtual storage, a declared size within the limit) before an array is read.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pcmref.errors import FileError
+
+USER_BLOCK = 512
+MAGIC = b"pcmref-file 1\n"
+MAX_BYTES = 8 << 30  # all arrays of a file together, uncompressed
+MAX_ARRAYS = 10_000
+_COMPRESS_FROM = 4096  # bytes; below that the chunk index outweighs the gain
+_ALLOWED_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+
+
+@contextlib.contextmanager
+def replacing(path, suffix: str = "") -> Iterator[Path]:
+    """A temporary path beside `path`; when the block ends well, it is flushed to disk and takes the name at once.
+
+    However the writing ends, `path` holds the old content or the new, never a mixture. Raises FileError.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # as if it had been opened by name
+        temporary.replace(path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FileError(f"cannot write {path}: {reason}; nothing there was changed") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _digest(path: Path) -> bytes:
+    """The SHA-256 line of a file: all that follows the user block."""
+    with open(path, "rb") as file:
+        file.seek(USER_BLOCK)
+        return b"sha256 " + hashlib.file_digest(file, "sha256").hexdigest().encode() + b"\n"
+
+
+def write(path, kind: str, meta: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays (float16 to float64, integers, booleans) and a JSON-able description, atomically.
+
+    The same content gives the same bytes. Raises FileError where a value cannot be stored or the disk refuses.
+    """
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+            raise FileError(f"{path}: array {name!r} has dtype {array.dtype}; only numbers of up to 64 bits are stored")
+    try:
+        description = json.dumps(meta, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise FileError(f"{path}: the description must hold plain JSON values: {error}") from error
+    with replacing(path, ".h5") as temporary:
+        with h5py.File(temporary, "w", userblock_size=USER_BLOCK) as file:
+            file.attrs["kind"], file.attrs["meta"] = kind, description
+            for name, array in arrays.items():
+                packed = {"compression": "gzip", "shuffle": True} if array.nbytes >= _COMPRESS_FROM else {}
+                file.create_dataset(name, data=array, **packed)
+        header = MAGIC + _digest(temporary)
+        with open(temporary, "rb+") as file:
+            file.write(header)
+
+
+def read(path, kind: str, max_bytes: int = MAX_BYTES) -> tuple[dict, dict[str, np.ndarray]]:
+    """(meta, arrays) of a file of ours that must hold a `kind`; FileError where it does not."""
+    return read_any(path, max_bytes, kind)[1:]
+
+
+def read_any(path, max_bytes: int = MAX_BYTES, expected: str | None = None) -> tuple[str, dict, dict[str, np.ndarray]]:
+    """(kind, meta, arrays) of a file of ours; another kind than `expected` is refused before its arrays are read.
+
+    Raises FileError, naming the file and the field, where anything is not as the format says.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            header = file.read(USER_BLOCK)
+        if not header.startswith(MAGIC):
+            raise FileError(f"{path}: not a pcmref file (it must begin with {MAGIC.decode().strip()!r})")
+        if header != (MAGIC + _digest(path)).ljust(USER_BLOCK, b"\0"):
+            raise FileError(f"{path}: damaged, its checksum does not fit its content; get it again")
+        with h5py.File(path, "r") as file:
+            found, meta = _attributes(path, file)
+            if expected is not None and found != expected:
+                raise FileError(f"{path}: holds a {found!r}, expected a {expected!r}")
+            names = _checked_names(path, file, max_bytes)
+            return found, meta, {name: file[name][()] for name in names}
+    except FileError:
+        raise
+    except FileNotFoundError as error:
+        raise FileError(f"{path}: no such file") from error
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, RecursionError) as error:
+        raise FileError(f"{path}: cannot be read as HDF5: {error}") from error
+
+
+def _attributes(path, file: h5py.File) -> tuple[str, dict]:
+    """The root's `kind` and `meta`."""
+    for name in ("kind", "meta"):
+        if name not in file.attrs or not isinstance(file.attrs[name], str):
+            raise FileError(f"{path}: the attribute {name!r} is missing or not a text")
+    try:
+        meta = json.loads(file.attrs["meta"])
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path}: the attribute 'meta' is not JSON: {error}") from error
+    if not isinstance(meta, dict):
+        raise FileError(f"{path}: the attribute 'meta' must be a JSON object")
+    return file.attrs["kind"], meta
+
+
+def _checked_names(path, file: h5py.File, max_bytes: int) -> list[str]:
+    """The names of all data sets, every one found safe to read and their sizes within the limit."""
+    names, total, groups = [], 0, [""]
+    while groups:
+        prefix = groups.pop(0)
+        group = file[prefix] if prefix else file
+        for key in group:
+            name = f"{prefix}/{key}" if prefix else key
+            if type(group.get(key, getlink=True)) is not h5py.HardLink or name.count("/") > 8:
+                raise FileError(f"{path}: {name!r} is a link or nested too deep; only plain data sets and groups are read")
+            item = group[key]
+            if isinstance(item, h5py.Group):
+                groups.append(name)
+            elif isinstance(item, h5py.Dataset):
+                total += _checked_bytes(path, name, item)
+                names.append(name)
+            else:
+                raise FileError(f"{path}: {name!r} is neither a data set nor a group")
+            if total > max_bytes or len(names) + len(groups) > MAX_ARRAYS:
+                raise FileError(f"{path}: declares over {max_bytes} bytes or {MAX_ARRAYS} arrays; refused")
+    return names
+
+
+def _checked_bytes(path, name: str, item: h5py.Dataset) -> int:
+    """The size in bytes of a data set of numbers stored in the file itself."""
+    if item.dtype.kind not in "fiub" or item.dtype.itemsize > 8 or item.shape is None:
+        raise FileError(f"{path}: {name!r} has dtype {item.dtype}; only arrays of numbers of up to 64 bits are read")
+    plist = item.id.get_create_plist()
+    filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
+    if item.is_virtual or item.external or not filters <= _ALLOWED_FILTERS:
+        raise FileError(f"{path}: {name!r} uses external, virtual or unknown storage; refused")
+    return prod(item.shape) * item.dtype.itemsize

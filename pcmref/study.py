@@ -1,0 +1,220 @@
+"""Accuracy over time: the paper's experiment, for any network, device model and data."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pcmref import store
+from pcmref.errors import FileError, SettingError, ShapeError
+from pcmref.nn.adabs import adabs
+from pcmref.nn.resnet import ResNet
+from pcmref.pcm import gdc
+from pcmref.pcm.chip import Chip
+from pcmref.pcm.model import PCMModel
+from pcmref.times import STANDARD_TIMES_S, human_time
+from pcmref.training import accuracy
+
+COMPENSATIONS = ("none", "gdc", "adabs")
+
+
+class Row(NamedTuple):
+    """One measurement: the accuracy of one chip at one time under one compensation, a fraction."""
+
+    name: str
+    compensation: str
+    t_s: float
+    chip: int
+    read: int
+    accuracy: float
+
+
+class Summary(NamedTuple):
+    """Mean and sample standard deviation of the accuracy over the chips."""
+
+    compensation: str
+    t_s: float
+    mean: float
+    std: float  # nan for a single chip
+    n_chips: int
+
+
+@dataclass(frozen=True)
+class RetentionResult:
+    """The rows of a study, the accuracy of the same network in software, and how the study was set up."""
+
+    name: str
+    rows: tuple[Row, ...]
+    software_accuracy: float
+    settings: dict
+
+    def summary(self) -> list[Summary]:
+        """Mean and spread over chips, one entry a compensation and time, in the order of the study."""
+        groups: dict[tuple[str, float], list[float]] = {}
+        for row in self.rows:
+            groups.setdefault((row.compensation, row.t_s), []).append(row.accuracy)
+        return [
+            Summary(c, t_s, float(np.mean(a)), float(np.std(a, ddof=1)) if len(a) > 1 else float("nan"), len(a))
+            for (c, t_s), a in groups.items()
+        ]
+
+    def table(self) -> str:
+        """The summary as an aligned table in percent: a line a time, a column a compensation, beside the software."""
+        cells = {(s.compensation, s.t_s): s for s in self.summary()}
+        compensations = list(dict.fromkeys(c for c, _ in cells))
+        lines = [["time", "software", *compensations]]
+        for t_s in dict.fromkeys(t for _, t in cells):
+            found = [cells[c, t_s] for c in compensations]
+            entries = [f"{100 * s.mean:.2f}" + ("" if s.n_chips == 1 else f" ± {100 * s.std:.2f}") for s in found]
+            lines.append([human_time(t_s), f"{100 * self.software_accuracy:.2f}", *entries])
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+
+    def to_csv(self, path) -> None:
+        """Columns name, compensation, t_s, chip, read, accuracy; written atomically."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(Row._fields)
+        writer.writerows(row._replace(t_s=repr(row.t_s), accuracy=repr(row.accuracy)) for row in self.rows)
+        with store.replacing(path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8")
+
+    def to_hdf5(self, path) -> None:
+        """Rows, software accuracy and settings in one checked file; `RetentionResult.from_hdf5` reads it."""
+        columns = {name: np.array([getattr(row, name) for row in self.rows]) for name in ("t_s", "chip", "read", "accuracy")}
+        columns["compensation"] = np.array([COMPENSATIONS.index(row.compensation) for row in self.rows])
+        meta = {"name": self.name, "software_accuracy": self.software_accuracy, "settings": self.settings}
+        store.write(path, "retention", meta | {"compensations": list(COMPENSATIONS)}, columns)
+
+    @classmethod
+    def from_hdf5(cls, path) -> "RetentionResult":
+        """A result that `to_hdf5` wrote; FileError where the file is anything else."""
+        meta, columns = store.read(path, "retention")
+        try:
+            names = [meta["compensations"][int(i)] for i in columns["compensation"]]
+            numbers = zip(*(columns[k].tolist() for k in ("t_s", "chip", "read", "accuracy")), strict=True)
+            rows = tuple(Row(meta["name"], c, *rest) for c, rest in zip(names, numbers, strict=True))
+            return cls(meta["name"], rows, float(meta["software_accuracy"]), dict(meta["settings"]))
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise FileError(f"{path}: does not hold a retention result: {error!r}") from error
+
+    def plot(self, path) -> None:
+        """Draw accuracy over time as a PNG or SVG (needs matplotlib: the extra `show`)."""
+        from pcmref.plots import plot_retention
+
+        plot_retention([self], path)
+
+
+def retention(
+    net: ResNet,
+    state: dict,
+    model: PCMModel,
+    x: np.ndarray,
+    labels: np.ndarray,
+    times_s: Sequence[float] = STANDARD_TIMES_S,
+    compensations: Sequence[str] = COMPENSATIONS,
+    n_chips: int = 10,
+    seed: int = 0,
+    x_calibration: np.ndarray | None = None,
+    executor: Executor | None = None,
+    name: str = "",
+    batch_size: int = 200,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> RetentionResult:
+    """Program n_chips chips (seeds seed, seed + 1, ...) and measure their accuracy at each time and compensation.
+
+    x [N, H, W, C] normalised, labels [N]. "adabs" needs x_calibration, in batches of batch_size. All compensations see
+    the same reading of the same chip. `executor` (any concurrent.futures.Executor) takes one task a chip; the result is
+    the same without. `progress(done, total)` is called after each measurement, or each chip with an executor.
+    """
+    _check_study(model, x, labels, times_s, compensations, n_chips, x_calibration)
+    net.check_state(state)
+    software = accuracy(net, state, x, labels, workers)
+    study = _Study(net, state, model, x, labels, tuple(times_s), tuple(compensations), x_calibration, batch_size, workers)
+    total = n_chips * len(times_s) * len(compensations)
+    done = 0
+
+    def report(n_rows: int = 1):
+        nonlocal done
+        done += n_rows
+        if progress is not None:
+            progress(done, total)
+
+    measured = []
+    if executor is None:
+        measured = [study.measure(seed + k, report) for k in range(n_chips)]
+    else:
+        for future in [executor.submit(study.measure, seed + k) for k in range(n_chips)]:
+            measured.append(future.result())
+            report(len(measured[-1]))
+    by_chip = [(k, row) for k, rows in enumerate(measured) for row in rows]
+    rows = [
+        Row(name, c, float(t_s), k, 0, value)
+        for c in compensations
+        for t_s in times_s
+        for k, (row_c, row_t, value) in by_chip
+        if (row_c, row_t) == (c, t_s)
+    ]
+    settings = {"model": asdict(model), "seed": int(seed), "n_images": len(x), "n_chips": n_chips, "batch_size": batch_size}
+    settings["n_calibration"] = 0 if x_calibration is None else len(x_calibration)
+    return RetentionResult(name, tuple(rows), software, settings)
+
+
+def _check_study(model, x, labels, times_s, compensations, n_chips, x_calibration) -> None:
+    for t_s in times_s:
+        model.check_time(t_s)
+    unknown = [c for c in compensations if c not in COMPENSATIONS]
+    if unknown or not len(compensations) or not len(times_s) or len(set(compensations)) < len(compensations):
+        raise SettingError(f"compensations must be some of {COMPENSATIONS} and there must be times; got {list(compensations)}")
+    if len(set(times_s)) < len(times_s):
+        raise SettingError(f"times must differ from each other, got {list(times_s)}")
+    if isinstance(n_chips, bool) or not isinstance(n_chips, int) or n_chips < 1:
+        raise SettingError(f"n_chips must be a whole number from 1, got {n_chips!r}")
+    if "adabs" in compensations and x_calibration is None:
+        raise SettingError("compensation 'adabs' needs x_calibration: a few hundred training images, without labels")
+    if len(x) == 0 or np.shape(labels) != (len(x),):
+        raise ShapeError(f"labels must be one integer an image: {len(x)} images, labels of shape {np.shape(labels)}")
+
+
+@dataclass(frozen=True)
+class _Study:
+    """All that one chip's measurements depend on, picklable."""
+
+    net: ResNet
+    state: dict
+    model: PCMModel
+    x: np.ndarray
+    labels: np.ndarray
+    times_s: tuple[float, ...]
+    compensations: tuple[str, ...]
+    x_calibration: np.ndarray | None
+    batch_size: int
+    workers: int | None
+
+    def measure(self, chip_seed: int, report: Callable[[], None] | None = None) -> list[tuple[str, float, float]]:
+        """(compensation, t_s, accuracy) of one chip: programmed once, read once a time, each reading under every scheme."""
+        chip = Chip.program(self.state, self.model, chip_seed, self.workers)
+        currents_t0 = chip.currents(chip.read_conductances(self.model.t_0_s, workers=self.workers))
+        rows = []
+        for t_s in self.times_s:
+            g_us = chip.read_conductances(t_s, workers=self.workers)
+            for compensation in self.compensations:
+                state = self._compensated(chip, g_us, currents_t0, compensation)
+                rows.append((compensation, t_s, accuracy(self.net, state, self.x, self.labels, self.workers)))
+                if report is not None:
+                    report()
+        return rows
+
+    def _compensated(self, chip: Chip, g_us, currents_t0, compensation: str) -> dict:
+        if compensation == "gdc":
+            currents = chip.currents(g_us)
+            return chip.weights(g_us, {bar: gdc.factor(currents_t0[bar], currents[bar]) for bar in currents})
+        state = chip.weights(g_us)
+        if compensation == "adabs":
+            state = adabs(self.net, state, self.x_calibration, self.batch_size, self.workers)
+        return state

@@ -1,0 +1,275 @@
+"""Training with noise on the weights (Joshi et al. 2020): the algorithm in the paper's order, one function a step.
+
+For each mini-batch: `augment` the images, `inject_weight_noise` into every crossbar, go forward and backward with the
+noisy weights, `sgd_step` the clean ones, `clip_weights`. Batch norm and its running statistics are digital and see the
+noisy pass. With eta = 0 and alpha = 0 this is ordinary training, which makes the baseline that noise training starts from.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+
+from pcmref import draws
+from pcmref.blocks import map_blocks
+from pcmref.data import Dataset
+from pcmref.errors import SettingError
+from pcmref.nn import functional as F
+from pcmref.nn.resnet import ResNet, predict
+from pcmref.pcm.mapping import crossbars
+
+ETA = 0.038  # training noise sigma / max|W| (grade B: aihwkit's documentation; Joshi et al. 2020)
+ALPHA = 2.0  # clipping at alpha * sigma_W after every update (grade B for CIFAR-10; ImageNet 2.5: grade C)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; every field is a plain value, so that a file can hold it."""
+
+    epochs: int = 12
+    batch_size: int = 128
+    learning_rate: float = 0.1  # the schedule's peak
+    schedule: str = "one-cycle"  # "one-cycle", "cosine" or "step"
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    crop: int = 0  # pixels of padding for the random crop
+    flip: bool = False
+    cutout: int = 0  # side of the square that is blanked
+    eta: float = 0.0  # weight noise, sigma / max|W| of each crossbar
+    alpha: float = 0.0  # weight clipping in standard deviations; 0: none
+    validation: int = 0  # training images held back, the last ones of the file; the best epoch is chosen on them
+    seed: int = 0
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            wanted = {"float": (int, float)}.get(str(field.type), field.type)
+            if not isinstance(value, wanted) or (isinstance(value, bool) and field.type is not bool):
+                raise SettingError(f"recipe: {field.name} must be of type {field.type.__name__}, got {value!r}")
+            if field.type in (int, float) and not (np.isfinite(value) and value >= 0):
+                raise SettingError(f"recipe: {field.name} must not be negative, got {value!r}")
+        if self.epochs < 1 or self.batch_size < 2:
+            raise SettingError(f"recipe: needs epochs >= 1 and batch_size >= 2, got {self.epochs} and {self.batch_size}")
+        if self.schedule not in SCHEDULES:
+            raise SettingError(f"recipe: schedule must be one of {sorted(SCHEDULES)}, got {self.schedule!r}")
+        if self.label_smoothing >= 1 or self.momentum >= 1:
+            raise SettingError("recipe: label_smoothing and momentum must be below 1")
+
+
+# ------------------------------------------------------------------------------------------- the steps of the algorithm
+
+
+def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int = 0) -> dict[str, np.ndarray]:
+    """W + eta * max|W| * z on every crossbar, fresh for every step: a new state (Joshi et al. 2020, methods).
+
+    max|W| is the crossbar's, fc.bias included with fc.weight; z are the draws `noise/{step}/{name}`. No gradient flows
+    through the standard deviation. Batch norm is untouched.
+    """
+    if not (np.isfinite(eta) and eta >= 0):
+        raise SettingError(f"eta must be a finite number from 0, got {eta!r}")
+    noisy = dict(state)
+
+    def add(names):
+        sigma = eta * max(float(np.abs(state[name]).max()) for name in names)
+        for name in names:
+            w = np.asarray(state[name])
+            z = draws.standard_normal(seed, f"noise/{step}/{name}", w.shape)
+            noisy[name] = (w + sigma * z).astype(w.dtype)
+
+    if eta > 0:
+        map_blocks(add, crossbars(state).values())
+    return noisy
+
+
+def clip_weights(state: dict, alpha: float = ALPHA) -> dict[str, np.ndarray]:
+    """Every crossbar clipped to +-alpha * sigma_W, sigma_W its population standard deviation: a new state.
+
+    fc.bias counts to fc.weight's crossbar. Toolkits that use the sample standard deviation (ddof 1) differ by a factor
+    sqrt(N/(N-1)); ones that clip the noisy weights, or only at the start, train something else.
+    """
+    if not (np.isfinite(alpha) and alpha > 0):
+        raise SettingError(f"alpha must be a finite number above 0, got {alpha!r}")
+    clipped = dict(state)
+    for names in crossbars(state).values():
+        sigma = np.concatenate([np.ravel(state[name]) for name in names]).std(dtype=np.float64)
+        for name in names:
+            w = np.asarray(state[name])
+            limit = (alpha * sigma).astype(w.dtype)
+            clipped[name] = np.clip(w, -limit, limit)
+    return clipped
+
+
+def sgd_step(state: dict, grads: dict, velocity: dict, learning_rate: float, recipe: Recipe) -> tuple[dict, dict]:
+    """(state, velocity) after one step of SGD with momentum, as PyTorch defines it; new dicts.
+
+    g = grad + weight_decay*w;  v = momentum*v + g;  w -= learning_rate * (g + momentum*v if nesterov else v). The decay
+    acts on convolution and fc weights, not on batch norm and biases. An empty velocity starts from v = g.
+    """
+    new_state, new_velocity = dict(state), {}
+    for name, w in state.items():
+        if name in grads:
+            g = grads[name] + recipe.weight_decay * w if np.ndim(w) > 1 else grads[name]
+            v = recipe.momentum * velocity[name] + g if velocity else g
+            update = g + recipe.momentum * v if recipe.nesterov else v
+            new_state[name] = (w - learning_rate * update).astype(w.dtype)
+            new_velocity[name] = v.astype(w.dtype)
+    return new_state, new_velocity
+
+
+def _one_cycle(progress: float) -> float:
+    """Up from 1/25 to 1 over the first 30 %, then down to 0, both as half cosines (Smith & Topin 2019)."""
+    if progress < 0.3:
+        return 1 - (1 - 1 / 25) * (1 + np.cos(np.pi * progress / 0.3)) / 2
+    return (1 + np.cos(np.pi * (progress - 0.3) / 0.7)) / 2
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "one-cycle": _one_cycle,
+    "cosine": lambda progress: (1 + np.cos(np.pi * progress)) / 2,  # Loshchilov & Hutter 2017
+    "step": lambda progress: 0.1 ** ((progress >= 0.5) + (progress >= 0.75)),  # He et al. 2016: tenths at 1/2 and 3/4
+}
+
+
+def learning_rate(recipe: Recipe, step: int, n_steps: int) -> float:
+    """The schedule's learning rate at step 0 <= step < n_steps."""
+    return float(recipe.learning_rate * SCHEDULES[recipe.schedule](step / n_steps))
+
+
+class Augmentation(NamedTuple):
+    """One epoch's random choices for every image of the training set."""
+
+    crop: np.ndarray | None  # [N, 2] offsets in 0..2*pad
+    flip: np.ndarray | None  # [N] bool
+    cutout: np.ndarray | None  # [N, 2] centre of the blank square
+
+    @classmethod
+    def of_epoch(cls, recipe: Recipe, epoch: int, n: int, size: tuple[int, int]) -> "Augmentation":
+        """The draws `crop/{epoch}`, `flip/{epoch}` and `cutout/{epoch}` for n images of the given size."""
+        crop = flip = cutout = None
+        if recipe.crop:
+            crop = draws.integers(recipe.seed, f"crop/{epoch}", 2 * recipe.crop + 1, (n, 2))
+        if recipe.flip:
+            flip = draws.uniform(recipe.seed, f"flip/{epoch}", (n,)) < 0.5
+        if recipe.cutout:
+            cutout = np.floor(draws.uniform(recipe.seed, f"cutout/{epoch}", (n, 2)) * size).astype(np.int64)
+        return cls(crop, flip, cutout)
+
+
+def augment(x: np.ndarray, choice: Augmentation, index: np.ndarray, recipe: Recipe, blank: np.ndarray) -> np.ndarray:
+    """Random crop of the padded image, then flip, then cutout: normalised images [N, H, W, C] -> the same shape.
+
+    index [N] are the images' numbers in the training set; blank [C] is a black pixel, normalised, which pads.
+    Cutout (DeVries & Taylor 2017) sets a square to 0, the mean; where it crosses the border only a part is blank.
+    """
+    n, h, w, c = x.shape
+    out = np.array(x)
+    if choice.crop is not None:
+        p = recipe.crop
+        padded = np.empty((n, h + 2 * p, w + 2 * p, c), x.dtype)
+        padded[...] = blank
+        padded[:, p : p + h, p : p + w] = x
+        for i, (top, left) in enumerate(choice.crop[index]):
+            out[i] = padded[i, top : top + h, left : left + w]
+    if choice.flip is not None:
+        mirrored = choice.flip[index]
+        out[mirrored] = out[mirrored, :, ::-1]
+    if choice.cutout is not None:
+        half = recipe.cutout // 2
+        for i, (row, column) in enumerate(choice.cutout[index]):
+            out[i, max(row - half, 0) : row - half + recipe.cutout, max(column - half, 0) : column - half + recipe.cutout] = 0
+    return out
+
+
+# ------------------------------------------------------------------------------------------------------- the whole run
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training run stands; enough to go on from to the bit."""
+
+    step: int  # mini-batches done
+    state: dict
+    velocity: dict
+    loss_sum: float = 0.0  # of the epoch under way
+    history: tuple[dict, ...] = ()  # one entry an epoch: epoch, loss, learning_rate, validation_accuracy
+    best: dict | None = None  # the state with the best validation accuracy so far
+    best_epoch: int = 0
+
+
+def accuracy(net: ResNet, state: dict, x: np.ndarray, labels: np.ndarray, workers: int | None = None) -> float:
+    """The share of images whose largest logit is their label's."""
+    return float((predict(net, state, x, workers).argmax(1) == labels).mean())
+
+
+def train(
+    net: ResNet,
+    state: dict,
+    data: Dataset,
+    recipe: Recipe,
+    start: Progress | None = None,
+    after_step: Callable[[Progress, int], None] | None = None,
+    workers: int | None = None,
+) -> Progress:
+    """Train from `state` (or go on from `start`) to the recipe's end.
+
+    `after_step(progress, n_steps)` is called after every mini-batch, to save or to show where the run stands. The
+    result depends on the arguments alone, not on where it was interrupted. A last incomplete batch is left out.
+    """
+    n_train = len(data.train_images) - recipe.validation
+    steps_per_epoch = n_train // recipe.batch_size
+    if steps_per_epoch < 1:
+        raise SettingError(f"recipe: {n_train} training images do not fill one batch of {recipe.batch_size}")
+    net.check_state(state)
+    dtype = state["fc.weight"].dtype
+    x = data.normalized(data.train_images, dtype)
+    validation = (x[n_train:], data.train_labels[n_train:])
+    blank = data.normalized(np.zeros((1, 1, 1, x.shape[3]), np.uint8), dtype)[0, 0, 0]
+    n_steps = recipe.epochs * steps_per_epoch
+    at = start or Progress(0, state, {})
+    for epoch in range(at.step // steps_per_epoch, recipe.epochs):
+        order = draws.permutation(recipe.seed, f"shuffle/{epoch}", n_train)
+        choice = Augmentation.of_epoch(recipe, epoch, n_train, x.shape[1:3])
+        for step in range(at.step, (epoch + 1) * steps_per_epoch):
+            first = (step % steps_per_epoch) * recipe.batch_size
+            index = order[first : first + recipe.batch_size]
+            batch = augment(x[index], choice, index, recipe, blank)
+            rate = learning_rate(recipe, step, n_steps)
+            state, velocity, loss = train_step(net, at, batch, data.train_labels[index], rate, recipe, workers)
+            loss_sum = loss if step % steps_per_epoch == 0 else at.loss_sum + loss
+            at = Progress(step + 1, state, velocity, loss_sum, at.history, at.best, at.best_epoch)
+            if at.step % steps_per_epoch == 0:
+                at = _end_epoch(net, at, epoch, steps_per_epoch, rate, validation, workers)
+            if after_step is not None:
+                after_step(at, n_steps)
+    return at
+
+
+def train_step(net: ResNet, at: Progress, x, labels, rate: float, recipe: Recipe, workers: int | None = None):
+    """(state, velocity, loss) after one mini-batch of the paper's algorithm."""
+    noisy = inject_weight_noise(at.state, recipe.eta, recipe.seed, at.step)
+    logits, tape = net.forward(noisy, x, train=True, workers=workers)
+    loss = float(F.softmax_cross_entropy(logits, labels, recipe.label_smoothing))
+    if not np.isfinite(loss):
+        raise SettingError(f"training diverged at step {at.step}: the loss is {loss}; lower the learning rate")
+    grads = net.backward(noisy, tape, F.softmax_cross_entropy_backward(logits, labels, recipe.label_smoothing))
+    state, velocity = sgd_step(net.updated_state(at.state, tape), grads, at.velocity, rate, recipe)
+    return (clip_weights(state, recipe.alpha) if recipe.alpha else state), velocity, loss
+
+
+def _end_epoch(net, at: Progress, epoch, steps_per_epoch, rate, validation, workers) -> Progress:
+    """The epoch's entry in the history, and the best state if this is it (without validation images: the last)."""
+    images, labels = validation
+    score = accuracy(net, at.state, images, labels, workers) if len(images) else None
+    entry = {"epoch": epoch + 1, "loss": at.loss_sum / steps_per_epoch, "learning_rate": rate, "validation_accuracy": score}
+    best, best_epoch = at.best, at.best_epoch
+    if score is None or best is None or score >= at.history[best_epoch - 1]["validation_accuracy"]:
+        best, best_epoch = at.state, epoch + 1
+    return Progress(at.step, at.state, at.velocity, 0.0, (*at.history, entry), best, best_epoch)
+
+
+def recipe_values(recipe: Recipe) -> dict:
+    """The recipe as plain values; Recipe(**values) builds it again."""
+    return asdict(recipe)
