@@ -104,9 +104,9 @@ class PCMModel:
     # ------------------------------------------------------------------------------------------------------- drift
 
     def _clipped_log_line(self, g_target_us, line, bounds):
-        """clip(slope * ln x + intercept, *bounds); ln 0 = -inf ends at a bound."""
-        with np.errstate(divide="ignore"):
-            return np.clip(line[0] * np.log(self._x(g_target_us)) + line[1], *bounds)
+        """clip(slope * ln x + intercept, *bounds), x = 0 taken as the smallest number, which ends at a bound."""
+        x = np.maximum(self._x(g_target_us), np.finfo(np.float64).tiny)
+        return np.clip(line[0] * np.log(x) + line[1], *bounds)
 
     def drift_exponent_mean(self, g_target_us):
         """mu_nu = clip(-0.0155 ln x + 0.0244, 0.049, 0.1) ([N], [T]); 0 in a profile without drift."""

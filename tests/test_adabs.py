@@ -1,0 +1,57 @@
+"""AdaBS: what it estimates, what it leaves alone, and what drops out of it."""
+
+import numpy as np
+import pytest
+
+import pcmref
+from pcmref import draws
+from pcmref.errors import SettingError, ShapeError
+from pcmref.nn import functional as F
+
+NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
+X = draws.standard_normal(0, "test/adabs", (23, 8, 8, 1))
+
+
+def test_one_batch_gives_the_unbiased_statistics_of_that_batch():
+    state = NET.init(0, np.float64)
+    new = pcmref.adabs(NET, state, X, batch_size=100)
+    y = F.conv2d(X, state["conv1.weight"], 1, 1)
+    assert np.allclose(new["bn1.running_mean"], y.mean((0, 1, 2)), rtol=1e-12, atol=1e-15)
+    assert np.allclose(new["bn1.running_var"], y.var((0, 1, 2)) * (23 * 64) / (23 * 64 - 1), rtol=1e-12)
+
+
+def test_batches_count_by_their_images_and_nothing_else_changes():
+    state = NET.init(0, np.float64)
+    new = pcmref.adabs(NET, state, X, batch_size=10)
+    parts = [pcmref.adabs(NET, state, part) for part in (X[:10], X[10:20], X[20:])]
+    for name in state:
+        if "running_" in name:
+            expected = sum(n * part[name] for n, part in zip((10, 10, 3), parts, strict=True)) / 23
+            assert np.allclose(new[name], expected, rtol=1e-12, atol=1e-15)
+        else:
+            assert new[name] is state[name]
+
+
+def test_what_was_there_before_does_not_matter():
+    state = NET.init(0, np.float64)
+    other = state | {k: v + 5 for k, v in state.items() if "running_" in k}
+    a, b = pcmref.adabs(NET, state, X), pcmref.adabs(NET, other, X)
+    assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_a_scale_of_a_layer_drops_out():
+    """Batch norm divides by the scale again, but for epsilon; fc has no batch norm behind it, so it stays."""
+    state = NET.init(0, np.float64)
+    scaled = state | {k: 3.0 * v for k, v in state.items() if v.ndim == 4}
+    a = NET.forward(pcmref.adabs(NET, state, X), X)
+    b = NET.forward(pcmref.adabs(NET, scaled, X), X)
+    assert np.allclose(a, b, rtol=0, atol=1e-3 * np.abs(a).max())
+    assert np.array_equal(a.argmax(1), b.argmax(1))
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(ShapeError, match="at least one"):
+        pcmref.adabs(NET, NET.init(), X[:0])
+    for batch_size in (0, 2.0, True):
+        with pytest.raises(SettingError, match="batch_size"):
+            pcmref.adabs(NET, NET.init(), X, batch_size=batch_size)

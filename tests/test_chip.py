@@ -1,0 +1,164 @@
+"""The chip: counts, replayable draws, compensation, files."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pcmref
+from pcmref import draws, store
+from pcmref.errors import DeviceError, FileError
+from pcmref.pcm.model import PCMModel
+
+MODEL = PCMModel.joshi2020()
+NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
+QUIET = dataclasses.replace(MODEL, programming=(0.0, 0.0, 0.0), reads_noisily=False)
+STILL = dataclasses.replace(QUIET, drifts=False)
+UNIFORM = dataclasses.replace(QUIET, nu_mean_range=(0.06, 0.06), nu_std_line=(0.0, 0.0), nu_std_range=(0.0, 0.0))
+
+
+def state_of(dtype=np.float64):
+    return NET.init(0, dtype) | {"fc.bias": np.array([0.3, -0.2, 0.1], dtype)}
+
+
+def test_joshi32_takes_723444_devices():
+    net = pcmref.ResNet.joshi32()
+    chip = pcmref.Chip.program(net.init(), MODEL)
+    assert chip.n_devices == 723_444
+    assert set(chip.g_prog_us) == set(chip.nu) == set(net.synaptic())
+    assert chip.g_prog_us["fc.weight"].shape == (2, 10, 56) and chip.nu["fc.bias"].dtype == np.float64
+
+
+def test_every_arrow_is_the_models_equation_with_its_named_draws():
+    state = state_of()
+    chip, name = pcmref.Chip.program(state, MODEL, seed=5), "layer1.0.conv1.weight"
+    w = state[name]
+    g_target, scale = pcmref.map_weights(w)
+    g_prog = MODEL.program(g_target, draws.standard_normal(5, f"program/{name}", (2, *w.shape)))
+    nu = MODEL.drift_exponent(g_target, draws.standard_normal(5, f"drift/{name}", (2, *w.shape)))
+    z = draws.standard_normal(5, f"read/2/86400.0/{name}", (2, *w.shape))
+    g = MODEL.read(MODEL.drift(g_prog, nu, 86_400.0), g_target, 86_400.0, z)
+    assert np.array_equal(chip.g_target_us[name], g_target) and np.array_equal(chip.nu[name], nu)
+    assert np.array_equal(chip.read_conductances(86_400, read=2)[name], g)
+    assert np.array_equal(chip.read(86_400, read=2)[name], pcmref.unmap_weights(g, scale))
+
+
+def test_the_bias_is_a_row_of_the_last_crossbar():
+    """One scale for fc.weight and fc.bias, the larger of them deciding; one GDC factor."""
+    state = state_of() | {"fc.bias": np.array([9.0, -1.0, 0.5])}
+    chip = pcmref.Chip.program(state, STILL)
+    assert chip.scale["fc.bias"] == chip.scale["fc.weight"] == pytest.approx(25 / 9)
+    assert "fc.bias" not in chip.gdc_factors(86_400.0) and "fc.weight" in chip.gdc_factors(86_400.0)
+
+
+def test_without_noise_and_drift_the_chip_is_the_network():
+    state = state_of()
+    read = pcmref.Chip.program(state, STILL).read(1e6, gdc=True)
+    assert all(np.allclose(read[n], state[n], rtol=4 * 2.0**-53, atol=0) for n in state)
+
+
+def test_digital_parts_and_dtypes_stay():
+    state = state_of(np.float32)
+    read = pcmref.Chip.program(state, MODEL).read(3600.0)
+    assert all(read[n].dtype == np.float32 and read[n].shape == state[n].shape for n in state)
+    assert all(read[n] is state[n] for n in state if n not in NET.synaptic())
+    assert not np.array_equal(read["conv1.weight"], state["conv1.weight"])
+
+
+@given(st.floats(20, 1e9))
+@settings(max_examples=10)
+def test_gdc_is_exact_under_uniform_drift_without_read_noise(t_s):
+    state = state_of()
+    read = pcmref.Chip.program(state, UNIFORM).read(t_s, gdc=True)
+    assert all(np.allclose(read[n], state[n], rtol=1e-12, atol=0) for n in state)
+
+
+def test_gdc_factors_are_summed_currents_at_t0_over_those_at_t():
+    chip = pcmref.Chip.program(state_of(), MODEL, seed=1)
+    g0, g = chip.read_conductances(20.0, 3), chip.read_conductances(86_400.0, 3)
+    for bar, alpha in chip.gdc_factors(86_400.0, 3).items():
+        names = ["fc.weight", "fc.bias"] if bar == "fc.weight" else [bar]
+        assert alpha == pytest.approx(sum(g0[n].sum() for n in names) / sum(g[n].sum() for n in names), rel=1e-14)
+        assert alpha > 1
+    assert set(chip.gdc_factors(20.0, 3).values()) == {1.0}
+
+
+def test_gdc_has_no_effect_on_predictions_after_adabs():
+    """One number a layer drops out of the recalibrated batch norm (but for epsilon); the last scales all logits alike."""
+    x = draws.standard_normal(0, "test/chip", (200, 8, 8, 1))
+    chip = pcmref.Chip.program(state_of(), MODEL, seed=2)
+    logits = [NET.forward(pcmref.adabs(NET, chip.read(86_400.0, gdc=g), x), x) for g in (False, True)]
+    alpha = chip.gdc_factors(86_400.0)["fc.weight"]
+    assert np.allclose(alpha * logits[0], logits[1], rtol=0, atol=1e-3 * np.abs(logits[1]).max())
+    assert np.array_equal(logits[0].argmax(1), logits[1].argmax(1))
+
+
+def test_a_crossbar_of_zeros_is_programmed_and_read_with_noise_like_any_other():
+    state = state_of() | {"conv1.weight": np.zeros((3, 1, 3, 3))}
+    chip = pcmref.Chip.program(state, MODEL)
+    assert chip.scale["conv1.weight"] == 1.0 and not chip.g_target_us["conv1.weight"].any()
+    assert chip.g_prog_us["conv1.weight"].any() and chip.read(20.0)["conv1.weight"].any()
+
+
+def test_readings_are_independent_and_repeatable_and_chips_differ():
+    state = state_of()
+    chip = pcmref.Chip.program(state, MODEL, seed=0)
+    first = chip.read(3600.0)["fc.weight"]
+    assert np.array_equal(pcmref.Chip.program(state, MODEL, seed=0, workers=1).read(3600, workers=1)["fc.weight"], first)
+    assert not np.array_equal(chip.read(3600.0, read=1)["fc.weight"], first)
+    assert not np.array_equal(chip.read(3601.0)["fc.weight"], first)
+    assert not np.array_equal(pcmref.Chip.program(state, MODEL, seed=1).g_prog_us["fc.weight"], chip.g_prog_us["fc.weight"])
+
+
+def test_profiles_reach_the_chip():
+    """Collapsed pairs keep one device at zero; Q_s of the programmed conductance changes the reading and nothing else."""
+    state = state_of()
+    collapsed = pcmref.Chip.program(state, dataclasses.replace(MODEL, pair="collapsed"))
+    kept = pcmref.Chip.program(state, MODEL)
+    assert all((g.min(0) == 0).all() for g in collapsed.g_prog_us.values())
+    net = {n: g[0] - g[1] for n, g in kept.g_prog_us.items()}
+    assert all(np.array_equal(g[0] - g[1], net[n]) for n, g in collapsed.g_prog_us.items())
+    programmed = pcmref.Chip.program(state, dataclasses.replace(MODEL, q_argument="programmed"))
+    assert np.array_equal(programmed.g_prog_us["fc.weight"], kept.g_prog_us["fc.weight"])
+    assert not np.array_equal(programmed.read(100.0)["fc.weight"], kept.read(100.0)["fc.weight"])
+
+
+def test_a_time_before_t0_is_an_error():
+    chip = pcmref.Chip.program(state_of(), MODEL)
+    for call in (chip.read, chip.read_conductances, chip.gdc_factors):
+        with pytest.raises(DeviceError, match="t_0"):
+            call(10.0)
+
+
+def test_a_chip_comes_back_from_its_file(tmp_path):
+    chip = pcmref.Chip.program(state_of(np.float32), PCMModel.aihwkit(), seed=4)
+    chip.save(tmp_path / "chip.h5")
+    again = pcmref.Chip.load(tmp_path / "chip.h5")
+    assert again.model == chip.model and again.seed == 4 and again.scale == chip.scale
+    a, b = chip.read(86_400.0, gdc=True), again.read(86_400.0, gdc=True)
+    assert all(np.array_equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta, arrays: arrays.pop("nu/fc.bias"),
+        lambda meta, arrays: arrays.update({"nu/fc.bias": np.zeros((2, 4))}),
+        lambda meta, arrays: arrays.update({"nu/fc.bias": np.full((2, 3), np.nan)}),
+        lambda meta, arrays: arrays.update({"g_prog_us/fc.bias": np.full((2, 3), -1.0)}),
+        lambda meta, arrays: arrays.update({"elsewhere/fc.bias": np.zeros((2, 3))}),
+        lambda meta, arrays: meta["model"].update(t_0_s=-1),
+        lambda meta, arrays: meta["model"].update(unknown=1),
+        lambda meta, arrays: meta.pop("model"),
+        lambda meta, arrays: meta.update(seed="0"),
+    ],
+)
+def test_a_file_that_is_no_chip_is_refused(tmp_path, change):
+    pcmref.Chip.program(state_of(), MODEL).save(tmp_path / "chip.h5")
+    meta, arrays = store.read(tmp_path / "chip.h5", "chip")
+    change(meta, arrays)
+    store.write(tmp_path / "chip.h5", "chip", meta, arrays)
+    with pytest.raises(FileError, match="chip.h5"):
+        pcmref.Chip.load(tmp_path / "chip.h5")

@@ -1,0 +1,59 @@
+"""Weights to differential pairs and back."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import pcmref
+from pcmref.errors import DeviceError
+from pcmref.pcm.mapping import crossbars, map_weights, unmap_weights
+
+WEIGHTS = hnp.arrays(np.float64, hnp.array_shapes(max_dims=4, max_side=4), elements=st.floats(-1e3, 1e3, allow_subnormal=False))
+
+
+@given(WEIGHTS, st.floats(1, 100))
+def test_the_mapping_comes_back(w, g_max_us):
+    g_us, scale = map_weights(w, g_max_us)
+    assert np.allclose(unmap_weights(g_us, scale), w, rtol=4 * 2.0**-53, atol=0)
+
+
+@given(WEIGHTS)
+def test_one_device_of_each_pair_is_at_zero_and_none_leaves_the_range(w):
+    g_us, scale = map_weights(w)
+    assert g_us.shape == (2, *w.shape) and g_us.dtype == np.float64
+    assert (g_us.min(0) == 0).all() and (g_us >= 0).all() and (g_us <= 25.0).all()
+    assert (np.sign(g_us[0] - g_us[1]) == np.sign(w)).all()
+    if np.abs(w).max() > 0:
+        assert g_us.max() == pytest.approx(25.0, rel=1e-15) and scale == pytest.approx(25.0 / np.abs(w).max(), rel=1e-15)
+
+
+@given(WEIGHTS)
+def test_turning_the_sign_swaps_the_devices(w):
+    (plus, minus), _ = map_weights(w)
+    (plus_of_minus, minus_of_minus), _ = map_weights(-w)
+    assert np.array_equal(plus, minus_of_minus) and np.array_equal(minus, plus_of_minus)
+
+
+def test_a_crossbar_of_zeros_has_scale_one():
+    g_us, scale = map_weights(np.zeros((3, 2)))
+    assert scale == 1.0 and not g_us.any()
+
+
+def test_longdouble_stays_longdouble():
+    assert map_weights(np.ones(3, np.longdouble))[0].dtype == np.longdouble
+    assert map_weights(np.ones(3, np.float16))[0].dtype == np.float64
+
+
+def test_crossbars_are_the_convolutions_and_fc_with_its_bias():
+    net = pcmref.ResNet.resnet8()
+    bars = crossbars(net.init())
+    assert bars["fc.weight"] == ["fc.weight", "fc.bias"] and bars["conv1.weight"] == ["conv1.weight"]
+    assert sorted(n for names in bars.values() for n in names) == sorted(net.synaptic())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(bad):
+    with pytest.raises(DeviceError, match="NaN or infinity"):
+        map_weights(np.array([1.0, bad]))

@@ -1,0 +1,217 @@
+"""The networks: counts, names, gradients, blocking, statistics, errors."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pcmref
+from pcmref import draws
+from pcmref.errors import SettingError, ShapeError, StateError
+from pcmref.nn import functional as F
+from pcmref.nn import resnet
+
+TINY = pcmref.ResNet(2, 3, (3, 4), (1, 2))
+TINY_IMAGENET = pcmref.ResNet(2, 3, (3, 4), (1, 1), "imagenet")
+
+
+def case(net, dtype=np.float64, n=5, size=9, seed=0):
+    """(state away from its initial batch norms, images, labels)."""
+    state = net.init(seed, dtype)
+    for name, value in state.items():
+        if value.ndim == 1 and not name.startswith("fc"):
+            state[name] = (0.5 + draws.uniform(seed, f"test/{name}", value.shape)).astype(dtype)
+    x = draws.standard_normal(seed, "test/x", (n, size, size, net.in_channels)).astype(dtype)
+    return state, x, draws.integers(seed, "test/labels", net.num_classes, (n,))
+
+
+def test_joshi32_has_the_papers_361722_synaptic_weights():
+    net = pcmref.ResNet.joshi32()
+    state = net.init()
+    assert sum(state[name].size for name in net.synaptic()) == 361_722
+    assert sum(state[name].size for name in net.trainable()) == 363_922
+    convolutions = [oihw for _, _, oihw in net.conv_bn_pairs()]
+    assert len([s for s in convolutions if s[2:] == (3, 3)]) == 31 and len([s for s in convolutions if s[2:] == (1, 1)]) == 2
+
+
+def test_imagenet34_has_resnet34s_21797672_parameters():
+    net = pcmref.ResNet.imagenet34()
+    shapes = net.shapes()
+    assert sum(int(np.prod(shapes[name])) for name in net.trainable()) == 21_797_672
+    assert shapes["conv1.weight"] == (64, 3, 7, 7) and shapes["layer4.0.downsample.0.weight"] == (512, 256, 1, 1)
+
+
+def test_resnet8_has_one_block_a_stage():
+    assert pcmref.ResNet.resnet8().blocks == (1, 1, 1) and "layer3.0.conv2.weight" in pcmref.ResNet.resnet8().shapes()
+
+
+@pytest.mark.parametrize("net", [TINY, TINY_IMAGENET], ids=["small", "imagenet"])
+def test_gradients_by_central_differences(net):
+    """Every parameter and the input along a random direction; longdouble leaves an error of about 1e-11."""
+    state, x, labels = case(net, np.longdouble)
+    logits, tape = net.forward(state, x, train=True)
+    grads = net.backward(state, tape, F.softmax_cross_entropy_backward(logits, labels))
+    assert set(grads) == {*net.trainable(), "input"}
+    h = np.longdouble(1e-7)
+    for name, gradient in grads.items():
+        base = x if name == "input" else state[name]
+        assert gradient.shape == base.shape
+        v = draws.standard_normal(1, f"test/direction/{name}", base.shape).astype(np.longdouble)
+
+        def loss(step, name=name, base=base, v=v):
+            moved, images = (state, base + step * v) if name == "input" else (state | {name: base + step * v}, x)
+            return F.softmax_cross_entropy(net.forward(moved, images, train=True)[0], labels)
+
+        assert float((loss(h) - loss(-h)) / (2 * h)) == pytest.approx(float((gradient * v).sum()), rel=1e-7, abs=1e-9), name
+
+
+def test_the_loss_falls_by_the_gradients_square_to_second_order():
+    """Taylor: loss(w - h g) - loss(w) + h |g|^2 shrinks four times as h halves."""
+    state, x, labels = case(TINY)
+
+    def loss(s):
+        return F.softmax_cross_entropy(TINY.forward(s, x, train=True)[0], labels)
+
+    logits, tape = TINY.forward(state, x, train=True)
+    grads = TINY.backward(state, tape, F.softmax_cross_entropy_backward(logits, labels))
+    square = sum(float((grads[n] ** 2).sum()) for n in TINY.trainable())
+    rest = []
+    for h in (2e-4, 1e-4):
+        moved = state | {n: state[n] - h * grads[n] for n in TINY.trainable()}
+        rest.append(loss(moved) - loss(state) + h * square)
+    assert rest[0] / rest[1] == pytest.approx(4, rel=0.1)
+
+
+@given(st.integers(1, 40), st.sampled_from([1, 2, 3]))
+@settings(max_examples=15)
+def test_results_are_the_same_to_the_bit_for_any_number_of_workers(n, workers):
+    state, x, labels = case(TINY, np.float32, n + 1)
+    assert np.array_equal(TINY.forward(state, x, workers=workers), TINY.forward(state, x, workers=1))
+    results = []
+    for w in (1, workers):
+        logits, tape = TINY.forward(state, x, train=True, workers=w)
+        grads = TINY.backward(state, tape, F.softmax_cross_entropy_backward(logits, labels))
+        results.append({"logits": logits} | grads | TINY.updated_state(state, tape))
+    assert all(np.array_equal(results[0][k], results[1][k]) for k in results[0])
+
+
+def test_blocks_change_nothing_but_rounding(monkeypatch):
+    """Blocked against all images at once: sums are taken in another order, so equal to a few hundred roundings."""
+    state, x, labels = case(TINY, np.float64, 37)
+    results = []
+    for block in (16, 1000):
+        monkeypatch.setattr(resnet, "BLOCK", block)
+        monkeypatch.setattr("pcmref.nn.batch.BLOCK", block)
+        logits, tape = TINY.forward(state, x, train=True)
+        results.append(TINY.backward(state, tape, F.softmax_cross_entropy_backward(logits, labels)) | {"logits": logits})
+        results[-1]["evaluation"] = TINY.forward(state, x)
+    for name in results[0]:
+        a, b = results[0][name], results[1][name]
+        assert np.abs(a - b).max() <= 1000 * 2.0**-53 * np.abs(b).max(), name
+
+
+@pytest.mark.parametrize("net", [TINY, TINY_IMAGENET], ids=["small", "imagenet"])
+def test_training_and_evaluation_agree_once_the_statistics_are_the_batchs_own(net):
+    state, x, _ = case(net)
+    logits, tape = net.forward(state, x, train=True)
+    frozen = dict(state)
+    for bn, moments in tape["moments"].items():
+        frozen[f"{bn}.running_mean"], frozen[f"{bn}.running_var"] = moments.mean, moments.m2 / moments.n
+    assert np.allclose(net.forward(frozen, x), logits, rtol=1e-9, atol=1e-11)
+
+
+def test_updated_state_moves_the_buffers_only_and_in_pytorchs_convention():
+    state, x, _ = case(TINY)
+    _, tape = TINY.forward(state, x, train=True)
+    new = TINY.updated_state(state, tape, momentum=0.25)
+    y = F.conv2d(x, state["conv1.weight"], 1, 1)
+    n = y.size // y.shape[3]
+    expected = 0.75 * state["bn1.running_var"] + 0.25 * y.var((0, 1, 2)) * n / (n - 1)
+    assert np.allclose(new["bn1.running_var"], expected, rtol=1e-12)
+    assert np.allclose(new["bn1.running_mean"], 0.75 * state["bn1.running_mean"] + 0.25 * y.mean((0, 1, 2)), rtol=1e-12)
+    assert all(new[name] is state[name] for name in TINY.trainable())
+    assert all(np.array_equal(TINY.updated_state(state, tape, momentum=0.0)[n], state[n]) for n in state)
+
+
+def test_forward_changes_none_of_its_arguments():
+    state, x, labels = case(TINY)
+    before, x_before = {k: v.copy() for k, v in state.items()}, x.copy()
+    logits, tape = TINY.forward(state, x, train=True)
+    TINY.forward(state, x)
+    dlogits = F.softmax_cross_entropy_backward(logits, labels)
+    kept = dlogits.copy()
+    TINY.backward(state, tape, dlogits)
+    assert np.array_equal(x, x_before) and all(np.array_equal(before[k], state[k]) for k in state)
+    assert np.array_equal(dlogits, kept)
+
+
+def test_images_are_independent_in_evaluation():
+    state, x, _ = case(TINY, n=20)
+    order = draws.permutation(0, "test/order", 20)
+    assert np.allclose(TINY.forward(state, x[order]), TINY.forward(state, x)[order], rtol=1e-12, atol=1e-13)
+    assert np.allclose(TINY.forward(state, x[:1]), TINY.forward(state, x)[:1], rtol=1e-12, atol=1e-13)
+
+
+def test_predict_takes_any_number_of_images_and_lazy_arrays(tmp_path):
+    state, x, _ = case(TINY, np.float32, 1030, 4)
+    logits = pcmref.predict(TINY, state, x)
+    assert logits.shape == (1030, 3) and np.array_equal(logits, TINY.forward(state, x))
+    np.save(tmp_path / "x.npy", x)
+    assert np.array_equal(pcmref.predict(TINY, state, np.load(tmp_path / "x.npy", mmap_mode="r")), logits)
+
+
+def test_init_is_he_normal_and_reproducible():
+    state = pcmref.ResNet.joshi32().init(seed=3)
+    w = state["layer3.4.conv2.weight"]
+    assert w.std() == pytest.approx(np.sqrt(2 / (56 * 9)), rel=0.02) and abs(w.mean()) < 5 * w.std() / np.sqrt(w.size)
+    assert abs(state["fc.weight"]).max() <= 1 / np.sqrt(56) and (state["bn1.running_var"] == 1).all()
+    again, other = pcmref.ResNet.joshi32().init(seed=3), pcmref.ResNet.joshi32().init(seed=4)
+    assert all(np.array_equal(state[k], again[k]) for k in state) and not np.array_equal(w, other["layer3.4.conv2.weight"])
+
+
+@pytest.mark.parametrize("net", [TINY, TINY_IMAGENET, pcmref.ResNet.joshi32(), pcmref.ResNet.imagenet34()])
+def test_the_architecture_follows_from_a_state_and_from_its_config(net):
+    shapes = {name: np.broadcast_to(np.float32(0), shape) for name, shape in net.shapes().items()}
+    assert pcmref.ResNet.of_state(shapes) == net == pcmref.ResNet(**net.config())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("fc.bias"), "missing.*fc.bias"),
+        (lambda s: s.update(extra=np.zeros(1)), "unknown.*extra"),
+        (lambda s: s.update({"fc.bias": np.zeros(4)}), "shape"),
+        (lambda s: s.update({"fc.bias": np.array([0.0, np.nan, 0])}), "NaN"),
+        (lambda s: s.update({"bn1.running_var": -np.ones(3)}), "negative"),
+        (lambda s: s.update({"fc.bias": np.zeros(3, int)}), "floating"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_named(change, message):
+    state = TINY.init()
+    TINY.check_state(state)
+    change(state)
+    with pytest.raises(StateError, match=message):
+        TINY.check_state(state)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((4, 2, 8, 8)), "NCHW"),
+        (np.zeros((4, 8, 8)), r"\[N, H, W, 2\]"),
+        (np.zeros((0, 8, 8, 2)), "no images"),
+        (np.zeros((4, 8, 8, 2), np.uint8), "floating point"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_named(x, message):
+    for train in (False, True):
+        with pytest.raises(ShapeError, match=message):
+            TINY.forward(TINY.init(), x, train=train)
+
+
+def test_an_impossible_network_is_refused():
+    for bad in ({"widths": (16,)}, {"stem": "large"}, {"blocks": (5, 0, 5)}, {"in_channels": 0}, {"num_classes": 1.5}):
+        with pytest.raises(SettingError, match="ResNet"):
+            pcmref.ResNet(**bad)
+    with pytest.raises(StateError, match="no ResNet"):
+        pcmref.ResNet.of_state({"conv1.weight": np.zeros((3, 3, 3, 3))})
