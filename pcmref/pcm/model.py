@@ -5,7 +5,8 @@ programming; z standard-normal draws, given by the caller. Grades of the constan
 the model authors' public toolkit or by a co-author's code; C recalled or taken from a third party, not confirmed.
 
 Sources: [J] Joshi et al., Nat. Commun. 11:2473 (2020). [N] Nandakumar et al., IEEE ICECS 2019, pp. 727-730. [T] aihwkit,
-docs/source/pcm_inference.rst and inference/noise/pcm.py. [X] CrossSim 3.2.0, its PCM device file.
+docs/source/pcm_inference.rst and inference/noise/pcm.py. [X] CrossSim 3.2.0, its PCM device file. [S] pcm-bitslicing,
+src/pcm_sim, by a co-author of Le Gallo et al. (2022).
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -45,7 +46,7 @@ class PCMModel:
 
     def __post_init__(self):
         choices = {
-            "nu_law": ("gaussian", "folded"),
+            "nu_law": ("gaussian", "folded", "clamped"),
             "q_argument": ("target", "programmed"),
             "pair": ("kept", "collapsed"),
             "gdc_read_out": ("device sum", "one-hot"),
@@ -117,8 +118,13 @@ class PCMModel:
         return self._clipped_log_line(g_target_us, self.nu_std_line, self.nu_std_range) * self.drifts
 
     def drift_exponent(self, g_target_us, z):
-        """nu = mu_nu + sigma_nu * z, drawn once when programmed; its absolute value where the law is folded ([N], [T])."""
+        """nu = mu_nu + sigma_nu * z, drawn once when programmed ([N], [T]).
+
+        Its absolute value where the law is folded [T]; held inside the range of mu_nu where it is clamped [S].
+        """
         nu = self.drift_exponent_mean(g_target_us) + self.drift_exponent_std(g_target_us) * z
+        if self.nu_law == "clamped":
+            return np.clip(nu, *self.nu_mean_range) * self.drifts
         return np.abs(nu) if self.nu_law == "folded" else nu
 
     def drift(self, g_prog_us, nu, t_s: float):

@@ -1,0 +1,263 @@
+"""Closed forms: each against numerical integration of its definition (1e-10 where exact) and against samples of the model.
+
+The sampling checks of this file have a family-wise error of 1e-6, split evenly; means are compared on the scale of their exact
+standard errors, squares on that of their sampled ones (the normal approximation, with 50,000 samples or more).
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import integrate
+from scipy.special import ndtri
+from scipy.stats import norm
+
+from pcmref import PCMModel, draws
+from pcmref.errors import DeviceError
+from pcmref.pcm import gdc, moments
+
+JOSHI = PCMModel.joshi2020()
+LAWS = ("gaussian", "folded", "clamped")
+X = (0.0, 0.004, 0.03, 0.1, 0.5, 1.0)  # both bounds of mu_nu and sigma_nu, the cap of Q_s, and the range between
+DAY_S = 86_400.0
+N = 200_000
+N_CHECKS = 2 * (len(X) + 2 * len(LAWS) * len(X) + len(X) + 4)  # means and variances
+Z_LIMIT = -ndtri(1e-6 / N_CHECKS / 2)
+
+
+def expected(function, kinks=()):
+    """E[function(z)] for a standard normal z, by adaptive quadrature between the kinks."""
+    cuts = [-12.0, *sorted(k for k in kinks if -12 < k < 12), 12.0]
+    options = {"epsabs": 1e-14, "epsrel": 1e-13, "limit": 200}
+    return sum(
+        integrate.quad(lambda z: function(z) * norm.pdf(z), a, b, **options)[0] for a, b in zip(cuts, cuts[1:], strict=False)
+    )
+
+
+def by_quadrature(function, kinks=()):
+    mean = expected(function, kinks)
+    return mean, expected(lambda z: (function(z) - mean) ** 2, kinks)
+
+
+def agree(got, wanted, scale=1.0):
+    assert np.allclose(got, wanted, rtol=1e-10, atol=1e-10 * scale), (got, wanted)
+
+
+def assert_sampled(samples, mean, variance):
+    """Mean and variance of n samples lie where the closed forms put them, at the stated error."""
+    n = len(samples)
+    assert abs(samples.mean() - mean) <= Z_LIMIT * np.sqrt(variance / n) + 1e-12 * abs(mean)
+    squares = (samples - mean) ** 2
+    assert abs(squares.mean() - variance) <= Z_LIMIT * squares.std() / np.sqrt(n) + 1e-12 * variance
+
+
+def with_law(law):
+    return replace(JOSHI, nu_law=law)
+
+
+def kinks_of(model, g):
+    """The z at which a law of nu has a kink."""
+    mean, std = model.drift_exponent_mean(g), model.drift_exponent_std(g)
+    return [(b - mean) / std for b in (0.0, *model.nu_mean_range)]
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.3, 0.7), (-1.5, 1.0), (20.0, 0.5), (1.0, 0.0), (-1.0, 0.0)])
+@pytest.mark.parametrize(("low", "high"), [(0.0, np.inf), (-np.inf, 0.4), (0.1, 0.9), (-np.inf, np.inf)])
+def test_clipped_normal_moments_are_their_integrals(mean, std, low, high):
+    kinks = [(b - mean) / std for b in (low, high)] if std else []
+    wanted = by_quadrature(lambda z: np.clip(mean + std * z, low, high), kinks)
+    agree(moments.clipped_normal_moments(mean, std, low, high), wanted, max(std, 1e-2) ** 2)
+
+
+@pytest.mark.parametrize("x", X)
+def test_programmed_moments(x):
+    g = 25 * x
+    kink = -g / JOSHI.programming_std_us(g)
+    mean, variance = moments.programmed_moments(JOSHI, g)
+    agree((mean, variance), by_quadrature(lambda z: JOSHI.program(g, z), [kink]))
+    assert_sampled(JOSHI.program(np.full(N, g), draws.standard_normal(1, f"moments/program/{x}", N)), mean, variance)
+
+
+def test_a_device_programmed_to_nothing_conducts():
+    assert moments.programmed_moments(JOSHI, 0.0)[0] == pytest.approx(0.26348 / np.sqrt(2 * np.pi), rel=1e-14)
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("x", X)
+def test_drift_exponent_moments(x, law):
+    model, g = with_law(law), 25 * x
+    mean, variance = moments.drift_exponent_moments(model, g)
+    agree((mean, variance), by_quadrature(lambda z: model.drift_exponent(g, z), kinks_of(model, g)), 1e-4)
+    nu = model.drift_exponent(np.full(N, g), draws.standard_normal(2, f"moments/nu/{x}/{law}", N))
+    assert_sampled(nu, mean, variance)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_without_drift_every_law_stands_still(law):
+    model = replace(JOSHI, nu_law=law, drifts=False)
+    assert moments.drift_exponent_moments(model, 5.0) == (0, 0)
+    assert moments.drift_factor_moment(model, 5.0, DAY_S) == 1
+    assert (model.drift_exponent(np.full(9, 5.0), draws.standard_normal(2, "moments/still", 9)) == 0).all()
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("x", X)
+def test_drift_factor_moments(x, law):
+    model, g = with_law(law), 25 * x
+    first, second = (moments.drift_factor_moment(model, g, DAY_S, order) for order in (1, 2))
+    for order, moment in ((1, first), (2, second)):
+        agree(moment, expected(lambda z, k=order: model.drift(1.0, model.drift_exponent(g, z), DAY_S) ** k, kinks_of(model, g)))
+    nu = model.drift_exponent(np.full(N, g), draws.standard_normal(3, f"moments/drift/{x}/{law}", N))
+    assert_sampled(model.drift(1.0, nu, DAY_S), first, second - first**2)
+
+
+@pytest.mark.parametrize("t_s", [20.0, DAY_S])
+@pytest.mark.parametrize("x", X)
+def test_read_factor_moments(x, t_s):
+    g = 25 * x
+    kink = -1 / JOSHI.read_noise_std_us(1.0, g, t_s)
+    agree(moments.read_factor_moments(JOSHI, g, t_s), by_quadrature(lambda z: JOSHI.read(1.0, g, t_s, z), [kink]))
+
+
+def sampled_devices(g_us, t_s, name, model=JOSHI):
+    """G(t) of independent devices with the targets g_us [n, ...], along the model's own path."""
+    z = [draws.standard_normal(4, f"moments/{name}/{step}", g_us.shape) for step in ("program", "drift", "read")]
+    g_drift = model.drift(model.program(g_us, z[0]), model.drift_exponent(g_us, z[1]), t_s)
+    return model.read(g_drift, g_us, t_s, z[2])
+
+
+@pytest.mark.parametrize("x", X)
+def test_conductance_moments_are_those_of_samples(x):
+    mean, variance = moments.conductance_moments(JOSHI, 25 * x, DAY_S)
+    assert_sampled(sampled_devices(np.full(N, 25 * x), DAY_S, f"conductance/{x}"), mean, variance)
+
+
+def nodes(kinks):
+    """Gauss-Legendre points and normal weights on -12..12, 160 a piece between the kinks."""
+    cuts = [-12.0, *sorted(k for k in kinks if -12 < k < 12), 12.0]
+    points, weights = np.polynomial.legendre.leggauss(160)
+    z = np.concatenate([(a + b) / 2 + (b - a) / 2 * points for a, b in zip(cuts, cuts[1:], strict=False)])
+    w = np.concatenate([(b - a) / 2 * weights for a, b in zip(cuts, cuts[1:], strict=False)])
+    return z, w * norm.pdf(z)
+
+
+@pytest.mark.parametrize(
+    "profile", [JOSHI, with_law("folded"), with_law("clamped"), PCMModel.crosssim()], ids=lambda m: m.nu_law
+)
+def test_conductance_moments_are_a_triple_integral(profile):
+    """E[G^k] over all three draws at once, along the model's own path: independence is not used."""
+    g = 0.75
+    noise = profile.read_noise_std_us(1.0, g, DAY_S)
+    z_prog, w_prog = nodes([-g / profile.programming_std_us(g)])
+    z_nu, w_nu = nodes(kinks_of(profile, g) if profile.drifts else [])
+    z_read, w_read = nodes([-1 / noise] if noise else [])
+    g_drift = profile.drift(profile.program(g, z_prog)[:, None], profile.drift_exponent(g, z_nu), DAY_S)
+    g_read = profile.read(g_drift[..., None], g, DAY_S, z_read)
+    mean, square = (np.einsum("ijk,i,j,k", g_read**k, w_prog, w_nu, w_read) for k in (1, 2))
+    agree(moments.conductance_moments(profile, g, DAY_S), (mean, square - mean**2))
+
+
+def test_weight_and_output_moments_are_those_of_samples():
+    w, scale = np.array([[0.8, -0.05], [-1.0, 0.0], [0.3, 0.6]]), 25.0
+    g = np.maximum(np.stack([scale * w, -scale * w]), 0)
+    mean, variance = moments.weight_moments(JOSHI, g, scale, DAY_S)
+    chips = sampled_devices(np.broadcast_to(g, (N // 4, *g.shape)), DAY_S, "weights")
+    weights = (chips[:, 0] - chips[:, 1]) / scale
+    assert_sampled(weights[:, 0, 1], mean[0, 1], variance[0, 1])
+    x = np.array([[0.5, -1.0, 2.0]])
+    y_mean, y_variance = moments.output_moments(x, mean, variance)
+    assert y_mean.shape == (1, 2)
+    for o in range(2):
+        assert_sampled((x @ weights)[:, 0, o], y_mean[0, o], y_variance[0, o])
+
+
+def test_gdc_factor_moments_hold_to_the_stated_order():
+    """alpha over 1,500 crossbars of 300 devices: inside the sampling error plus the neglected next order."""
+    n, chips = 300, 1500
+    g = 25 * draws.uniform(5, "moments/gdc", n)
+    mean, variance = moments.gdc_factor_moments(JOSHI, g, DAY_S)
+    targets = np.broadcast_to(g, (chips, n))
+    z = [draws.standard_normal(6, f"moments/gdc/{k}", (chips, n)) for k in range(4)]
+    g_prog, nu = JOSHI.program(targets, z[0]), JOSHI.drift_exponent(targets, z[1])
+    at = [JOSHI.read(JOSHI.drift(g_prog, nu, t), targets, t, zr) for t, zr in ((20.0, z[2]), (DAY_S, z[3]))]
+    alpha = np.array([gdc.factor(a, b) for a, b in zip(at[0].sum(1), at[1].sum(1), strict=True)])
+    i_0, i_t = (moments.conductance_moments(JOSHI, g, t) for t in (20.0, DAY_S))
+    next_order = mean * np.sqrt(i_t[1].sum() * variance) / i_t[0].sum()  # |Cov(alpha, I_t)| / I_t by Cauchy and Schwarz
+    assert next_order < 2e-4 * mean
+    assert abs(alpha.mean() - mean) <= Z_LIMIT * np.sqrt(variance / chips) + next_order
+    spread = (alpha - alpha.mean()) ** 2
+    relative = 8 * i_t[1].sum() / i_t[0].sum() ** 2  # of the variance: the next order has a few such terms
+    assert relative < 0.05
+    assert abs(spread.mean() - variance) <= Z_LIMIT * spread.std() / np.sqrt(chips) + relative * variance
+
+
+def test_moments_say_where_there_is_no_closed_form():
+    programmed, collapsed = replace(JOSHI, q_argument="programmed"), replace(JOSHI, pair="collapsed")
+    for profile, wanted in ((programmed, "q_argument"), (collapsed, "pair"), (PCMModel.aihwkit(), "pair")):
+        with pytest.raises(DeviceError, match=wanted):
+            moments.weight_moments(profile, np.zeros((2, 3)), 1.0, DAY_S)
+
+
+# ---------------------------------------------------------------------------------------------------- reads in time
+
+CORRELATIONS = [
+    (20, 60, 3.39e-4),
+    (3600, DAY_S, 1.975e-6),
+    (DAY_S, 2 * DAY_S, 8.6e-4),
+    (DAY_S, 90_000, 0.0301),
+    (DAY_S, 86_401, 0.346),
+]
+
+
+@pytest.mark.parametrize(("t1_s", "t2_s", "correlation"), CORRELATIONS)
+def test_read_correlation_between_the_experiments_times(t1_s, t2_s, correlation):
+    assert moments.read_correlation(JOSHI, t1_s, t2_s) == pytest.approx(correlation, rel=2e-3)
+    assert moments.read_correlation(JOSHI, t2_s, t1_s) == moments.read_correlation(JOSHI, t1_s, t2_s)
+
+
+@pytest.mark.parametrize("t_s", [20.0, DAY_S])
+def test_covariance_at_one_time_is_the_variance_of_a_reading(t_s):
+    g = np.array([0.1, 2.0, 25.0])
+    variance = moments.read_noise_covariance_us2(JOSHI, (g, g), g, (t_s, t_s))
+    np.testing.assert_allclose(variance, JOSHI.read_noise_std_us(g, g, t_s) ** 2, rtol=1e-14)
+    assert moments.read_correlation(JOSHI, t_s, t_s) == pytest.approx(1, rel=1e-15)
+
+
+@pytest.mark.parametrize("tau_s", [2.0**-23, 2.0**-10, 1.0, 40.0])  # t1 + tau is exact
+def test_covariance_is_the_integral_of_the_spectrum(tau_s):
+    """int S(f) cos(2 pi f tau) df over the shared band with S = (G Q_s)^2/f; octave by octave, G and Q_s put in by hand."""
+    t1_s, t_r_s, g, q = 20.0, 250e-9, (3.0, 2.5), 0.0088 / 0.4**0.65
+    low, high = 1 / (t1_s + t_r_s), 1 / (2 * t_r_s)
+    first_zero = min(1 / (4 * tau_s), high)
+    smooth = integrate.quad(lambda u: np.cos(2 * np.pi * np.exp(u) * tau_s), np.log(low), np.log(max(first_zero, low)),
+                            epsabs=1e-13, epsrel=1e-13, limit=500)[0]  # fmt: skip
+    oscillating = 0.0
+    start = max(first_zero, low)
+    edges = [start * 2**k for k in range(200) if start * 2**k < high] + [high]
+    for a, b in zip(edges, edges[1:], strict=False):
+        oscillating += integrate.quad(lambda f: 1 / f, a, b, weight="cos", wvar=2 * np.pi * tau_s, epsabs=1e-13, limit=500)[0]
+    got = moments.read_noise_covariance_us2(JOSHI, g, 10.0, (t1_s, t1_s + tau_s))
+    assert got == pytest.approx(g[0] * g[1] * q**2 * (smooth + oscillating), rel=1e-10, abs=1e-12)
+
+
+def test_covariance_is_that_of_a_sampled_one_over_f_process():
+    """Cosines of random phase with 1/f power: n(t) = Q sum_k sqrt(2 dln f) cos(2 pi f_k t + phase_k), read at both times."""
+    t1_s, tau_s, n_waves, n_paths = 20.0, 1e-4, 1000, 20_000
+    edges = np.linspace(np.log(1 / (t1_s + 250e-9)), np.log(1 / (500e-9)), n_waves + 1)
+    cells = np.diff(edges)
+    f_hz = np.exp(edges[:-1] + cells * draws.uniform(7, "moments/waves", n_waves))
+    phase = 2 * np.pi * draws.uniform(8, "moments/phases", (n_paths, n_waves))
+    amplitude = np.sqrt(2 * cells)
+    n1, n2 = np.cos(phase) @ amplitude, np.cos(phase + 2 * np.pi * f_hz * tau_s) @ amplitude
+    q2 = float(JOSHI.read_noise_q(25.0)) ** 2
+    wanted = moments.read_noise_covariance_us2(JOSHI, (1.0, 1.0), 25.0, (t1_s, t1_s + tau_s)) / q2
+    product = n1 * n2
+    turn = 2 * np.pi * f_hz * tau_s * np.expm1(cells)  # the angle a cell spans: the variance of its cosine is below turn^2/12
+    jitter = np.sqrt((cells**2 * np.minimum(turn**2 / 12, 1)).sum())  # from drawing one frequency a cell
+    assert abs(product.mean() - wanted) <= Z_LIMIT * (product.std() / np.sqrt(n_paths) + jitter)
+
+
+def test_later_readings_know_less_of_each_other():
+    lags_s = np.array([0.01, 1, 60, 3600, DAY_S])
+    correlation = [moments.read_correlation(JOSHI, DAY_S, DAY_S + lag) for lag in lags_s]
+    assert (np.diff(correlation) < 0).all()
