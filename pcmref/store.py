@@ -91,7 +91,7 @@ def write(path, kind: str, meta: dict, arrays: dict[str, np.ndarray]) -> None:
     with replacing(path, ".h5") as temporary:
         with h5py.File(temporary, "w", userblock_size=USER_BLOCK) as file:
             file.attrs["kind"], file.attrs["meta"] = kind, description
-            for name, array in arrays.items():
+            for name, array in sorted(arrays.items()):
                 packed = {"compression": "gzip", "shuffle": True} if array.nbytes >= _COMPRESS_FROM else {}
                 file.create_dataset(name, data=array, **packed)
         header = MAGIC + _digest(temporary)

@@ -7,7 +7,7 @@ import sys
 import pcmref
 from pcmref.errors import PcmrefError
 
-COMMANDS = ("retention", "info")
+COMMANDS = ("retention", "train", "info")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,8 +13,12 @@ class ProgressBar:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+            self.bar = None
 
     def update(self, done: int, total: int) -> None:
         try:
@@ -25,5 +29,5 @@ class ProgressBar:
                 print(f"{self.label}: {done} of {total} {self.unit}s", file=sys.stderr, flush=True)
             return
         if self.bar is None:
-            self.bar = tqdm(total=total, desc=self.label, unit=self.unit, file=sys.stderr)
+            self.bar = tqdm(initial=done, total=total, desc=self.label, unit=f" {self.unit}s", file=sys.stderr)
         self.bar.update(done - self.bar.n)

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     calibration = None if data.calibration is None else data.normalized(data.calibration[: arguments.calibration], fallback)
     if labels.max(initial=0) >= file.net.num_classes:
         raise FileError(f"{arguments.data}: a label is {labels.max()}, but the network has {file.net.num_classes} classes")
-    _make_folder(arguments.out)
+    make_folder(arguments.out)
     with ProgressBar("retention", "measurement") as bar:
         result = retention(
             file.net,
@@ -94,7 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make the folder for results, with its parents; FileError where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

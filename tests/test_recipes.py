@@ -1,0 +1,158 @@
+"""Recipes: files in, networks out, and a run that goes on to the same bytes."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_files as files
+
+from pcmref import library, recipes, store
+from pcmref.data import load_cifar10, load_fashion_mnist
+from pcmref.errors import FileError
+from pcmref.training import Recipe
+
+SHIPPED = sorted((Path(__file__).parent.parent / "reference_weights" / "recipes").glob("*.toml"))
+TEXT = """
+network = "resnet8"
+data = "fashion-mnist"
+[[stage]]
+name = "first"
+epochs = 2
+batch_size = 8
+validation = 8
+[[stage]]
+name = "second"
+epochs = 2
+batch_size = 8
+eta = 0.038
+alpha = 2.0
+"""
+
+
+@pytest.fixture
+def plan(tmp_path):
+    (tmp_path / "r.toml").write_text(TEXT)
+    return recipes.read_plan(tmp_path / "r.toml")
+
+
+@pytest.fixture
+def small(tmp_path):
+    files.write_fashion_mnist(tmp_path, n_train=24, n_test=8)
+    return load_fashion_mnist(tmp_path)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_every_shipped_recipe_trains_with_noise_from_a_baseline(path):
+    plan = recipes.read_plan(path)
+    baseline, noise = plan.stages.values()
+    assert baseline.eta == baseline.alpha == 0 and (noise.eta, noise.alpha) == (0.038, 2.0)
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_run_writes_networks_that_say_how_they_were_made(plan, small, tmp_path):
+    (tmp_path / "out").mkdir()
+    paths = recipes.carry_out(plan, small, tmp_path / "out")
+    assert sorted(contents(tmp_path / "out")) == ["first.csv", "first.h5", "second.csv", "second.h5"]
+    first, second = (library.read_network(p) for p in paths)
+    assert second.about["start"] == "first" and second.about["recipe"]["eta"] == 0.038
+    assert [e["epoch"] for e in first.about["history"]] == [1, 2] and first.about["normalisation"][0] == list(small.mean)
+    assert 0 <= second.about["software_accuracy"] <= 1 and second.about["history"][0]["validation_accuracy"] is None
+    assert (tmp_path / "out" / "first.csv").read_text().splitlines()[0] == "epoch,loss,learning_rate,validation_accuracy"
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 5, 7])
+def test_a_stopped_run_resumes_to_the_same_bytes(plan, small, tmp_path, stop_after):
+    for folder in ("whole", "parts"):
+        (tmp_path / folder).mkdir()
+    recipes.carry_out(plan, small, tmp_path / "whole")
+    steps = []
+    with pytest.raises(KeyboardInterrupt):
+        recipes.carry_out(
+            plan,
+            small,
+            tmp_path / "parts",
+            stopped=lambda: len(steps) == stop_after,
+            progress=lambda *at: steps.append(at),
+        )
+    recipes.carry_out(plan, small, tmp_path / "parts", resume=True)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    recipes.carry_out(plan, small, tmp_path / "parts", resume=True)  # nothing left to do, nothing changes
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_a_checkpoint_of_a_finished_stage_is_no_obstacle(plan, small, tmp_path):
+    """Death between writing a network and removing its checkpoint."""
+    out = tmp_path / "out"
+    out.mkdir()
+    kept = []
+    count = []
+
+    def progress(*_):
+        count.append(1)
+        if len(count) == 5:  # the second stage's first step: the first is written
+            (out / "r.checkpoint.h5").write_bytes(kept[-1])
+            raise KeyboardInterrupt
+        if (out / "r.checkpoint.h5").exists():
+            kept.append((out / "r.checkpoint.h5").read_bytes())
+
+    with pytest.raises(KeyboardInterrupt):
+        recipes.carry_out(plan, small, out, progress=progress)
+    recipes.carry_out(plan, small, out, resume=True)
+    assert "r.checkpoint.h5" not in contents(out)
+
+
+def test_another_recipes_leavings_are_refused(plan, small, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        recipes.carry_out(plan, small, tmp_path, stopped=lambda: True)
+    other = dataclasses.replace(plan, stages={"first": Recipe(epochs=3, batch_size=8)})
+    with pytest.raises(FileError, match=r"r\.checkpoint\.h5.*another recipe"):
+        recipes.carry_out(other, small, tmp_path, resume=True)
+    recipes.carry_out(plan, small, tmp_path)
+    with pytest.raises(FileError, match=r"first\.h5.*another recipe"):
+        recipes.carry_out(other, small, tmp_path, resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(plan, small, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        recipes.carry_out(plan, small, tmp_path, stopped=lambda: True)
+    path = tmp_path / "r.checkpoint.h5"
+    meta, arrays = store.read(path, "checkpoint")
+    store.write(path, "checkpoint", {k: v for k, v in meta.items() if k != "step"}, arrays)
+    with pytest.raises(FileError, match="does not hold a checkpoint"):
+        recipes.carry_out(plan, small, tmp_path, resume=True)
+
+
+def test_the_cifar10_recipe_runs_on_a_small_file_in_the_genuine_format(tmp_path):
+    (tmp_path / "c.tar.gz").write_bytes(files.tar_gz(files.cifar_python(files.cifar_batches(4)), "cifar-10-batches-py"))
+    data = load_cifar10(tmp_path / "c.tar.gz")
+    plan = recipes.read_plan(next(p for p in SHIPPED if p.stem == "joshi32-cifar10"))
+    short = {n: dataclasses.replace(r, epochs=1, batch_size=4, validation=12) for n, r in plan.stages.items()}
+    paths = recipes.carry_out(dataclasses.replace(plan, stages=short), data, tmp_path)
+    file = library.read_network(paths[-1])
+    assert sum(np.size(file.state[n]) for n in file.net.synaptic()) == 361_722
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("network = ", "cannot be read"),
+        (TEXT.replace("resnet8", "resnet9"), "network must be one of"),
+        (TEXT.replace("fashion-mnist", "mnist"), "data must be one of"),
+        (TEXT.replace("[[stage]]", "[[stages]]"), "unknown entries"),
+        ('network = "resnet8"\ndata = "fashion-mnist"\nstage = 3', r"\[\[stage\]\]"),
+        (TEXT.replace('"second"', '"first"'), "name of its own"),
+        (TEXT.replace('"second"', '"../second"'), "name of its own"),
+        (TEXT.replace("eta = 0.038", "eta = -1"), "'second'.*eta"),
+        (TEXT.replace("eta =", "theta ="), "'second'.*theta"),
+        ("#" * (1 << 20) + "\n", "over"),
+    ],
+)
+def test_a_recipe_that_is_wrong_is_named(tmp_path, text, message):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(FileError, match=message) as error:
+        recipes.read_plan(tmp_path / "bad.toml")
+    assert "bad.toml" in str(error.value)

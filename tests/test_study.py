@@ -1,0 +1,134 @@
+"""Retention: what the rows mean, what they share, and their files."""
+
+import csv
+import dataclasses
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+import pcmref
+from pcmref import draws, store
+from pcmref.errors import DeviceError, FileError, SettingError, ShapeError
+from pcmref.pcm.model import PCMModel
+from pcmref.study import RetentionResult, Row
+from pcmref.training import accuracy
+
+NET, MODEL = pcmref.ResNet(1, 3, (3, 4), (1, 1)), PCMModel.joshi2020()
+STATE = NET.init(0)
+X = draws.standard_normal(0, "test/study", (60, 8, 8, 1)).astype(np.float32)
+Y = NET.forward(STATE, X).argmax(1)  # what the network says in software, so that accuracy is agreement with it
+CALIBRATION = draws.standard_normal(1, "test/study", (40, 8, 8, 1)).astype(np.float32)
+
+
+def study(**changes):
+    settings = {"times_s": (20.0, 86_400.0), "n_chips": 2, "seed": 5, "x_calibration": CALIBRATION, "name": "tiny"}
+    return pcmref.retention(NET, STATE, MODEL, X, Y, **(settings | changes))
+
+
+def test_every_row_is_what_the_public_functions_give():
+    rows = study().rows
+    assert len(rows) == 2 * 2 * 3 and [r.compensation for r in rows[::4]] == ["none", "gdc", "adabs"]
+    for row in rows:
+        chip = pcmref.Chip.program(STATE, MODEL, seed=5 + row.chip)
+        state = chip.read(row.t_s, read=row.read, gdc=row.compensation == "gdc")
+        if row.compensation == "adabs":
+            state = pcmref.adabs(NET, state, CALIBRATION)
+        assert row.accuracy == accuracy(NET, state, X, Y) and row.name == "tiny"
+
+
+def test_without_noise_and_drift_the_chip_is_as_good_as_the_software():
+    still = dataclasses.replace(MODEL, programming=(0.0, 0.0, 0.0), drifts=False, reads_noisily=False)
+    result = pcmref.retention(NET, STATE, still, X, Y, n_chips=1, compensations=("none", "gdc"))
+    assert {row.accuracy for row in result.rows} == {result.software_accuracy} == {1.0}
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_an_executor_changes_nothing(kind):
+    pool = ThreadPoolExecutor(2) if kind == "threads" else ProcessPoolExecutor(2, get_context("spawn"))
+    with pool as executor:
+        assert study(executor=executor) == study(workers=1)
+
+
+def test_progress_reaches_the_total():
+    seen = []
+    study(progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(i, 12) for i in range(1, 13)]
+    seen.clear()
+    with ThreadPoolExecutor(1) as executor:
+        study(progress=lambda done, total: seen.append((done, total)), executor=executor)
+    assert seen == [(6, 12), (12, 12)]
+
+
+def made_up():
+    values = {"none": (0.5, 0.7), "gdc": (0.9, 0.8)}
+    rows = tuple(Row("n", c, t, k, 0, a) for c, v in values.items() for t in (20.0, 86_400.0) for k, a in enumerate(v))
+    return RetentionResult("n", rows, 0.95, {"n_images": 10})
+
+
+def test_summary_and_table():
+    result = made_up()
+    first = result.summary()[0]
+    assert first[:2] == ("none", 20.0) and first.mean == pytest.approx(0.6) and first.std == pytest.approx(0.2 / np.sqrt(2))
+    lines = result.table().splitlines()
+    assert lines[0].split() == ["time", "software", "none", "gdc"] and lines[2].split("  ")[0] == "1 day"
+    assert "60.00 ± 14.14" in lines[1] and "95.00" in lines[1] and len({len(line) for line in lines}) == 1
+    single = dataclasses.replace(result, rows=tuple(r for r in result.rows if r.chip == 0))
+    assert "±" not in single.table() and np.isnan(single.summary()[0].std)
+
+
+def test_csv_and_hdf5_come_back(tmp_path):
+    result = study()
+    result.to_csv(tmp_path / "r.csv")
+    with open(tmp_path / "r.csv", newline="") as file:
+        read = list(csv.DictReader(file))
+    assert list(read[0]) == ["name", "compensation", "t_s", "chip", "read", "accuracy"]
+    for line, row in zip(read, result.rows, strict=True):
+        assert (line["name"], line["compensation"], int(line["chip"]), int(line["read"])) == (*row[:2], row.chip, row.read)
+        assert float(line["t_s"]) == row.t_s and float(line["accuracy"]) == row.accuracy
+    result.to_hdf5(tmp_path / "r.h5")
+    again = RetentionResult.from_hdf5(tmp_path / "r.h5")
+    assert again.rows == result.rows and again.software_accuracy == result.software_accuracy
+    assert again.settings["n_images"] == 60
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta, arrays: arrays.pop("t_s"),
+        lambda meta, arrays: meta.pop("compensations"),
+        lambda meta, arrays: arrays.update(compensation=np.array([7] * 12)),
+        lambda meta, arrays: arrays.update(t_s=np.zeros(3)),
+        lambda meta, arrays: meta.update(software_accuracy="x"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused(tmp_path, change):
+    study().to_hdf5(tmp_path / "r.h5")
+    meta, arrays = store.read(tmp_path / "r.h5", "retention")
+    change(meta, arrays)
+    store.write(tmp_path / "r.h5", "retention", meta, arrays)
+    with pytest.raises(FileError, match="r.h5"):
+        RetentionResult.from_hdf5(tmp_path / "r.h5")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"times_s": (10.0,)}, DeviceError, "t_0"),
+        ({"times_s": ()}, SettingError, "times"),
+        ({"times_s": (20.0, 20.0)}, SettingError, "differ"),
+        ({"compensations": ("magic",)}, SettingError, "magic"),
+        ({"compensations": ()}, SettingError, "compensations"),
+        ({"n_chips": 0}, SettingError, "n_chips"),
+        ({"x_calibration": None}, SettingError, "x_calibration"),
+    ],
+)
+def test_an_impossible_study_is_refused_before_it_starts(change, error, message):
+    with pytest.raises(error, match=message):
+        study(**change)
+
+
+def test_labels_must_fit():
+    with pytest.raises(ShapeError, match="labels"):
+        pcmref.retention(NET, STATE, MODEL, X, Y[:-1], compensations=("none",))

@@ -1,0 +1,211 @@
+"""Training: each step of the algorithm against its equation, and the whole run."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pcmref
+from pcmref import draws, training
+from pcmref.data import Dataset
+from pcmref.errors import SettingError, StateError
+from pcmref.nn import functional as F
+from pcmref.training import Recipe
+
+NET = pcmref.ResNet(1, 3, (4, 6), (1, 1))
+
+
+def dataset(n=96, size=8):
+    """Three easy classes: which third of the rows is bright."""
+    y = draws.integers(0, "test/train", 3, (n + 30,))
+    images = draws.integers(1, "test/train", 120, (n + 30, size, size, 1)).astype(np.uint8)
+    for i, label in enumerate(y):
+        images[i, 3 * label : 3 * label + 2] += 130
+    mean, std = (0.3,), (0.2,)
+    return Dataset("test", ("a", "b", "c"), images[:n], y[:n], images[n:], y[n:], mean, std)
+
+
+DATA = dataset()
+RECIPE = Recipe(epochs=3, batch_size=32, learning_rate=0.05, crop=1, flip=True, cutout=2, eta=0.05, alpha=2.5, validation=30)
+
+
+def test_noise_is_the_crossbars_eta_times_its_largest_weight():
+    state = NET.init() | {"fc.bias": np.array([5.0, 0, 0], np.float32)}
+    noisy = pcmref.inject_weight_noise(state, eta=0.1, seed=3, step=7)
+    for name, largest in (("conv1.weight", np.abs(state["conv1.weight"]).max()), ("fc.weight", 5.0), ("fc.bias", 5.0)):
+        z = draws.standard_normal(3, f"noise/7/{name}", state[name].shape)
+        assert np.array_equal(noisy[name], (state[name] + 0.1 * float(largest) * z).astype(np.float32))
+    assert all(noisy[n] is state[n] for n in state if n not in NET.synaptic())
+
+
+def test_noise_is_fresh_every_step_and_absent_for_eta_zero():
+    state = NET.init()
+    a, b = (pcmref.inject_weight_noise(state, step=s)["conv1.weight"] for s in (0, 1))
+    assert not np.array_equal(a, b)
+    assert all(pcmref.inject_weight_noise(state, eta=0.0)[n] is state[n] for n in state)
+
+
+@given(st.floats(0.5, 4), st.integers(0, 20))
+def test_clipping_is_at_alpha_population_deviations_of_the_crossbar(alpha, seed):
+    state = NET.init(seed, np.float64)
+    clipped = pcmref.clip_weights(state, alpha)
+    w = np.concatenate([state["fc.weight"].ravel(), state["fc.bias"]])
+    limit = alpha * np.sqrt(((w - w.mean()) ** 2).mean())
+    assert np.allclose(clipped["fc.weight"], np.clip(state["fc.weight"], -limit, limit), rtol=1e-12)
+    assert np.allclose(clipped["fc.bias"], np.clip(state["fc.bias"], -limit, limit), rtol=1e-12)
+    assert all(clipped[n] is state[n] for n in state if n not in NET.synaptic())
+
+
+def test_clipping_at_the_documents_numbers():
+    """[1, 2, 3, 4]: 1.11803 with ddof 0 (1.29099 with ddof 1, 2.73861 as root mean square)."""
+    state = {"fc.weight": np.array([[1.0, 2, 3, 4]])}
+    assert pcmref.clip_weights(state, 1.0)["fc.weight"].max() == pytest.approx(1.11803, abs=5e-6)
+
+
+def test_sgd_is_the_formula_over_three_steps():
+    recipe = Recipe(momentum=0.9, nesterov=True, weight_decay=0.1)
+    state, velocity = {"conv1.weight": np.array([[2.0]]), "bn1.weight": np.array([3.0])}, {}
+    w, b, vw, vb = 2.0, 3.0, 0.0, 0.0
+    for grad in (1.0, -0.5, 0.25):
+        grads = {"conv1.weight": np.array([[grad]]), "bn1.weight": np.array([grad]), "input": np.zeros(3)}
+        state, velocity = training.sgd_step(state, grads, velocity, 0.1, recipe)
+        g = grad + 0.1 * w
+        vw, vb = 0.9 * vw + g, 0.9 * vb + grad
+        w, b = w - 0.1 * (g + 0.9 * vw), b - 0.1 * (grad + 0.9 * vb)
+    assert state["conv1.weight"][0, 0] == pytest.approx(w, rel=1e-14) and state["bn1.weight"][0] == pytest.approx(b, rel=1e-14)
+    assert "input" not in state
+
+
+def test_sgd_is_pytorchs():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: comparison of SGD skipped")
+    for nesterov in (False, True):
+        recipe = Recipe(momentum=0.8, nesterov=nesterov, weight_decay=0.01)
+        parameter = torch.nn.Parameter(torch.tensor([[1.5, -2.0]], dtype=torch.float64))
+        optimiser = torch.optim.SGD([parameter], 0.3, momentum=0.8, nesterov=nesterov, weight_decay=0.01)
+        state, velocity = {"w": np.array([[1.5, -2.0]])}, {}
+        for step in range(5):
+            gradient = draws.standard_normal(step, "test/sgd", (1, 2))
+            parameter.grad = torch.from_numpy(gradient.copy())
+            optimiser.step()
+            state, velocity = training.sgd_step(state, {"w": gradient}, velocity, 0.3, recipe)
+        assert np.allclose(state["w"], parameter.detach().numpy(), rtol=1e-14)
+
+
+def test_schedules():
+    rates = {
+        s: [training.learning_rate(Recipe(schedule=s, learning_rate=2.0), i, 100) for i in range(100)]
+        for s in training.SCHEDULES
+    }
+    assert rates["one-cycle"][0] == pytest.approx(2 / 25) and max(rates["one-cycle"]) == rates["one-cycle"][30] == 2.0
+    assert rates["cosine"][0] == 2.0 and rates["cosine"][50] == pytest.approx(1.0)
+    assert [rates["step"][i] for i in (0, 49, 50, 75)] == pytest.approx([2, 2, 0.2, 0.02])
+    assert rates["one-cycle"][-1] < 0.01 and rates["cosine"][-1] < 0.01
+
+
+def test_augmentation_crops_flips_and_cuts_as_its_draws_say():
+    recipe = Recipe(crop=2, flip=True, cutout=3, seed=4)
+    x = draws.standard_normal(0, "test/augment", (10, 8, 8, 1))
+    choice = training.Augmentation.of_epoch(recipe, 6, 50, (8, 8))
+    index, blank = np.arange(20, 30), np.array([-1.0])
+    out = training.augment(x, choice, index, recipe, blank)
+    padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=-1.0)
+    crop = np.floor(draws.uniform(4, "crop/6", (50, 2)) * 5).astype(int)
+    flip = draws.uniform(4, "flip/6", (50,)) < 0.5
+    cut = np.floor(draws.uniform(4, "cutout/6", (50, 2)) * 8).astype(int)
+    for i, k in enumerate(index):
+        expected = padded[i, crop[k, 0] : crop[k, 0] + 8, crop[k, 1] : crop[k, 1] + 8]
+        expected = np.array(expected[:, ::-1] if flip[k] else expected)
+        for r in range(8):
+            for s in range(8):
+                if -1 <= r - cut[k, 0] <= 1 and -1 <= s - cut[k, 1] <= 1:
+                    expected[r, s] = 0
+        assert np.array_equal(out[i], expected)
+    assert flip[20:30].any() and not flip[20:30].all()
+
+
+def test_without_augmentation_images_pass_unchanged():
+    recipe = Recipe()
+    x = draws.standard_normal(0, "test/augment", (3, 8, 8, 1))
+    assert np.array_equal(
+        training.augment(x, training.Augmentation.of_epoch(recipe, 0, 3, (8, 8)), np.arange(3), recipe, None), x
+    )
+
+
+def test_a_step_goes_forward_and_backward_with_noise_and_updates_the_clean_weights():
+    """The gradient is that at the noisy weights; the clean ones move; statistics are those of the noisy pass."""
+    recipe = Recipe(batch_size=8, eta=0.2, weight_decay=0.0, alpha=0.0, seed=1)
+    state, x, y = NET.init(), DATA.normalized(DATA.train_images[:8]), DATA.train_labels[:8]
+    at = training.Progress(5, state, {})
+    new, _, loss = training.train_step(NET, at, x, y, 0.1, recipe)
+    noisy = pcmref.inject_weight_noise(state, 0.2, 1, 5)
+    logits, tape = NET.forward(noisy, x, train=True)
+    grads = NET.backward(noisy, tape, F.softmax_cross_entropy_backward(logits, y))
+    assert loss == F.softmax_cross_entropy(logits, y)
+    for name in NET.trainable():
+        assert np.allclose(new[name], state[name] - 0.1 * 1.9 * grads[name], rtol=1e-5, atol=1e-7), name
+    assert np.array_equal(new["bn1.running_mean"], NET.updated_state(noisy, tape)["bn1.running_mean"])
+
+
+def test_training_learns_and_its_weights_stay_clipped():
+    recipe = dataclasses.replace(RECIPE, epochs=8, flip=False, crop=0, cutout=0)
+    at = training.train(NET, NET.init(), DATA, recipe)
+    x = DATA.normalized(DATA.test_images)
+    assert training.accuracy(NET, at.best, x, DATA.test_labels) > 0.9
+    assert len(at.history) == 8 and at.history[-1]["loss"] < at.history[0]["loss"]
+    best = max(entry["validation_accuracy"] for entry in at.history)
+    assert at.history[at.best_epoch - 1]["validation_accuracy"] == best
+    for name in ("conv1.weight", "layer2.0.conv2.weight"):
+        again = pcmref.clip_weights(at.state, 2.5)[name]
+        assert np.abs(at.state[name]).max() <= np.abs(again).max() * 1.2  # clipping narrows sigma_W a little each time
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4, 5])
+def test_a_run_goes_on_to_the_bit_from_wherever_it_was(stop):
+    recipe = dataclasses.replace(RECIPE, epochs=3)
+    whole = training.train(NET, NET.init(), DATA, recipe)
+    seen = []
+
+    def interrupt(at, n_steps):
+        seen.append(at)
+        if at.step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(NET, NET.init(), DATA, recipe, after_step=interrupt)
+    resumed = training.train(NET, NET.init(), DATA, recipe, start=seen[-1], workers=1)
+    assert resumed.step == whole.step and resumed.history == whole.history
+    assert all(np.array_equal(resumed.state[k], whole.state[k]) for k in whole.state)
+    assert all(np.array_equal(resumed.best[k], whole.best[k]) for k in whole.best)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"epochs": 0},
+        {"epochs": 1.5},
+        {"batch_size": 1},
+        {"schedule": "linear"},
+        {"learning_rate": float("nan")},
+        {"eta": -0.1},
+        {"flip": 1},
+        {"momentum": 1.0},
+        {"seed": True},
+    ],
+)
+def test_an_impossible_recipe_is_refused(bad):
+    with pytest.raises(SettingError, match="recipe"):
+        Recipe(**bad)
+
+
+def test_what_cannot_be_trained_is_refused():
+    with pytest.raises(SettingError, match="do not fill one batch"):
+        training.train(NET, NET.init(), DATA, dataclasses.replace(RECIPE, validation=90))
+    with pytest.raises(StateError, match="missing"):
+        training.train(NET, {}, DATA, RECIPE)
+    with pytest.raises(SettingError, match="diverged"), np.errstate(all="ignore"):
+        training.train(NET, NET.init(), DATA, dataclasses.replace(RECIPE, learning_rate=1e30, epochs=2), workers=1)
+    for call in (lambda: pcmref.inject_weight_noise({}, -1.0), lambda: pcmref.clip_weights({}, 0.0)):
+        with pytest.raises(SettingError):
+            call()
