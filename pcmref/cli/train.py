@@ -1,0 +1,73 @@
+"""Train networks by a recipe: a small TOML file, see reference_weights/recipes.
+
+Stage after stage, each from the best state of the one before. Writes every stage's network (NAME.h5) and log (NAME.csv), and
+a checkpoint at the end of each epoch and every few minutes; --resume goes on from it to exactly the state an uninterrupted
+run reaches.
+"""
+
+import argparse
+import signal
+import time
+from pathlib import Path
+
+from pcmref.cli.progress import ProgressBar
+from pcmref.cli.retention import make_folder
+from pcmref.library import read_network
+from pcmref.recipes import DATA_SETS, carry_out, read_plan
+
+CHECKPOINT_SECONDS = 180
+
+EXAMPLES = """\
+examples:
+  pcmref train reference_weights/recipes/resnet8-fashionmnist.toml --data /usr/share/datasets/fashion-mnist
+  pcmref train reference_weights/recipes/joshi32-cifar10.toml --data cifar-10-binary.tar.gz --out trained --resume
+
+Fashion-MNIST: Debian's package dataset-fashion-mnist, or the four IDX files from github.com/zalandoresearch/fashion-mnist.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("recipe", type=Path, help="a recipe file (.toml)")
+    add("--data", required=True, help="folder of the IDX files, or CIFAR-10's archive or folder")
+    add("--out", type=Path, default=Path("out"), help="folder for the networks (default: %(default)s)")
+    add("--resume", action="store_true", help="go on from the checkpoint in the folder")
+    add("--workers", type=int, default=None, help="threads (default: one per core)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    plan = read_plan(arguments.recipe)
+    make_folder(arguments.out)
+    data = DATA_SETS[plan.data](arguments.data)
+    signals = []
+    previous = {s: signal.signal(s, lambda number, _: signals.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    last = time.monotonic()
+
+    def due() -> bool:
+        nonlocal last
+        if time.monotonic() - last < CHECKPOINT_SECONDS:
+            return False
+        last = time.monotonic()
+        return True
+
+    bars = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[stage] = ProgressBar(stage, "image")
+        bars[stage].update(done, total)
+
+    try:
+        options = {"due": due, "stopped": lambda: bool(signals), "progress": progress, "workers": arguments.workers}
+        paths = carry_out(plan, data, arguments.out, arguments.resume, **options)
+    finally:
+        for bar in bars.values():
+            bar.close()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    for path in paths:
+        about = read_network(path).about
+        print(f"{path}: {100 * about['software_accuracy']:.2f} % of {about['software_accuracy_of']}, in software")
+    return 0
