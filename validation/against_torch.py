@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 import torch
-from torch_resnet import TorchResNet
 
 import pcmref
+from pcmref.cli.peers import torch_resnet
 from pcmref.nn import functional as F
 
 LIMIT = 1e-10
@@ -37,7 +37,7 @@ def compare(net: pcmref.ResNet, size: int, n: int = 6, seed: int = 0) -> dict[st
     loss = F.softmax_cross_entropy(logits, labels)
     updated = net.updated_state(state, tape)
 
-    model = TorchResNet(net).double()
+    model = torch_resnet(net).double()
     model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in state.items()})
     x_torch = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
     with torch.no_grad():

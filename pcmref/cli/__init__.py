@@ -7,7 +7,7 @@ import sys
 import pcmref
 from pcmref.errors import PcmrefError
 
-COMMANDS = ("retention", "train", "info")
+COMMANDS = ("retention", "train", "bench", "info")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,42 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both make .venv and install into it.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+DATA ?= /usr/share/datasets/fashion-mnist
+
+.PHONY: demo test test-slow lint wheel readme against-torch clean
+
+$(VENV)/installed: pyproject.toml setup.py
+	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcmref needs Python 3.11 or newer")'
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[show,test,dev]'
+	touch $@
+
+demo: $(VENV)/installed  ## the retention experiment on shipped weights and real images
+	$(PYTHON) -m pcmref retention resnet32-fashionmnist-noise --times 20s,1h,1d,30d,1y --chips 3 --images 1000
+
+test: $(VENV)/installed  ## the test suite
+	$(PYTHON) -m pytest -m 'not slow'
+
+test-slow: $(VENV)/installed  ## what takes minutes
+	$(PYTHON) -m pytest -m slow
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+wheel: $(VENV)/installed  ## build a wheel, install it alone, load a shipped network from it
+	rm -rf build dist
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf dist/venv && python3 -m venv dist/venv
+	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd dist && venv/bin/python -c "import pcmref; net, state = pcmref.load('resnet8-fashionmnist-noise'); print('loaded from the wheel:', pcmref.__file__)"
+	cd dist && venv/bin/pcmref info
+
+readme: $(VENV)/installed  ## run the experiments of the README again and put their tables and picture into it
+	$(PYTHON) validation/readme.py
+
+against-torch:  ## compare with PyTorch autograd, where it is installed
+	python3 validation/against_torch.py
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info

@@ -1,0 +1,194 @@
+"""Measure speed and memory of every step on this machine, on the paper's ResNet-32 in float32.
+
+Rows: predict, a noise-injected training step (batch 128), programming and reading a chip, and the retention study. Columns:
+images/s or devices/s, the share of the matrix-product rate measured in the same run, the gain of all cores over one worker.
+--peers adds PyTorch (channels-last) and aihwkit where they are installed; their ratios come from alternating runs. Quote
+ratios: absolute figures drift on shared machines.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import pcmref
+from pcmref import store
+from pcmref.blocks import count_workers, map_blocks
+from pcmref.cli.retention import make_folder
+from pcmref.nn import functional as F
+from pcmref.training import Progress, Recipe, train_step
+
+N_IMAGES, BATCH = 512, 128
+UNITS = {"predict": "image", "train step": "image", "program": "device", "read": "device", "retention": "image"}
+
+EXAMPLES = """\
+examples:
+  pcmref bench
+  pcmref bench --peers --rounds 7 --out out
+  env -u OPENBLAS_CORETYPE pcmref bench     # where such a variable slows NumPy's BLAS down
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--peers", action="store_true", help="compare with PyTorch and aihwkit where they are installed")
+    add("--rounds", type=int, default=5, help="rounds, each running every task once (default: %(default)s)")
+    add("--workers", type=int, default=None, help="threads (default: one per core)")
+    add("--out", type=Path, default=Path("out"), help="folder for bench.json (default: %(default)s)")
+    add("--peak-memory-of", choices=("predict", "train step"), help=argparse.SUPPRESS)  # what a child process measures
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.peak_memory_of:
+        print(_peak_memory_mb(arguments.peak_memory_of))
+        return 0
+    make_folder(arguments.out)
+    net, x, labels = workload()
+    ours = our_tasks(net, x, labels, arguments.workers)
+    peers = {}
+    if arguments.peers:
+        from pcmref.cli import peers as peer_module
+
+        for name, tasks in (("torch", peer_module.torch_tasks), ("aihwkit", peer_module.aihwkit_tasks)):
+            try:
+                peers[name] = tasks(net, x, labels)
+            except ImportError as error:
+                print(f"{name} is not installed: {error}", file=sys.stderr)
+    report = {"machine": machine(arguments.workers, list(peers)), "gemm_gflops": gemm_gflops(arguments.workers), "rows": []}
+    single = our_tasks(net, x, labels, 1)
+    for name, (task, n_units) in ours.items():
+        rivals = {"one worker": single[name][0]} | {p: tasks[name] for p, tasks in peers.items() if name in tasks}
+        report["rows"].append(measure(name, task, n_units, rivals, arguments.rounds, report["gemm_gflops"], net))
+        print(f"measured {name}", file=sys.stderr, flush=True)
+    report["peak_memory_mb"] = {what: _in_child(what) for what in ("predict", "train step")}
+    print(table(report))
+    with store.replacing(arguments.out / "bench.json") as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"\nwritten: {arguments.out / 'bench.json'}")
+    return 0
+
+
+def workload():
+    """(joshi32, images [512, 32, 32, 3], labels)."""
+    x = pcmref.draws.standard_normal(0, "bench/x", (N_IMAGES, 32, 32, 3)).astype(np.float32)
+    return pcmref.ResNet.joshi32(), x, pcmref.draws.integers(0, "bench/labels", 10, (N_IMAGES,))
+
+
+def our_tasks(net, x, labels, workers) -> dict[str, tuple[Callable, int]]:
+    """{row: (what to time, how many images or devices it handles)}."""
+    state, model = net.init(), pcmref.PCMModel.joshi2020()
+    chip, at = pcmref.Chip.program(state, model), Progress(0, state, {})
+    recipe = Recipe(eta=0.038, alpha=2.0)
+    study = {"times_s": (20.0, 86_400.0), "n_chips": 1, "x_calibration": x[:200], "workers": workers}
+    evaluated = 128 * (1 + 2 * 3) + 2 * 200  # software once, two times three compensations, two calibrations
+    return {
+        "predict": (lambda: pcmref.predict(net, state, x, workers), len(x)),
+        "train step": (lambda: train_step(net, at, x[:BATCH], labels[:BATCH], 0.05, recipe, workers), BATCH),
+        "program": (lambda: pcmref.Chip.program(state, model, workers=workers), chip.n_devices),
+        "read": (lambda: chip.read(86_400.0, workers=workers), chip.n_devices),
+        "retention": (lambda: pcmref.retention(net, state, model, x[:128], labels[:128], **study), evaluated),
+    }
+
+
+def seconds(task: Callable) -> float:
+    start = time.perf_counter()
+    task()
+    return time.perf_counter() - start
+
+
+def measure(name, task, n_units, rivals, rounds, peak_gflops, net) -> dict:
+    """Median rate of a task, its share of the matrix-product rate, and its ratio to each rival, pair by pair."""
+    for warm in (task, *rivals.values()):
+        warm()
+    ours, pairs = [], {rival: [] for rival in rivals}
+    for _ in range(rounds):
+        for rival, other in rivals.items():
+            mine, theirs = seconds(task), seconds(other)
+            if name in ("predict",) and rival == "aihwkit":
+                theirs *= n_units / BATCH  # aihwkit is given one batch of the images
+            ours.append(mine)
+            pairs[rival].append(theirs / mine)
+    rate = n_units / statistics.median(ours)
+    row = {"name": name, "unit": UNITS[name], "rate": rate, "milliseconds": 1e3 * statistics.median(ours)}
+    if name in ("predict", "train step"):
+        passes = 1 if name == "predict" else 3  # backward: one product for the input's gradient, one for the weights'
+        row["share_of_gemm"] = rate * passes * flops_per_image(net, 32) / (1e9 * peak_gflops)
+    return row | {"speed_relative_to": {rival: statistics.median(r) for rival, r in pairs.items()}}
+
+
+def flops_per_image(net, size: int) -> float:
+    """Floating-point operations of the forward pass's matrix products: two a multiplication, small-stem networks."""
+    total, c_in = 2 * 9 * net.in_channels * net.widths[0] * size**2, net.widths[0]
+    for s, (c_out, count) in enumerate(zip(net.widths, net.blocks, strict=True)):
+        pixels = (size // 2**s) ** 2
+        total += 2 * pixels * c_out * (9 * c_in + (c_in if s else 0) + 9 * c_out * (2 * count - 1))
+        c_in = c_out
+    return total + 2 * c_in * net.num_classes
+
+
+def gemm_gflops(workers: int | None) -> float:
+    """The float32 matrix-product rate of all workers together, each on products of 512 x 512 x 512 of its own."""
+    a = np.ones((512, 512), np.float32)
+    blocks = range(4 * count_workers(workers))
+
+    def product(_):
+        for _ in range(20):
+            a @ a
+
+    best = min(seconds(lambda: map_blocks(product, blocks, workers)) for _ in range(3))
+    return len(blocks) * 20 * 2 * 512**3 / best / 1e9
+
+
+def machine(workers: int | None, peers: list[str]) -> dict:
+    """What the figures were measured on."""
+    names = ["numpy", "scipy", "h5py", *peers]
+    versions = {n: importlib.metadata.version(n) for n in names}
+    cpu = next((x.split(":")[1].strip() for x in _cpuinfo() if x.startswith("model name")), platform.processor())
+    return {"cpu": cpu, "workers": count_workers(workers), "python": platform.python_version(), "versions": versions}
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _in_child(what: str) -> float:
+    """Peak memory beyond the images and the idle process, in MB, measured in a process of its own."""
+    command = [sys.executable, "-m", "pcmref", "bench", "--peak-memory-of", what]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _peak_memory_mb(what: str) -> float:
+    net, state = pcmref.ResNet.joshi32(), pcmref.ResNet.joshi32().init()
+    x, labels = np.ones((10_000 if what == "predict" else BATCH, 32, 32, 3), np.float32), np.zeros(BATCH, int)
+    F.conv2d(x[:1], state["conv1.weight"], 1, 1)  # loads the BLAS
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if what == "predict":
+        pcmref.predict(net, state, x)
+    else:
+        train_step(net, Progress(0, state, {}), x, labels, 0.05, Recipe(eta=0.038, alpha=2.0))
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def table(report: dict) -> str:
+    """The report as an aligned table."""
+    rivals = list(dict.fromkeys(r for row in report["rows"] for r in row["speed_relative_to"]))
+    lines = [["step", "rate", "time", "of GEMM peak", *(f"x {r}" for r in rivals)]]
+    for row in report["rows"]:
+        share = f"{100 * row['share_of_gemm']:.0f} %" if "share_of_gemm" in row else ""
+        ratios = [f"{row['speed_relative_to'][r]:.2f}" if r in row["speed_relative_to"] else "" for r in rivals]
+        lines.append([row["name"], f"{row['rate']:,.0f} {row['unit']}s/s", f"{row['milliseconds']:,.1f} ms", share, *ratios])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+    memory = ", ".join(f"{what} {mb:,.0f} MB" for what, mb in report["peak_memory_mb"].items())
+    gemm = f"matrix products: {report['gemm_gflops']:.0f} GFLOP/s on {report['machine']['workers']} worker(s)"
+    return f"{text}\n\n{gemm}; peak memory beyond the images: {memory} (predict: 10,000 images; train step: {BATCH})"

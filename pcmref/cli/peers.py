@@ -1,0 +1,110 @@
+"""The peers pcmref is compared with, where they are installed: the same network in PyTorch, and in aihwkit."""
+
+import warnings
+
+from pcmref.nn.resnet import ResNet
+
+
+def torch_resnet(net: ResNet):
+    """The architecture of `net` as a torch.nn.Module on NCHW batches, with the same parameter names."""
+    import torch.nn.functional as F
+    from torch import nn
+
+    def conv_bn(c_in, c_out, kernel, stride, padding):
+        return nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False), nn.BatchNorm2d(c_out)
+
+    class Block(nn.Module):
+        def __init__(self, c_in, c_out, stride):
+            super().__init__()
+            self.conv1, self.bn1 = conv_bn(c_in, c_out, 3, stride, 1)
+            self.conv2, self.bn2 = conv_bn(c_out, c_out, 3, 1, 1)
+            projected = stride != 1 or c_in != c_out
+            self.downsample = nn.Sequential(*conv_bn(c_in, c_out, 1, stride, 0)) if projected else nn.Identity()
+
+        def forward(self, x):
+            y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+            return F.relu(y + self.downsample(x))
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            big = net.stem == "imagenet"
+            self.conv1, self.bn1 = conv_bn(net.in_channels, net.widths[0], *((7, 2, 3) if big else (3, 1, 1)))
+            self.maxpool = nn.MaxPool2d(3, 2, 1) if big else nn.Identity()
+            c_in, self.stages = net.widths[0], []
+            for s, (c_out, count) in enumerate(zip(net.widths, net.blocks, strict=True)):
+                blocks = [Block(c_out if b else c_in, c_out, 2 if s and not b else 1) for b in range(count)]
+                self.add_module(f"layer{s + 1}", nn.Sequential(*blocks))
+                self.stages.append(f"layer{s + 1}")
+                c_in = c_out
+            self.fc = nn.Linear(c_in, net.num_classes)
+
+        def forward(self, x):
+            x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
+            for stage in self.stages:
+                x = getattr(self, stage)(x)
+            return self.fc(x.mean((2, 3)))
+
+    return Network()
+
+
+def torch_tasks(net: ResNet, x, labels) -> dict:
+    """{"predict", "train step"}: callables of PyTorch, channels-last, on the same images."""
+    import torch
+
+    def images():
+        return torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).contiguous(memory_format=torch.channels_last)
+
+    evaluated, batch = torch_resnet(net).to(memory_format=torch.channels_last).eval(), images()
+    predict = torch.no_grad()(lambda: [evaluated(part) for part in batch.split(128)])
+    trained = torch_resnet(net).to(memory_format=torch.channels_last)
+    return {"predict": predict, "train step": _torch_step(trained, images()[:128], labels[:128])}
+
+
+def _torch_step(model, x, labels, optimiser=None):
+    import torch
+
+    optimiser = optimiser or torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    targets = torch.from_numpy(labels)
+
+    def step():
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), targets).backward()
+        optimiser.step()
+
+    return step
+
+
+def aihwkit_tasks(net: ResNet, x, labels) -> dict:
+    """{"predict", "train step", "program", "read"}: InferenceRPUConfig with converters; its fastest tile for training."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch
+        from aihwkit.inference import GlobalDriftCompensation, PCMLikeNoiseModel
+        from aihwkit.nn.conversion import convert_to_analog
+        from aihwkit.optim import AnalogSGD
+        from aihwkit.simulator.configs import InferenceRPUConfig, TorchInferenceRPUConfig
+        from aihwkit.simulator.parameters.enums import WeightClipType, WeightModifierType
+
+        def analog(config, perfect):
+            config.forward.is_perfect = perfect
+            config.noise_model, config.drift_compensation = noise, GlobalDriftCompensation()
+            config.modifier.type, config.modifier.std_dev = WeightModifierType.ADD_NORMAL, 0.038
+            config.clip.type, config.clip.sigma = WeightClipType.LAYER_GAUSSIAN, 2.0
+            return convert_to_analog(torch_resnet(net), config)
+
+        noise = PCMLikeNoiseModel(g_max=25.0)
+        images = torch.from_numpy(x.transpose(0, 3, 1, 2)[:128].copy())
+        evaluated = analog(InferenceRPUConfig(), False).eval()
+        evaluated.program_analog_weights()
+        evaluated.drift_analog_weights(86_400.0)
+        trained = analog(TorchInferenceRPUConfig(), True).train()
+        optimiser = AnalogSGD(trained.parameters(), lr=0.05)
+        weights = torch.randn(sum(p.numel() for n, p in torch_resnet(net).named_parameters() if "bn" not in n)) * 0.1
+        programmed, nu = noise.apply_programming_noise(weights)
+    return {
+        "predict": torch.no_grad()(lambda: evaluated(images)),
+        "train step": _torch_step(trained, images, labels[:128], optimiser),
+        "program": lambda: noise.apply_programming_noise(weights),
+        "read": lambda: noise.apply_drift_noise(programmed, nu, 86_400.0),
+    }

@@ -1,0 +1,137 @@
+"""The command line, as a user calls it: output, files, exit status, messages."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import small_files as files
+
+import pcmref
+from pcmref import cli, draws, library
+from pcmref.study import RetentionResult
+
+NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A state and images in .npz files, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / "state.npz", **NET.init(0))
+    x = draws.standard_normal(0, "test/cli", (50, 8, 8, 1)).astype(np.float32)
+    np.savez(tmp_path / "images.npz", images=x, labels=draws.integers(0, "test/cli", 3, (50,)), calibration=x[:20])
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    status = cli.main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_retention_on_ones_own_npz_files(own, capsys):
+    arguments = ("retention", "state.npz", "--data", "images.npz", "--times", "20s,1d", "--chips", "2", "--images", "30")
+    status, out, err = run(capsys, *arguments)
+    assert status == 0 and "30 images, 2 chips" in out
+    table = [line for line in out.splitlines() if line.strip().startswith(("time", "20 s", "1 day"))]
+    assert table[0].split() == ["time", "software", "none", "gdc", "adabs"] and len(table) == 3
+    with open(own / "out" / "retention.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2 * 2 * 3
+    result = RetentionResult.from_hdf5(own / "out" / "retention.h5")
+    assert result.name == "state" and result.settings["n_calibration"] == 20
+    picture = own / "out" / "retention.png"
+    assert ("retention.png" in out) == picture.exists()
+    before = (own / "out" / "retention.csv").read_bytes()
+    assert run(capsys, *arguments, "--workers", "1")[0] == 0
+    assert (own / "out" / "retention.csv").read_bytes() == before  # the same to the byte, whatever the number of threads
+
+
+def test_info_on_everything_it_reads(own, capsys):
+    assert "fashionmnist-evaluation" in run(capsys, "info")[1]
+    assert "weights" in run(capsys, "info", "state.npz")[1]
+    pcmref.save("n.h5", NET, NET.init(), {"note": "words", "history": [{"epoch": 1, "loss": 0.5}]})
+    out = run(capsys, "info", "n.h5")[1]
+    assert "widths (3, 4)" in out and "note: words" in out and "epoch 1, loss 0.5" in out
+    weights = sum(NET.init()[n].size for n in NET.synaptic())
+    assert f"synaptic weights: {weights:,} on {2 * weights:,} devices" in out
+    pcmref.Chip.program(NET.init(), pcmref.PCMModel.joshi2020()).save("c.h5")
+    assert "g_prog_us/fc.bias" in run(capsys, "info", "c.h5")[1]
+    assert "images" in run(capsys, "info", "images.npz")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["retention", "missing.h5"], "missing.h5"),
+        (["retention", "state.npz", "--data", "missing.npz"], "missing.npz"),
+        (["retention", "state.npz", "--data", "images.npz", "--times", "1w"], "1w"),
+        (["retention", "state.npz", "--data", "images.npz", "--times", "5s"], "t_0"),
+        (["retention", "state.npz", "--data", "images.npz", "--compensations", "magic"], "magic"),
+        (["retention", "state.npz", "--data", "images.npz", "--chips", "0"], "n_chips"),
+        (["retention", "state.npz", "--data", "images.npz", "--images", "-1"], "--images"),
+        (["retention", "state.npz", "--data", "images.npz", "--out", "state.npz/x"], "--out"),
+        (["retention", "state.npz", "--data", "few.npz"], "calibration"),
+        (["retention", "state.npz", "--data", "classes.npz"], "classes"),
+        (["info", "few.txt"], "not a pcmref file"),
+        (["train", "few.txt", "--data", "."], "few.txt"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_2(own, capsys, arguments, message):
+    x = np.zeros((2, 8, 8, 1))
+    np.savez("few.npz", images=x, labels=np.zeros(2, int))
+    np.savez("classes.npz", images=x, labels=np.array([0, 7]), calibration=x)
+    (own / "few.txt").write_text("words, not TOML")
+    status, out, err = run(capsys, *arguments)
+    assert status == 2 and message in err and out == "" and len(err.strip().splitlines()) == 1
+    assert err.startswith(f"pcmref {arguments[0]}: ")
+
+
+def test_help_has_examples_everywhere(capsys):
+    for command in cli.COMMANDS:
+        with pytest.raises(SystemExit) as end:
+            cli.main([command, "--help"])
+        assert end.value.code == 0 and "examples:" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0 and pcmref.__version__ in capsys.readouterr().out
+
+
+def test_without_matplotlib_the_numbers_still_come(own, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    status, out, err = run(capsys, "retention", "state.npz", "--data", "images.npz", "--chips", "1", "--times", "20s")
+    assert status == 0 and "pip install 'pcmref[show]'" in err and "retention: 3 of 3" in err
+    assert not (own / "out" / "retention.png").exists() and (own / "out" / "retention.csv").exists()
+
+
+RECIPE = """
+network = "resnet8"
+data = "fashion-mnist"
+[[stage]]
+name = "n"
+epochs = 15
+batch_size = 8
+"""
+
+
+def test_train_ends_at_a_signal_with_a_checkpoint_and_resumes_to_the_same_bytes(own, capsys):
+    files.write_fashion_mnist(own, n_train=16, n_test=8)
+    (own / "r.toml").write_text(RECIPE)
+    assert run(capsys, "train", "r.toml", "--data", ".", "--out", "whole")[0] == 0
+    command = [sys.executable, "-m", "pcmref", "train", "r.toml", "--data", ".", "--out", "parts"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
+        while not (own / "parts" / "r.checkpoint.h5").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    assert not (own / "parts" / "n.h5").exists()
+    status, out, _ = run(capsys, "train", "r.toml", "--data", ".", "--out", "parts", "--resume")
+    assert status == 0 and "in software" in out
+    assert (own / "parts" / "n.h5").read_bytes() == (own / "whole" / "n.h5").read_bytes()
+    assert library.read_network(own / "parts" / "n.h5").about["recipe"]["epochs"] == 15

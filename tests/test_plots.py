@@ -1,0 +1,36 @@
+"""The pictures: drawn from the numbers, the same bytes each time, readable."""
+
+import pytest
+
+from pcmref.plots import plot_retention
+from pcmref.study import RetentionResult, Row
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed: pictures skipped")
+
+MEANS = {"none": (0.9, 0.1), "gdc": (0.92, 0.9), "adabs": (0.93, 0.92)}
+ROWS = tuple(
+    Row("n", c, t, k, 0, MEANS[c][i] + 0.01 * k) for c in MEANS for i, t in enumerate((20.0, 86_400.0)) for k in range(2)
+)
+RESULT = RetentionResult("n", ROWS, 0.94, {"n_images": 1000})
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_the_same_numbers_give_the_same_picture(tmp_path, ending):
+    for name in ("a", "b"):
+        RESULT.plot(tmp_path / f"{name}.{ending}")
+    assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+
+
+def test_the_picture_shows_what_it_is_about(tmp_path, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    figures = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    plot_retention([RESULT, RESULT], tmp_path / "r.png")
+    axis = figures[0].axes[0]
+    assert axis.get_xscale() == "log" and [t.get_text() for t in axis.get_xticklabels()] == ["20 s", "1 day"]
+    lines = {line.get_label(): line.get_ydata() for line in axis.get_lines()}
+    assert lines["no compensation"] == pytest.approx([90.5, 10.5]) and "1,000 images, 2 chips" in axis.get_title()
+    assert [t.get_text() for t in axis.texts] == ["software 94.0 %"] and len(axis.collections) == 3
+    monkeypatch.undo()
+    plt.close(figures[0])

@@ -1,0 +1,73 @@
+"""Run the README's experiments and put their tables and picture into it, between its markers.
+
+    python validation/readme.py
+
+The demo's own settings first (its picture becomes docs/retention.png), then the baseline and the noise-trained network side
+by side. Results are kept in validation/results/.
+"""
+
+import sys
+from pathlib import Path
+
+from pcmref import library
+from pcmref.cli.progress import ProgressBar
+from pcmref.pcm.model import PCMModel
+from pcmref.study import RetentionResult, retention
+from pcmref.times import human_time
+
+TOP = Path(__file__).parent.parent
+NETWORKS = ("resnet32-fashionmnist-baseline", "resnet32-fashionmnist-noise")
+
+
+def run(name: str, n_images: int, n_chips: int) -> RetentionResult:
+    """The retention experiment with the command's defaults, on the shipped images."""
+    file, data = library.read_network(name), library.load_images("fashionmnist-evaluation")
+    x, calibration = data.normalized(data.images[:n_images]), data.normalized(data.calibration[:1280])
+    with ProgressBar(name, "measurement") as bar:
+        settings = {"n_chips": n_chips, "x_calibration": calibration, "name": name, "progress": bar.update}
+        return retention(file.net, file.state, PCMModel.joshi2020(), x, data.labels[:n_images], **settings)
+
+
+def markdown(result: RetentionResult) -> str:
+    """The summary as a Markdown table in percent."""
+    cells = {(s.compensation, s.t_s): f"{100 * s.mean:.1f} ± {100 * s.std:.1f}" for s in result.summary()}
+    compensations = list(dict.fromkeys(c for c, _ in cells))
+    lines = ["| time | software | " + " | ".join(compensations) + " |", "|---" * (len(compensations) + 2) + "|"]
+    for t_s in dict.fromkeys(t for _, t in cells):
+        values = [cells[c, t_s] for c in compensations]
+        lines.append(f"| {human_time(t_s)} | {100 * result.software_accuracy:.1f} | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def comparison(results: list[RetentionResult]) -> str:
+    """What each network loses in a day, in points of its own software accuracy, as a Markdown table."""
+    lines = ["| network | software | none | gdc | adabs |", "|---|---|---|---|---|"]
+    for result in results:
+        day = {s.compensation: s for s in result.summary() if s.t_s == 86_400.0}
+        lost = [f"{100 * (result.software_accuracy - s.mean):.2f} ± {100 * s.std:.2f}" for s in day.values()]
+        lines.append(f"| {result.name} | {100 * result.software_accuracy:.2f} | {' | '.join(lost)} |")
+    return "\n".join(lines)
+
+
+def put(name: str, text: str) -> None:
+    """Replace what stands between <!-- name --> and <!-- end --> in the README."""
+    path = TOP / "README.md"
+    before, rest = path.read_text(encoding="utf-8").split(f"<!-- {name} -->\n", 1)
+    after = rest.split("<!-- end -->", 1)[1]
+    path.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end -->{after}", encoding="utf-8")
+
+
+def main() -> int:
+    (TOP / "validation" / "results").mkdir(exist_ok=True)
+    demo = run(NETWORKS[1], 1000, 3)
+    demo.plot(TOP / "docs" / "retention.png")
+    put("demo table", markdown(demo))
+    results = [run(name, 2000, 5) for name in NETWORKS]
+    for result in results:
+        result.to_hdf5(TOP / "validation" / "results" / f"readme-{result.name}.h5")
+    put("comparison", comparison(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
