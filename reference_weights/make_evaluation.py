@@ -11,20 +11,16 @@ from pathlib import Path
 from pcmref.data import load_fashion_mnist
 from pcmref.library import save_images
 
-ABOUT = {
-    "source": "Fashion-MNIST: Xiao, Rasul & Vollgraf, arXiv:1708.07747 (2017); test set, and training images 0 to 1,999",
-    "licence": "The MIT License (MIT). Copyright (c) 2017 Zalando SE, https://tech.zalando.com. Permission is hereby granted, "
-    "free of charge, to any person obtaining a copy of this software and associated documentation files, to deal in the "
-    "software without restriction, subject to this notice being included in all copies or substantial portions; the "
-    "software is provided as is, without warranty of any kind. The full text is in reference_weights/README.md.",
-}
+HERE = Path(__file__).parent
+SOURCE = "Fashion-MNIST: Xiao, Rasul & Vollgraf, arXiv:1708.07747 (2017); test set, and training images 0 to 1,999"
 
 
 def main() -> None:
     data = load_fashion_mnist(sys.argv[1])
-    path = Path(__file__).parent / "fashionmnist-evaluation.h5"
+    path = HERE / "fashionmnist-evaluation.h5"
     calibration = data.train_images[:2000]
-    about = ABOUT | {"classes": list(data.classes)}
+    licence = (HERE / "LICENSE-fashion-mnist.txt").read_text(encoding="utf-8")
+    about = {"source": SOURCE, "licence": licence, "classes": list(data.classes)}
     save_images(path, "fashionmnist-evaluation", data.test_images, data.test_labels, calibration, data.mean, data.std, about)
     print(f"{path.name}: {path.stat().st_size:,} bytes")
 

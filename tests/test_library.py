@@ -40,7 +40,7 @@ def test_the_shipped_images_are_the_whole_test_set_and_2000_for_calibration():
     assert images.images.shape == (10_000, 28, 28, 1) and images.images.dtype == np.uint8
     assert images.calibration.shape == (2000, 28, 28, 1)
     assert np.bincount(images.labels).tolist() == [1000] * 10  # the test set is balanced
-    assert images.normalisation[0] == pytest.approx([0.28604], abs=5e-6) and "MIT" in images.about["licence"]
+    assert images.normalisation[0] == pytest.approx([0.28604], abs=5e-6) and "MIT License" in images.about["licence"]
     assert images.normalisation[1] == pytest.approx([0.35302], abs=5e-6)
 
 

@@ -49,23 +49,36 @@ def comparison(results: list[RetentionResult]) -> str:
     return "\n".join(lines)
 
 
-def put(name: str, text: str) -> None:
-    """Replace what stands between <!-- name --> and <!-- end --> in the README."""
-    path = TOP / "README.md"
+def networks() -> str:
+    """What each shipped network says of itself, as a Markdown table."""
+    lines = ["| name | weights | starts from | epochs | eta, alpha | software accuracy |", "|---|---|---|---|---|---|"]
+    for name in sorted(n for n in library.shipped() if n != "fashionmnist-evaluation"):
+        file = library.read_network(name)
+        about, recipe = file.about, file.about["recipe"]
+        weights = sum(file.state[n].size for n in file.net.synaptic())
+        noise = f"{recipe['eta']}, {recipe['alpha']}" if recipe["eta"] else "none"
+        reached = f"{100 * about['software_accuracy']:.2f} % of {about['software_accuracy_of']}"
+        lines.append(f"| `{name}` | {weights:,} | {about['start']} | {recipe['epochs']} | {noise} | {reached} |")
+    return "\n".join(lines)
+
+
+def put(path: Path, name: str, text: str) -> None:
+    """Replace what stands between <!-- name --> and <!-- end --> in a Markdown file."""
     before, rest = path.read_text(encoding="utf-8").split(f"<!-- {name} -->\n", 1)
     after = rest.split("<!-- end -->", 1)[1]
     path.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end -->{after}", encoding="utf-8")
 
 
 def main() -> int:
+    put(TOP / "reference_weights" / "README.md", "networks", networks())
     (TOP / "validation" / "results").mkdir(exist_ok=True)
     demo = run(NETWORKS[1], 1000, 3)
     demo.plot(TOP / "docs" / "retention.png")
-    put("demo table", markdown(demo))
+    put(TOP / "README.md", "demo table", markdown(demo))
     results = [run(name, 2000, 5) for name in NETWORKS]
     for result in results:
         result.to_hdf5(TOP / "validation" / "results" / f"readme-{result.name}.h5")
-    put("comparison", comparison(results))
+    put(TOP / "README.md", "comparison", comparison(results))
     return 0
 
 
