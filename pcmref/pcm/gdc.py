@@ -1,28 +1,52 @@
 """Global drift compensation: one number a crossbar, read out of the chip itself, undoes the mean loss of conductance.
 
-alpha = I(t_0) / I(t), the summed read-out current at a constant voltage. Which current is meant differs between codes
-(discrepancy D10), so it has a name here: "device sum" adds the currents of both devices of every pair, which is what a
-column wire carries; "one-hot" is aihwkit's mean of |net output| over one-hot inputs.
+alpha = I(t_0) / I(t), the read-out current at a constant voltage. Which current is meant differs between codes
+(discrepancy D10), so each has a name here:
+
+    device sum   the currents of both devices of every pair, summed: what the column wires carry
+    ones         |the net outputs for an input of ones, summed|: the toolkit's document
+    one-hot      mean |net output| over one-hot inputs, not below 1e-4: the toolkit's code
+    per column   the same for each column by itself: alpha is a vector over the outputs
 """
 
 import numpy as np
 
 from pcmref.errors import DeviceError
 
-_ONE_HOT_FLOOR = 1e-4  # of the mean |net output| in units of max|W| (grade B: aihwkit's code)
+READ_OUTS = ("device sum", "ones", "one-hot", "per column")
+_FLOOR = 1e-4  # of the mean |net output| in units of max|W| (grade B: aihwkit's code)
 
 
-def read_out(arrays_us: list[np.ndarray], g_max_us: float, kind: str = "device sum") -> float:
-    """The crossbar's current at unit voltage, up to a constant: arrays_us, a list of [2, *shape], in uS."""
+def read_out(arrays_us: list[np.ndarray], g_max_us: float, kind: str = "device sum"):
+    """The current at unit voltage, up to a constant, that ideal converters see: arrays_us, a list of [2, O, ...], in uS.
+
+    A float in uS; [O] for "per column". DeviceError for another kind.
+    """
+    return current([g if kind == "device sum" else g[0] - g[1] for g in arrays_us], g_max_us, kind)
+
+
+def current(measured_us: list[np.ndarray], g_max_us: float, kind: str):
+    """One read-out from measured outputs: each array holds currents in uS, the net ones with the outputs [O, ...] first.
+
+    For "one-hot" and "per column" an entry is the output for one driven row. A sum may be measured row by row, or for all
+    rows at once: without converters that is the same.
+    """
     if kind == "device sum":
-        return float(sum(g.sum() for g in arrays_us))
+        return float(sum(g.sum() for g in measured_us))
+    if kind == "ones":
+        return float(abs(sum(g.sum() for g in measured_us)))
     if kind == "one-hot":
-        total = sum(np.abs(g[0] - g[1]).sum() for g in arrays_us)
-        mean = total / sum(g[0].size for g in arrays_us)
-        return float(max(mean, _ONE_HOT_FLOOR * g_max_us))
-    raise DeviceError(f"gdc: read-out must be 'device sum' or 'one-hot', got {kind!r}")
+        mean = sum(np.abs(g).sum() for g in measured_us) / sum(g.size for g in measured_us)
+        return float(max(mean, _FLOOR * g_max_us))
+    if kind == "per column":
+        columns = [g.reshape(len(g), -1) for g in measured_us]
+        mean = sum(np.abs(g).sum(1) for g in columns) / sum(g.shape[1] for g in columns)
+        return np.maximum(mean, _FLOOR * g_max_us)
+    raise DeviceError(f"gdc: read-out must be one of {READ_OUTS}, got {kind!r}")
 
 
-def factor(current_t0: float, current_t: float) -> float:
-    """alpha = I(t_0) / I(t); 1 where no current flows at t."""
-    return current_t0 / current_t if current_t > 0 else 1.0
+def factor(current_t0, current_t):
+    """alpha = I(t_0) / I(t), 1 where no current flows at t: a float, or [O] for currents [O]."""
+    at_t = np.asarray(current_t, float)
+    alpha = np.divide(current_t0, at_t, out=np.ones_like(at_t), where=at_t > 0)
+    return alpha if alpha.ndim else float(alpha)

@@ -49,7 +49,7 @@ class PCMModel:
             "nu_law": ("gaussian", "folded", "clamped"),
             "q_argument": ("target", "programmed"),
             "pair": ("kept", "collapsed"),
-            "gdc_read_out": ("device sum", "one-hot"),
+            "gdc_read_out": ("device sum", "one-hot", "ones"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

@@ -1,0 +1,170 @@
+"""Crossbars with converters: a matrix on tiles of differential pairs, its inputs through DACs, its outputs through ADCs.
+
+    x -> v = DAC(x / x_max) -> I = v (G+ - G-) on every tile -> ADC(I / G_max) -> / scale -> sum over tiles in a column -> y
+
+The currents of a pair are subtracted on the wire, before the ADC; the tiles of a column are added digitally, after it. Each
+input vector is scaled by its own largest magnitude, so that the full voltage range is used (aihwkit's default, grade B).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pcmref.errors import DeviceError, SettingError
+from pcmref.pcm import gdc
+from pcmref.pcm.mapping import map_weights, weight_scale
+from pcmref.pcm.model import PCMModel
+
+ADC_LIMIT = 12.0  # devices fully on at full voltage that an ADC's range holds (grade B: aihwkit's default output bound)
+
+
+@dataclass(frozen=True)
+class Converter:
+    """A DAC or ADC: `steps` equal steps over -limit..limit, rounding to the nearest code.
+
+    Codes are counted from 0 ("zero": an even number of steps gives steps + 1 levels, 0 among them) or from the end of the
+    range ("end": an odd number gives no zero code). order "clip first" limits, then rounds; "round first" the other way, so
+    that no output exceeds the limit. The public codes differ in each of these (discrepancies D20, D21, D22).
+    """
+
+    steps: int
+    limit: float = 1.0
+    rounding: str = "half-even"
+    order: str = "clip first"
+    origin: str = "zero"
+
+    def __post_init__(self):
+        choices = {
+            "rounding": ("half-even", "half-away"),
+            "order": ("clip first", "round first"),
+            "origin": ("zero", "end"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise SettingError(f"Converter: {name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps <= 2**32:
+            raise SettingError(f"Converter: steps must be a whole number from 1 to 2^32, got {self.steps!r}")
+        if not (np.isfinite(self.limit) and self.limit > 0):
+            raise SettingError(f"Converter: limit must be above 0, got {self.limit!r}")
+
+    @classmethod
+    def of_bits(cls, bits: int, limit: float = 1.0) -> "Converter":
+        """2^bits - 1 levels from -limit to limit, 0 among them: 255 for 8 bits. SettingError below 2 or above 32 bits."""
+        if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 32:
+            raise SettingError(f"a converter has 2 to 32 bits, got {bits!r}")
+        return cls(2**bits - 2, limit)
+
+    @property
+    def step(self) -> float:
+        """The distance of neighbouring codes, 2 limit / steps."""
+        return 2 * self.limit / self.steps
+
+    def convert(self, x: np.ndarray) -> np.ndarray:
+        """q = origin + step * round((x - origin)/step), and x or q clipped to -limit..limit; any shape, x's dtype."""
+        if self.order == "clip first":
+            return self._rounded(np.clip(x, -self.limit, self.limit)).astype(x.dtype)
+        return np.clip(self._rounded(x), -self.limit, self.limit).astype(x.dtype)
+
+    def _rounded(self, x):
+        origin = 0.0 if self.origin == "zero" else -self.limit
+        codes = (x - origin) / self.step
+        whole = np.rint(codes) if self.rounding == "half-even" else np.trunc(codes + np.copysign(0.5, codes))
+        return origin + self.step * whole
+
+
+def tiles(shape: tuple[int, int], tile: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """(rows, columns) of every tile of a matrix [K, O] cut into tiles of at most `tile` rows x columns, row by row."""
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in tile):
+        raise SettingError(f"a tile has whole numbers of rows and columns from 1, got {tile!r}")
+    cuts = [[slice(i, min(i + size, n)) for i in range(0, n, size)] for n, size in zip(shape, tile, strict=True)]
+    return [(rows, columns) for rows in cuts[0] for columns in cuts[1]]
+
+
+def tile_scales(w: np.ndarray, tile: tuple[int, int], g_max_us: float = 25.0) -> np.ndarray:
+    """scale = G_max / max|W| of each entry's own tile, in uS per unit weight: w [K, O] -> [K, O] (discrepancy D13)."""
+    scale = np.empty(w.shape)
+    for part in tiles(w.shape, tile):
+        scale[part] = weight_scale(float(np.abs(w[part]).max()), g_max_us)
+    return scale
+
+
+@dataclass(frozen=True)
+class Crossbar:
+    """A matrix as conductances on tiles, with its converters; None is an ideal converter.
+
+    g_us [2, K, O] float64: plus and minus devices, rows are inputs. scale: uS per unit weight, a number or [K, O], the same
+    within a tile. alpha: the drift compensation, a number or [O], multiplied onto the digital output.
+    """
+
+    g_us: np.ndarray
+    scale: float | np.ndarray
+    tile: tuple[int, int] = (256, 256)
+    dac: Converter | None = None
+    adc: Converter | None = None
+    g_max_us: float = 25.0
+    alpha: float | np.ndarray = 1.0
+
+    @classmethod
+    def of_weights(cls, w, tile=(256, 256), per_tile: bool = False, g_max_us: float = 25.0, **converters) -> "Crossbar":
+        """The targets of w [K, O] with one scale, or one a tile: a crossbar without any noise."""
+        w = np.asarray(w)
+        g_us, scale = map_weights(w, g_max_us, tile_scales(w, tile, g_max_us) if per_tile else None)
+        return cls(g_us, scale, tile, g_max_us=g_max_us, **converters)
+
+    def __post_init__(self):
+        if self.g_us.ndim != 3 or len(self.g_us) != 2 or not self.g_us.size:
+            raise DeviceError(f"Crossbar: g_us must be [2, rows, columns], got shape {self.g_us.shape}")
+        for part in tiles(self.g_us.shape[1:], self.tile):
+            scale = np.broadcast_to(self.scale, self.g_us.shape[1:])[part]
+            if not (scale.flat[0] > 0 and (scale == scale.flat[0]).all()):
+                raise DeviceError(f"Crossbar: one scale above 0 a tile; the tile of {part} has {scale.min()}..{scale.max()}")
+
+    def multiply(self, x: np.ndarray) -> np.ndarray:
+        """y = x W as the crossbar computes it: x [N, K] -> [N, O], in x's dtype."""
+        net_us = self.g_us[0] - self.g_us[1]
+        return self._multiply(x, lambda v, part: v @ net_us[part].astype(x.dtype, copy=False))
+
+    def multiply_reading(self, x: np.ndarray, model: PCMModel, g_target_us: np.ndarray, t_s: float, z: np.ndarray):
+        """y = x W where every vector meets a fresh reading of the devices: x [N, K], z [N, 2, K, O] -> [N, O].
+
+        g_us are the drifted conductances then, and g_target_us [2, K, O] what Q_s depends on ([N] [T]: see `model`).
+        """
+        g_us = model.read(self.g_us, g_target_us, t_s, z)
+        net_us = g_us[:, 0] - g_us[:, 1]  # [N, K, O]
+        return self._multiply(x, lambda v, part: np.einsum("nk,nko->no", v, net_us[:, *part].astype(x.dtype)))
+
+    def _multiply(self, x, net_current):
+        if x.ndim != 2 or x.shape[1] != self.g_us.shape[1]:
+            raise DeviceError(f"Crossbar: inputs must be [N, {self.g_us.shape[1]}], got shape {x.shape}")
+        largest = np.abs(x).max(1, keepdims=True)
+        largest = np.where(largest > 0, largest, 1).astype(x.dtype)
+        v = _converted(self.dac, x / largest)
+        scale = np.broadcast_to(self.scale, self.g_us.shape[1:])
+        y = np.zeros((len(x), self.g_us.shape[2]), x.dtype)
+        for rows, columns in tiles(self.g_us.shape[1:], self.tile):
+            devices = net_current(v[:, rows], (rows, columns)) / x.dtype.type(self.g_max_us)  # in devices fully on
+            y[:, columns] += _converted(self.adc, devices) * x.dtype.type(self.g_max_us / scale[rows, columns].flat[0])
+        return y * largest * np.asarray(self.alpha).astype(x.dtype)
+
+    def read_out(self, kind: str = "device sum", voltage: float = 1.0):
+        """The drift compensation's current through the crossbar's own converters, in uS: see `gdc` for the kinds.
+
+        `voltage` drives the rows, as a fraction of the DAC's range: a sum over many rows at full voltage may leave the
+        ADC's range. The result is divided by it.
+        """
+        n_rows = self.g_us.shape[1]
+        summed = kind in ("device sum", "ones")
+        v = np.full((1, n_rows), voltage) if summed else voltage * np.eye(n_rows)
+        lines = self.g_us.sum(0) if kind == "device sum" else self.g_us[0] - self.g_us[1]
+        v, total = _converted(self.dac, v), np.zeros((len(v), lines.shape[1]))
+        for rows, columns in tiles(lines.shape, self.tile):
+            total[:, columns] += _converted(self.adc, v[:, rows] @ lines[rows, columns] / self.g_max_us)
+        return gdc.current([total.T * (self.g_max_us / voltage)], self.g_max_us, kind)
+
+    def compensated(self, baseline, kind: str = "device sum", voltage: float = 1.0) -> "Crossbar":
+        """This crossbar with alpha = baseline / read_out: `baseline` is what `read_out` gave at t_0."""
+        return replace(self, alpha=gdc.factor(baseline, self.read_out(kind, voltage)))
+
+
+def _converted(converter: Converter | None, x: np.ndarray) -> np.ndarray:
+    return x if converter is None else converter.convert(x)

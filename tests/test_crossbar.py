@@ -1,0 +1,170 @@
+"""Crossbars: with ideal converters any tiling is the digital product; converters round and clip as they say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcmref import PCMModel, draws
+from pcmref.errors import DeviceError, SettingError
+from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Crossbar, tile_scales, tiles
+
+JOSHI = PCMModel.joshi2020()
+DAY_S = 86_400.0
+
+
+def normal(name, *shape, seed=0):
+    return draws.standard_normal(seed, f"test crossbar/{name}", shape)
+
+
+def bound(x, w, extra=0):
+    """gamma_k |x||w|: K products, one sum a tile at most, and ten roundings of scaling, each below u."""
+    terms = 2 * w.shape[0] + 10 + extra
+    return terms * np.finfo(x.dtype).eps / 2 * (abs(x) @ abs(w)) * 1.01
+
+
+sizes = st.tuples(st.integers(1, 5), st.integers(1, 12), st.integers(1, 7))
+tile_sizes = st.tuples(st.integers(1, 14), st.integers(1, 9))
+
+
+# -------------------------------------------------------------------------------------------------------- tiles
+
+
+@given(st.tuples(st.integers(1, 20), st.integers(1, 20)), tile_sizes)
+def test_tiles_cover_a_matrix_once_and_are_no_larger_than_stated(shape, tile):
+    seen = np.zeros(shape, int)
+    for rows, columns in tiles(shape, tile):
+        seen[rows, columns] += 1
+        assert seen[rows, columns].shape <= tuple(tile) and np.less_equal(seen[rows, columns].shape, tile).all()
+    assert (seen == 1).all()
+
+
+@given(sizes, tile_sizes, st.booleans(), st.integers(0, 99), st.sampled_from([np.float32, np.float64, np.longdouble]))
+def test_with_ideal_converters_any_tiling_is_the_digital_product(size, tile, per_tile, seed, dtype):
+    n, k, o = size
+    x, w = normal("x", n, k, seed=seed).astype(dtype), normal("w", k, o, seed=seed).astype(dtype)
+    y = Crossbar.of_weights(w, tile, per_tile).multiply(x)
+    assert y.dtype == dtype
+    limit = bound(x, w) if dtype != np.longdouble else bound(x.astype(float), w.astype(float))  # conductances are float64
+    assert (abs(y - x @ w) <= limit).all()
+
+
+@given(sizes, st.integers(0, 99))
+def test_converters_of_many_bits_are_ideal_to_half_a_step(size, seed):
+    """A DAC error is at most step/2 a row; an ADC error step/2 a tile, in devices fully on."""
+    n, k, o = size
+    x, w = normal("x", n, k, seed=seed), normal("w", k, o, seed=seed)
+    dac, adc = Converter.of_bits(12), Converter.of_bits(14, 30.0)
+    got = Crossbar.of_weights(w, (3, 2), dac=dac, adc=adc).multiply(x)
+    largest = abs(x).max(1, keepdims=True)
+    n_tiles = -(-k // 3)
+    limit = largest * (dac.step / 2 * abs(w).sum(0) + n_tiles * adc.step / 2 * abs(w).max())
+    assert (abs(got - x @ w) <= limit + bound(x, w)).all()
+    if k > 3:  # and they are there
+        assert not np.array_equal(got, Crossbar.of_weights(w, (3, 2)).multiply(x))
+
+
+def test_scale_is_that_of_the_layer_or_of_each_tile():
+    w = np.array([[1.0, 0.1, 0.0], [0.5, -0.02, 0.0]])
+    assert (tile_scales(w, (2, 3)) == 25).all()
+    np.testing.assert_array_equal(tile_scales(w, (2, 1), 10.0), np.array([[10, 100, 1], [10, 100, 1]]))
+    assert Crossbar.of_weights(w, (1, 1), per_tile=True).g_us.max(0)[0, 1] == 25  # each tile uses its whole range
+    assert Crossbar.of_weights(w, (1, 1)).g_us.max(0)[0, 1] == pytest.approx(2.5)
+
+
+def test_adc_of_each_tile_clips_by_itself():
+    """Two tiles of +20 and -20 devices fully on cancel on one wire, not behind two ADCs of 12 and 6."""
+    w = np.concatenate([np.ones(20), -np.ones(10)])[:, None]
+    x = np.ones((1, 30))
+    adc = Converter(2**40 >> 10, ADC_LIMIT)
+    assert Crossbar.of_weights(w, (30, 1), adc=adc).multiply(x)[0, 0] == pytest.approx(10)
+    assert Crossbar.of_weights(w, (20, 1), adc=adc).multiply(x)[0, 0] == pytest.approx(12 - 10)
+
+
+def test_each_vector_is_scaled_by_its_own_largest_input():
+    w = np.eye(3)
+    x = np.array([[1.0, 0.5, 0.25], [1e-3, 5e-4, 2.5e-4], [0, 0, 0]])
+    y = Crossbar.of_weights(w, dac=Converter(4)).multiply(x)  # codes -1, -.5, 0, .5, 1; .25 is a tie and goes to 0
+    np.testing.assert_array_equal(y, x * [1, 1, 0])
+
+
+# --------------------------------------------------------------------------------------------------- converters
+
+
+@given(st.integers(1, 300), st.floats(0.1, 20), st.sampled_from(["half-even", "half-away"]), st.integers(0, 99))
+def test_a_converter_is_odd_monotone_idempotent_and_off_by_half_a_step(steps, limit, rounding, seed):
+    converter = Converter(2 * steps, limit, rounding)
+    x = np.sort(normal("converter", 50, seed=seed) * limit)
+    q = converter.convert(x)
+    ulp = 8 * np.finfo(float).eps * limit
+    assert (np.diff(q) >= 0).all() and (abs(q) <= limit + ulp).all()
+    np.testing.assert_array_equal(converter.convert(-x), -q)
+    assert (abs(converter.convert(q) - q) <= ulp).all()
+    inside = abs(x) <= limit
+    assert (abs(q - x)[inside] <= converter.step / 2 + ulp).all()
+    assert (abs(q[~inside]) >= limit - ulp).all()
+
+
+@pytest.mark.parametrize("order", ["clip first", "round first"])
+@pytest.mark.parametrize(("bits", "levels"), [(2, 3), (4, 15), (8, 255)])
+def test_levels_of_bits(bits, levels, order):
+    codes = replace(Converter.of_bits(bits, 3.0), order=order).convert(np.linspace(-4, 4, 40_001))
+    assert len(np.unique(codes)) == levels and 0 in codes
+    assert (codes.min(), codes.max()) == (-3, 3)
+
+
+def test_ties_order_and_origin_are_what_they_are_called():
+    ties = np.array([-1.5, -0.5, 0.5, 1.5, 2.5])
+    np.testing.assert_array_equal(Converter(10, 5.0).convert(ties), [-2, 0, 0, 2, 2])
+    np.testing.assert_array_equal(Converter(10, 5.0, "half-away").convert(ties), [-2, -1, 1, 2, 3])
+    x = np.array([-9.0, 0.4, 9.0])
+    np.testing.assert_array_equal(Converter(5, 2.5).convert(x), [-2, 0, 2])  # 2.5 is a tie: an odd number has no code there
+    np.testing.assert_array_equal(Converter(5, 2.5, order="round first").convert(x), [-2.5, 0, 2.5])
+    np.testing.assert_array_equal(Converter(5, 2.5, origin="end").convert(x), [-2.5, 0.5, 2.5])
+
+
+def test_the_widest_converters():
+    assert Converter.of_bits(32).steps == 2**32 - 2 and Converter(2**32).steps == 2**32
+    with pytest.raises(SettingError, match="from 1 to 2"):
+        Converter(2**32 + 1)
+
+
+def test_fresh_reading_meets_every_vector():
+    """Equal inputs differ by the read noise, and their spread is the model's: exact to the given draws."""
+    g_target, _ = Crossbar.of_weights(np.array([[0.4, -1.0], [0.2, 0.3]])).g_us, None
+    bar = Crossbar(JOSHI.drift(g_target, 0.05, DAY_S), 25.0, (1, 2))
+    x, z = np.array([[1.0, 0.5], [1.0, 0.5]]), normal("read", 2, 2, 2, 2)
+    y = bar.multiply_reading(x, JOSHI, g_target, DAY_S, z)
+    for n in range(2):
+        g = JOSHI.read(bar.g_us, g_target, DAY_S, z[n])
+        np.testing.assert_allclose(y[n], x[n] @ ((g[0] - g[1]) / 25), rtol=1e-13, atol=1e-15)
+    assert not np.array_equal(y[0], y[1])
+    still = bar.multiply_reading(x, JOSHI, g_target, DAY_S, np.zeros_like(z))
+    np.testing.assert_allclose(still, bar.multiply(x), rtol=1e-14)
+
+
+# ------------------------------------------------------------------------------------------------------- errors
+
+
+def test_errors_name_what_is_wrong():
+    for bad in ({"steps": 0}, {"steps": True}, {"steps": 4, "limit": 0}, {"steps": 4, "limit": np.nan}):
+        with pytest.raises(SettingError, match="Converter: (steps|limit) must be"):
+            Converter(**bad)
+    for name in ("rounding", "order", "origin"):
+        with pytest.raises(SettingError, match=f"{name} must be one of"):
+            Converter(254, **{name: "stochastic"})
+    for bits in (1, 33, True):
+        with pytest.raises(SettingError, match="2 to 32 bits"):
+            Converter.of_bits(bits)
+    with pytest.raises(SettingError, match="rows and columns from 1"):
+        tiles((3, 3), (0, 2))
+    with pytest.raises(DeviceError, match=r"\[2, rows, columns\]"):
+        Crossbar(np.ones((3, 2, 2)), 1.0)
+    with pytest.raises(DeviceError, match="one scale above 0 a tile"):
+        Crossbar(np.ones((2, 2, 2)), np.array([[1.0, 2.0], [1.0, 2.0]]))
+    with pytest.raises(DeviceError, match="one scale above 0 a tile"):
+        Crossbar(np.ones((2, 2, 2)), 0.0)
+    with pytest.raises(DeviceError, match=r"\[N, 2\]"):
+        Crossbar(np.ones((2, 2, 2)), 1.0).multiply(np.ones((1, 3)))
