@@ -1,0 +1,105 @@
+"""Write performance.md from a benchmark's report, and measure how cost grows (performance.png).
+
+    pcmref bench --peers --out out && python validation/performance.py out/bench.json
+
+Run both on an otherwise idle machine; the figures are those of the last such run.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import pcmref
+from pcmref import store
+from pcmref.cli.bench import flops_per_image, our_tasks, seconds, table, workload
+from pcmref.plots import pyplot
+
+HERE = Path(__file__).parent
+
+
+def median_seconds(task, rounds: int = 3) -> float:
+    task()
+    return float(np.median([seconds(task) for _ in range(rounds)]))
+
+
+def growth() -> dict[str, tuple[str, list, list[float], list[float]]]:
+    """{what grows: (axis label, values, seconds, what proportional growth would give)}."""
+    net, x, labels = workload()
+    state, model = net.init(), pcmref.PCMModel.joshi2020()
+    curves = {}
+
+    def add(name, label, values, tasks, expected):
+        measured = [median_seconds(task) for task in tasks]
+        curves[name] = (label, values, measured, [measured[0] * e / expected[0] for e in expected])
+        print(f"measured {name}", file=sys.stderr, flush=True)
+
+    images = [32, 64, 128, 256, 512]
+    add("images", "images (predict)", images, [lambda n=n: pcmref.predict(net, state, x[:n]) for n in images], images)
+    chips = [1, 2, 4, 8]
+
+    def study(n):
+        return pcmref.retention(net, state, model, x[:64], labels[:64], (86_400.0,), ("none", "gdc"), n)
+
+    add("chips", "chips (retention, 64 images)", chips, [lambda n=n: study(n) for n in chips], chips)
+    widths = [pcmref.ResNet(widths=(8 * k, 14 * k, 28 * k)) for k in (1, 2, 4)]
+    depths = [pcmref.ResNet(blocks=(n, n, n)) for n in (1, 3, 5, 9)]
+    for name, label, nets, values in (
+        ("width", "channels of the first stage (predict, 128 images)", widths, [n.widths[0] for n in widths]),
+        ("depth", "convolution layers (predict, 128 images)", depths, [len(n.conv_bn_pairs()) for n in depths]),
+    ):
+        tasks = [lambda n=n, s=n.init(): pcmref.predict(n, s, x[:128]) for n in nets]
+        add(name, label, values, tasks, [flops_per_image(n, 32) for n in nets])
+    return curves
+
+
+def draw(curves, path: Path) -> None:
+    plt = pyplot()
+    figure, axes = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3.6))
+    for axis, (name, (label, values, measured, expected)) in zip(axes, curves.items(), strict=True):
+        axis.loglog(values, measured, "o-", color="#0072B2", label="measured")
+        axis.loglog(values, expected, "--", color="black", linewidth=1, label="in proportion to the operations")
+        axis.set_xticks(values, [str(v) for v in values])
+        axis.minorticks_off()
+        axis.set_xlabel(label)
+        axis.set_title(name)
+        axis.grid(linewidth=0.4, alpha=0.5)
+    axes[0].set_ylabel("seconds")
+    axes[0].legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    with store.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png", metadata={"Software": None})
+
+
+def main() -> int:
+    report = json.loads(Path(sys.argv[1]).read_text())
+    net, x, labels = workload()
+    assert set(our_tasks(net, x[:2], labels[:2], 1)) == {row["name"] for row in report["rows"]}, "report of another version"
+    draw(growth(), HERE / "performance.png")
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    text = f"""# Speed and memory
+
+Written by `python validation/performance.py out/bench.json` from the report of `pcmref bench --peers --out out`.
+
+Machine: {machine["cpu"]}, {machine["workers"]} workers, Python {machine["python"]}, {versions}.
+
+The paper's ResNet-32 (361,722 weights, 723,444 devices), float32, images of 32x32x3. `x NAME` is how many times faster pcmref
+is than NAME, the median over pairs of alternating runs; `x one worker` is the gain of all cores. torch: channels-last,
+batches of 128. aihwkit: `predict` is InferenceRPUConfig with converters, `train step` its fastest tile (TorchInferenceRPUConfig
+without converters), `program` and `read` its noise model's functions on as many weights. The train step injects noise, clips and
+updates.
+
+```
+{table(report)}
+```
+
+![How the time grows with images, chips, width and depth](performance.png)
+"""
+    (HERE / "performance.md").write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
