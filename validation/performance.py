@@ -45,11 +45,12 @@ def growth() -> dict[str, tuple[str, list, list[float], list[float]]]:
     add("chips", "chips (retention, 64 images)", chips, [lambda n=n: study(n) for n in chips], chips)
     widths = [pcmref.ResNet(widths=(8 * k, 14 * k, 28 * k)) for k in (1, 2, 4)]
     depths = [pcmref.ResNet(blocks=(n, n, n)) for n in (1, 3, 5, 9)]
+    states = {n: n.init() for n in (*widths, *depths)}
     for name, label, nets, values in (
         ("width", "channels of the first stage (predict, 128 images)", widths, [n.widths[0] for n in widths]),
         ("depth", "convolution layers (predict, 128 images)", depths, [len(n.conv_bn_pairs()) for n in depths]),
     ):
-        tasks = [lambda n=n, s=n.init(): pcmref.predict(n, s, x[:128]) for n in nets]
+        tasks = [lambda n=n: pcmref.predict(n, states[n], x[:128]) for n in nets]
         add(name, label, values, tasks, [flops_per_image(n, 32) for n in nets])
     return curves
 
@@ -88,8 +89,8 @@ Machine: {machine["cpu"]}, {machine["workers"]} workers, Python {machine["python
 The paper's ResNet-32 (361,722 weights, 723,444 devices), float32, images of 32x32x3. `x NAME` is how many times faster pcmref
 is than NAME, the median over pairs of alternating runs; `x one worker` is the gain of all cores. torch: channels-last,
 batches of 128. aihwkit: `predict` is InferenceRPUConfig with converters, `train step` its fastest tile (TorchInferenceRPUConfig
-without converters), `program` and `read` its noise model's functions on as many weights. The train step injects noise, clips and
-updates.
+without converters), `program` and `read` its noise model's functions on as many weights. Our train step injects noise, clips
+and updates.
 
 ```
 {table(report)}
