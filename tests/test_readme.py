@@ -28,7 +28,7 @@ def test_pcmref_commands_parse(monkeypatch):
     assert commands
     ran = []
     for name in cli.COMMANDS:
-        monkeypatch.setattr(f"pcmref.cli.{name}.run", lambda arguments: ran.append(arguments) or 0)
+        monkeypatch.setattr(f"pcmref.cli.{name.replace('import', 'import_')}.run", lambda arguments: ran.append(arguments) or 0)
     for command in commands:
         assert cli.main(shlex.split(command)[1:]) == 0
     assert len(ran) == len(commands)

@@ -7,7 +7,7 @@ import sys
 import pcmref
 from pcmref.errors import PcmrefError
 
-COMMANDS = ("retention", "train", "bench", "info")
+COMMANDS = ("retention", "train", "bench", "info", "import", "export")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"pcmref {pcmref.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = importlib.import_module(f"pcmref.cli.{name}")
+        module = importlib.import_module(f"pcmref.cli.{'import_' if name == 'import' else name}")
         command = commands.add_parser(
             name,
             help=module.__doc__.splitlines()[0],

@@ -1,0 +1,77 @@
+"""Import and export: names, values and dtypes come back; PyTorch takes and gives them where it is installed."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pcmref
+from pcmref import cli, library
+from pcmref.cli.peers import torch_resnet
+
+NET = pcmref.ResNet(2, 3, (3, 4), (1, 1), "imagenet")
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state = NET.init(3)
+    pcmref.save("n.h5", NET, state, {"note": "kept"})
+    return state
+
+
+def test_npz_and_h5_come_back(saved, capsys):
+    assert (
+        cli.main(["export", "n.h5", "n.npz"])
+        == cli.main(["import", "n.npz", "back.h5", "--mean", "0.1", "0.2", "--std", "1", "2"])
+        == 0
+    )
+    assert cli.main(["export", "n.h5", "copy.h5"]) == 0
+    for path in ("n.npz", "back.h5", "copy.h5"):
+        net, state = pcmref.load(path)
+        assert net == NET and all(np.array_equal(state[k], saved[k]) and state[k].dtype == np.float32 for k in saved)
+    assert library.read_network("back.h5").about == {"imported_from": "n.npz", "normalisation": [[0.1, 0.2], [1.0, 2.0]]}
+    assert library.read_network("copy.h5").about == {"note": "kept"}
+
+
+def test_pytorch_takes_an_export_and_an_import_takes_pytorchs(saved, capsys):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: .pt files skipped")
+    assert cli.main(["export", "n.h5", "n.pt"]) == 0
+    model = torch_resnet(NET)
+    model.load_state_dict(torch.load("n.pt", weights_only=True))
+    assert np.array_equal(model.fc.weight.detach().numpy(), saved["fc.weight"])
+    torch.save(model.state_dict(), "theirs.pt")
+    assert cli.main(["import", "theirs.pt", "again.h5"]) == 0
+    net, state = pcmref.load("again.h5")
+    assert net == NET and all(np.array_equal(state[k], saved[k]) for k in saved)
+    content = Path("n.pt").read_bytes()
+    Path("bad.pt").write_bytes(content[: len(content) // 2])
+    assert cli.main(["import", "bad.pt", "bad.h5"]) == 2 and "bad.pt" in capsys.readouterr().err
+
+
+def test_a_resnet34_state_of_pytorch_loads_by_name(tmp_path, monkeypatch, capsys):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: .pt files skipped")
+    monkeypatch.chdir(tmp_path)
+    torch.save(torch_resnet(pcmref.ResNet.imagenet34()).state_dict(), "resnet34.pt")
+    assert cli.main(["import", "resnet34.pt", "resnet34.h5"]) == 0
+    assert pcmref.load("resnet34.h5")[0] == pcmref.ResNet.imagenet34()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "n.h5", "n.onnx"], "n.onnx"),
+        (["export", "missing.h5", "n.npz"], "missing.h5"),
+        (["import", "missing.npz", "n2.h5"], "missing.npz"),
+        (["import", "n.h5", "n2.h5", "--mean", "0.1"], "--mean and --std need 2"),
+    ],
+)
+def test_mistakes_are_named(saved, capsys, arguments, message):
+    assert cli.main(arguments) == 2 and message in capsys.readouterr().err
+
+
+def test_without_torch_the_message_says_what_to_install(saved, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for arguments in (["export", "n.h5", "n.pt"], ["import", "n.pt", "n2.h5"]):
+        assert cli.main(arguments) == 2 and "pip install torch" in capsys.readouterr().err
