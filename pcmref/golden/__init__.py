@@ -1,0 +1,25 @@
+"""Golden vectors, and a checker that tells any backend exactly where it is wrong. See validation/GOLDEN.md."""
+
+from pcmref.golden.backends import Backend, BackendError, Capabilities, Unsupported, load_backend
+from pcmref.golden.check import check, check_results, exit_status
+from pcmref.golden.file import freeze, read, write
+from pcmref.golden.reference import Reference
+from pcmref.golden.verify import Golden, Verdict, judge
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "Capabilities",
+    "Golden",
+    "Reference",
+    "Unsupported",
+    "Verdict",
+    "check",
+    "check_results",
+    "exit_status",
+    "freeze",
+    "judge",
+    "load_backend",
+    "read",
+    "write",
+]

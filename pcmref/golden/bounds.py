@@ -1,0 +1,65 @@
+"""Tolerances: derived from the operation, its data and the declared precision, never chosen.
+
+The golden file stores, for each expected value, `scale`: the running error bound in units of the roundoff. With u the unit
+roundoff of the dtype the backend accumulates in and u_out that of the dtype it returns,
+
+    tolerance = scale * u + (u_out + 2^-53) * |expected| + tiny
+
+2^-53 is the rounding of the expected value itself, tiny the smallest normal number (results may be flushed to zero).
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from pcmref.golden.backends import Capabilities
+from pcmref.golden.ops import OPS
+
+UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+TINY = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
+STORAGE = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": np.float32}
+LIBM_ULP = 2.0  # of exp, log and power that the stored scale allows for
+KINK_SHARE = 0.1  # at most this part of an output may lie where two branches are right
+
+# The growth of a two-dimensional Winograd convolution F(m x m, 3 x 3): the squared product of the largest absolute row sums of
+# its three transforms (Lavin & Gray 2016). F(2, 3): 3 * 2 * 1.5; F(4, 3): 19 * 10 * 1.
+WINOGRAD_GROWTH = {"direct": None, "winograd F(2,3)": 81.0, "winograd F(4,3)": 36_100.0}
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The error above which an element is wrong, and the one above which a right one is remarkable ("loose")."""
+
+    fail: np.ndarray
+    loose: np.ndarray
+    u: float
+
+
+def accumulation_roundoff(op: str, capabilities: Capabilities, dtype: str) -> float:
+    """u of what the backend accumulates in; between the layers of a composite operation it stores at its own dtype."""
+    accumulate = capabilities.accumulate_dtype or dtype
+    u = UNIT_ROUNDOFF[accumulate]
+    return max(u, UNIT_ROUNDOFF[dtype]) if OPS[op].composite else u
+
+
+def tolerance(op: str, value, scale, terms: int, inputs: dict, capabilities: Capabilities, dtype: str) -> Tolerance:
+    """The tolerance of one output: value and scale are the file's.
+
+    `loose` is 4/sqrt(terms) of the bound: errors that scatter add up to about the square root of the number of terms.
+    """
+    u, u_out = accumulation_roundoff(op, capabilities, dtype), UNIT_ROUNDOFF[dtype]
+    scale = scale * max(1.0, capabilities.libm_ulp / LIBM_ULP)
+    growth = WINOGRAD_GROWTH[capabilities.conv_algorithm]
+    if growth is not None and op.startswith("conv2d") and inputs["w"].shape[2:] == (3, 3):
+        factors = [v for name, v in inputs.items() if name in ("x", "w", "dy")]
+        scale = np.full_like(scale, max(scale.max(), growth * terms * np.prod([np.abs(v).max() for v in factors[-2:]])))
+    stored = (u_out + 2.0**-53) * np.abs(value) + TINY[dtype]
+    return Tolerance(scale * u + stored, min(1.0, 4 / sqrt(max(terms, 1))) * scale * u + stored, u)
+
+
+def is_representable(values: np.ndarray, dtype: str) -> bool:
+    """Whether an array could have come from a backend of the dtype: bfloat16 travels as float32 with 16 low bits of zero."""
+    if values.dtype != STORAGE[dtype]:
+        return False
+    return dtype != "bfloat16" or not (np.ascontiguousarray(values).view(np.uint32) & 0xFFFF).any()

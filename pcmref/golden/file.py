@@ -1,0 +1,193 @@
+"""The golden file: cases with their expected outputs in one of pcmref's checked HDF5 files (see pcmref.store).
+
+Arrays are `cases/<op>/v<N>/<case>/<group>/<name>`, groups inputs, noise, expected, scale, kink; of a case that is sampled
+also location and spread. Everything else about a case is JSON in the root attribute `meta`. The same code on the same
+libraries writes the same bytes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+import pcmref
+from pcmref import store
+from pcmref.errors import FileError, PcmrefError
+from pcmref.golden import sampled
+from pcmref.golden.backends import Capabilities
+from pcmref.golden.cases import Case, all_cases
+from pcmref.golden.cases_pcm import law_cases
+from pcmref.golden.ops import OPS
+from pcmref.golden.reference import Reference
+from pcmref.golden.twin_ops import Expected, directional_derivative, expected, law
+from pcmref.golden.verify import Golden, judge
+
+SCHEMA, SCHEMA_VERSION = "pcmref-golden", 1
+SHIPPED = Path(__file__).parent / "pcmref-golden-1.h5"
+MAX_BYTES = 64 << 20
+
+# The forward operation and its output whose derivative a backward operation is, and {gradient: input}.
+_DERIVATIVES = {
+    "conv2d_backward": ("conv2d", "y", {"dx": "x", "dw": "w"}),
+    "batch_norm_backward": ("batch_norm", "y", {"dx": "x", "dweight": "weight"}),
+    "batch_norm_train_backward": ("batch_norm_train", "y", {"dx": "x", "dweight": "weight"}),
+    "relu_backward": ("relu", "y", {"dx": "x"}),
+    "linear_backward": ("linear", "y", {"dx": "x", "dw": "w"}),
+    "global_avg_pool_backward": ("global_avg_pool", "y", {"dx": "x"}),
+    "max_pool2d_backward": ("max_pool2d", "y", {"dx": "x"}),
+    "softmax_cross_entropy_backward": ("softmax_cross_entropy", "loss", {"dlogits": "logits"}),
+    "basic_block_backward": ("basic_block", "y", {"dx": "x"}),
+    "resnet_backward": ("resnet_backward", "logits", {"grad/input": "x"}),
+}
+
+
+class GoldenError(PcmrefError, ValueError):
+    """A case is not fit for the golden file: pcmref, the slow twin and central differences do not agree on it."""
+
+
+def make(case: Case) -> Golden:
+    """A case with the twin's expected outputs; GoldenError where pcmref or central differences disagree."""
+    golden = Golden(case, expected(case.op, case.inputs, case.noise, case.params))
+    check_derivative(golden)
+    results = Reference().run(case.op, case.version, case.inputs, case.noise, case.params)
+    verdict = judge(golden, results, Capabilities(), "float64")
+    if verdict.status not in ("pass", "loose"):
+        raise GoldenError(f"{case.key}: pcmref and the slow twin disagree: {verdict}")
+    return golden
+
+
+def make_law(case: Case) -> Golden:
+    """A case to be sampled, with its law."""
+    kind, low, high = sampled.law_kind(case.op, case.params)
+    laws = law(case.op, case.inputs, case.params)
+    return Golden(case, {}, {name: sampled.Law(kind, *where, low, high) for name, where in laws.items()})
+
+
+def check_derivative(golden: Golden) -> None:
+    """GoldenError unless the gradients, along one direction through all inputs, are the twin's central differences."""
+    case = golden.case
+    if case.op not in _DERIVATIVES:
+        return
+    forward, output, gradients = _DERIVATIVES[case.op]
+    gradients = gradients | {k: k.removeprefix("grad/") for k in golden.expected if k.startswith("grad/") and k != "grad/input"}
+    inputs, params = dict(case.inputs), case.params | {"train": True, "momentum": 0.1}
+    channels = (np.shape(inputs.get("x", 0)) or (0,))[-1]
+    for name, value in (("bias", np.zeros(channels)), ("running_mean", np.zeros(channels)), ("running_var", np.ones(channels))):
+        inputs.setdefault(name, value)
+    if forward == "linear":
+        inputs["b"] = np.zeros(len(inputs["w"]))
+    dy = inputs.get("dy", inputs.get("dlogits", np.ones(())))
+    directions, product, size = {}, 0.0, 0.0
+    for gradient, name in gradients.items():
+        want = golden.expected[gradient]
+        v = np.cos(1.0 + np.arange(want.value.size)).reshape(want.value.shape)  # any direction that favours no element
+        v = v if want.kink is None else np.where(np.isnan(want.kink), v, 0.0)
+        directions[name] = v
+        product += float((want.value * v).sum())
+        size += float(np.abs(want.value * v).sum())
+    found = directional_derivative(forward, output, inputs, directions, dy, params)
+    if not abs(found - product) <= 2.0**-50 * size + 1e-18:
+        raise GoldenError(f"{case.key}: gradient {product!r} along a direction, central differences give {found!r}")
+
+
+def make_all(level: int = 2, progress=None) -> list[Golden]:
+    """All cases up to a level, expected values and laws computed; `progress(done, total)` after each."""
+    cases, laws, made = all_cases(level), list(law_cases()), []
+    for i, case in enumerate([*cases, *laws]):
+        made.append(make(case) if i < len(cases) else make_law(case))
+        if progress is not None:
+            progress(i + 1, len(cases) + len(laws))
+    return made
+
+
+# ------------------------------------------------------------------------------------------------------------ the file
+
+
+def write(path, golden: list[Golden]) -> None:
+    """Write cases to a golden file, atomically; FileError where the disk refuses."""
+    arrays, described = {}, {}
+    for g in golden:
+        prefix = f"cases/{g.case.key}"
+        for group, values in (("inputs", g.case.inputs), ("noise", g.case.noise)):
+            arrays |= {f"{prefix}/{group}/{name}": value for name, value in values.items()}
+        described[g.case.key] = {"params": g.case.params, "level": g.case.level, "why": g.case.why}
+        described[g.case.key] |= _pack_law(prefix, g, arrays) if g.law else _pack_expected(prefix, g, arrays)
+    ops = {
+        op.name: {"version": op.version, "inputs": op.inputs, "noise": op.noise, "outputs": op.outputs} for op in OPS.values()
+    }
+    meta = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "pcmref_version": pcmref.__version__}
+    store.write(path, "golden", meta | {"cases": described, "ops": ops}, arrays)
+
+
+def _pack_expected(prefix: str, g: Golden, arrays: dict) -> dict:
+    outputs = {}
+    for name, e in g.expected.items():
+        arrays[f"{prefix}/expected/{name}"] = e.value
+        outputs[name] = {"compare": "exact"}
+        if e.scale is not None:
+            arrays[f"{prefix}/scale/{name}"] = e.scale
+            outputs[name] = {"compare": "bound", "u_max": e.u_max, "terms": e.terms}
+        if e.kink is not None:
+            arrays[f"{prefix}/kink/{name}"] = e.kink
+    return {"outputs": outputs}
+
+
+def _pack_law(prefix: str, g: Golden, arrays: dict) -> dict:
+    outputs = {}
+    for name, one in g.law.items():
+        arrays[f"{prefix}/location/{name}"], arrays[f"{prefix}/spread/{name}"] = one.location, one.spread
+        bounds = {k: v for k, v in (("low", one.low), ("high", one.high)) if np.isfinite(v)}
+        outputs[name] = {"compare": "stat", "law": one.kind} | bounds
+    return {"outputs": outputs}
+
+
+def read(path=SHIPPED) -> list[Golden]:
+    """The cases of a golden file; FileError where it is anything else."""
+    meta, arrays = store.read(path, "golden", MAX_BYTES)
+    if meta.get("schema") != SCHEMA or meta.get("schema_version") != SCHEMA_VERSION:
+        raise FileError(
+            f"{path}: schema {meta.get('schema')!r} version {meta.get('schema_version')!r}, this pcmref reads {SCHEMA} "
+            f"version {SCHEMA_VERSION}"
+        )
+    grouped: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    for name, array in arrays.items():
+        parts = name.split("/", 5)
+        if len(parts) != 6 or parts[0] != "cases":
+            raise FileError(f"{path}: unexpected array {name!r}")
+        grouped.setdefault("/".join(parts[1:4]), {}).setdefault(parts[4], {})[parts[5]] = array
+    try:
+        return [_unpack(key, about, grouped.get(key, {})) for key, about in meta["cases"].items()]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileError(f"{path}: a case is incomplete or misshapen: {error!r}") from error
+
+
+def _unpack(key: str, about: dict, groups: dict) -> Golden:
+    op, version, name = key.split("/")
+    if op not in OPS:
+        raise ValueError(f"unknown operation {op!r}")
+    inputs, noise = groups.get("inputs", {}), groups.get("noise", {})
+    case = Case(op, name, str(about["why"]), inputs, noise, dict(about["params"]), int(about["level"]), int(version[1:]))
+    values, laws = {}, {}
+    for output, how in about["outputs"].items():
+        if how["compare"] == "stat":
+            where = groups["location"][output], groups["spread"][output]
+            laws[output] = sampled.Law(how["law"], *where, how.get("low", -np.inf), how.get("high", np.inf))
+            continue
+        value, kink = groups["expected"][output], groups.get("kink", {}).get(output)
+        scale = groups["scale"][output] if how["compare"] == "bound" else None
+        if scale is not None and (scale.shape != value.shape or not (scale >= 0).all()):
+            raise ValueError(f"{key}: the scale of {output!r} does not fit its expected value")
+        values[output] = Expected(value, scale, float(how.get("u_max", 1.0)), int(how.get("terms", 1)), kink)
+    return Golden(case, values, laws or None)
+
+
+def freeze(path, case: Case) -> Golden:
+    """Add a case, a counterexample for one, to a golden file (made if it is not there), its expected values computed."""
+    golden = make(case)
+    kept = [g for g in read(path) if g.case.key != case.key] if Path(path).exists() else []
+    write(path, [*kept, golden])
+    return golden
+
+
+def describe(golden: Golden) -> str:
+    """One line: the case, its level and why it is there."""
+    return f"{golden.case.key:44} level {golden.case.level}  {golden.case.why}"

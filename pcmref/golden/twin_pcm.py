@@ -1,0 +1,183 @@
+"""The device model and the steps of training, for the slow twin: scalar equations, element by element.
+
+Every constant comes from the case, none is written here. Sources as in pcmref.pcm.model: [N] Nandakumar et al. 2019,
+[T] aihwkit, [J] Joshi et al. 2020, [S] pcm-bitslicing. x = G / G_max; conductances in uS, times in seconds.
+"""
+
+import numpy as np
+
+from pcmref.golden.twin import Bounded, constant, dot, each, exact, flat, grid, largest, magnitude, mean, smallest, total
+
+
+def _zero(u):
+    return exact(0, u)
+
+
+def _clip(v, low, high):
+    return smallest(largest(v, low), high)
+
+
+# ------------------------------------------------------------------------------------------------ mapping and reading
+
+
+def weight_scale(arrays, g_max_us):
+    """scale = G_max / max|W| over the arrays of a crossbar; 1 where all are 0."""
+    u = arrays[0].flat[0].u
+    top = _zero(u)
+    for w in arrays:
+        for v in flat(w):
+            top = largest(top, magnitude(v))
+    return constant(g_max_us, u) / top if top.value else exact(1, u)
+
+
+def map_weights(w, scale, g_max_us):
+    """G+ = clip(scale * w, 0, G_max), G- = clip(-scale * w, 0, G_max) [J]."""
+
+    def entry(side, *index):
+        v = w[index] * scale
+        return _clip(-v if side else v, _zero(v.u), constant(g_max_us, v.u))
+
+    return grid((2, *w.shape), entry)
+
+
+def unmap_weights(g_us, scale):
+    """w = (G+ - G-) / scale."""
+    return each(lambda plus, minus: (plus - minus) / scale, g_us[0], g_us[1])
+
+
+# -------------------------------------------------------------------------------------------------------- one device
+
+
+def _x(g_us: Bounded, model) -> Bounded:
+    return g_us / constant(model["g_max_us"], g_us.u)
+
+
+def programming_std_us(g_target_us: Bounded, model) -> Bounded:
+    """sigma = max(c0 + c1 x + c2 x^2, 0) * G_max/25 [N] [T]."""
+    u, x = g_target_us.u, _x(g_target_us, model)
+    c0, c1, c2 = (constant(c, u) for c in model["programming_us"])
+    sigma = largest(total([c0, c1 * x, c2 * (x * x)]), _zero(u))
+    return sigma * (constant(model["g_max_us"], u) / exact(25, u))
+
+
+def program(g_target_us: Bounded, z: Bounded, model) -> Bounded:
+    """G_P = max(G_T + sigma z, 0) [N] [T]."""
+    return largest(g_target_us + programming_std_us(g_target_us, model) * z, _zero(z.u))
+
+
+def _clipped_log_line(g_target_us: Bounded, line, bounds, model) -> Bounded:
+    """clip(slope * ln x + intercept, low, high); the slopes are negative, so x = 0 ends at the upper bound."""
+    u = g_target_us.u
+    low, high = (constant(b, u) for b in bounds)
+    if g_target_us.value == 0:
+        return high
+    slope, intercept = (constant(v, u) for v in line)
+    return _clip(slope * _x(g_target_us, model).log() + intercept, low, high)
+
+
+def drift_exponent_mean(g_target_us: Bounded, model) -> Bounded:
+    """mu = clip(-0.0155 ln x + 0.0244, 0.049, 0.1) [N] [T]."""
+    return _clipped_log_line(g_target_us, model["nu_mean_line"], model["nu_mean_range"], model)
+
+
+def drift_exponent_std(g_target_us: Bounded, model) -> Bounded:
+    """sigma = clip(-0.0125 ln x - 0.0059, 0.008, 0.045) [N] [T]."""
+    return _clipped_log_line(g_target_us, model["nu_std_line"], model["nu_std_range"], model)
+
+
+def drift_exponent(g_target_us: Bounded, z: Bounded, model) -> Bounded:
+    """nu = mu + sigma z [N] [T]; folded: |nu| [T]; clamped: clip(nu, range of mu) [S]."""
+    nu = drift_exponent_mean(g_target_us, model) + drift_exponent_std(g_target_us, model) * z
+    if model["nu_law"] == "folded":
+        return magnitude(nu)
+    if model["nu_law"] == "clamped":
+        return _clip(nu, *(constant(b, z.u) for b in model["nu_mean_range"]))
+    return nu
+
+
+def drift(g_prog_us: Bounded, nu: Bounded, t_s, model) -> Bounded:
+    """G_D = G_P (t/t_0)^-nu [J]."""
+    u = nu.u
+    return g_prog_us * (constant(t_s, u) / constant(model["t_0_s"], u)).power(-nu)
+
+
+def read_noise_q(g_us: Bounded, model) -> Bounded:
+    """Q_s = min(0.0088 / x^0.65, 0.2) [N] [T]; 0.2 at x = 0."""
+    cap = constant(model["q_max"], g_us.u)
+    if g_us.value == 0:
+        return cap
+    x = _x(g_us, model)
+    return smallest(constant(model["q_factor"], x.u) * x.power(constant(model["q_exponent"], x.u)), cap)
+
+
+def read_noise_std_us(g_drift_us: Bounded, g_target_us: Bounded, t_s, model) -> Bounded:
+    """sigma = G_D Q_s sqrt(ln((t + t_r)/(2 t_r))) [N] [T]."""
+    u = g_drift_us.u
+    t, t_r = constant(t_s, u), constant(model["t_r_s"], u)
+    band = ((t + t_r) / (t_r + t_r)).log().sqrt()
+    return g_drift_us * read_noise_q(g_target_us, model) * band
+
+
+def read(g_drift_us: Bounded, g_target_us: Bounded, z: Bounded, t_s, model) -> Bounded:
+    """G = max(G_D + sigma z, 0) [N] [T]."""
+    return largest(g_drift_us + read_noise_std_us(g_drift_us, g_target_us, t_s, model) * z, _zero(z.u))
+
+
+# --------------------------------------------------------------------------------------------------- the whole crossbar
+
+
+def gdc_factor(g_t0_us, g_t_us, read_out, g_max_us):
+    """alpha = I(t_0)/I(t): "device sum" sum(G+ + G-), "one-hot" mean|G+ - G-| with a floor of 1e-4 G_max (D10)."""
+
+    def current(g_us):
+        if read_out == "device sum":
+            return total(flat(g_us))
+        net = each(lambda plus, minus: magnitude(plus - minus), g_us[0], g_us[1])
+        u = net.flat[0].u
+        return largest(mean(flat(net)), constant("0.0001", u) * constant(g_max_us, u))
+
+    now = current(g_t_us)
+    return current(g_t0_us) / now if now.value else exact(1, now.u)
+
+
+def add_weight_noise(crossbar, z, eta):
+    """W + eta max|W| z on every array of a crossbar [J]."""
+    top = max((magnitude(v) for w in crossbar.values() for v in flat(w)), key=lambda v: v.value)
+    sigma = constant(eta, top.u) * top
+    return {name: each(lambda v, d: v + sigma * d, w, z[name]) for name, w in crossbar.items()}
+
+
+def clip_crossbar(crossbar, alpha):
+    """clip(W, -alpha sigma_W, alpha sigma_W), sigma_W the population standard deviation over the crossbar (D19)."""
+    values = [v for w in crossbar.values() for v in flat(w)]
+    u, centre = values[0].u, mean(values)
+    deviations = [v - centre for v in values]
+    variance = dot([(d, d) for d in deviations], u) / exact(len(values), u)
+    limit = constant(alpha, u) * (variance.sqrt() if variance.value else _zero(u))
+    return {name: each(lambda v: _clip(v, -limit, limit), w) for name, w in crossbar.items()}
+
+
+def sgd_step(w, grad, velocity, learning_rate, momentum, weight_decay, nesterov):
+    """(w, velocity): g = grad + decay*w, v = momentum*v + g, w -= rate * (g + momentum*v, or v); no velocity: v = g."""
+    u = w.flat[0].u
+    rate, m = constant(learning_rate, u), constant(momentum, u)
+    decay = constant(weight_decay, u) if w.ndim > 1 else None
+    g = each(lambda d, v: d + decay * v, grad, w) if decay is not None else grad
+    new = g if velocity is None else each(lambda v, d: m * v + d, velocity, g)
+    step = each(lambda d, v: d + m * v, g, new) if nesterov else new
+    return each(lambda v, d: v - rate * d, w, step), new
+
+
+def collapse(g_us):
+    """Only the net conductance is kept and split again (D4)."""
+
+    def entry(side, *index):
+        net = g_us[(0, *index)] - g_us[(1, *index)]
+        return largest(-net if side else net, _zero(net.u))
+
+    return grid(g_us.shape, entry)
+
+
+def as_array(function, *arrays, **settings) -> np.ndarray:
+    """A device equation over arrays."""
+    return each(lambda *entries: function(*entries, **settings), *arrays)

@@ -1,0 +1,186 @@
+"""The verdict: one function that every route into the checker ends in.
+
+`judge` compares what a backend returned with a golden case, element by element: shape and dtype, then NaN, then the error
+against the derived tolerance. It never compares nothing: a case without a single element compared fails.
+"""
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from pcmref.golden import sampled
+from pcmref.golden.backends import Capabilities
+from pcmref.golden.bounds import KINK_SHARE, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, tolerance
+from pcmref.golden.cases import Case
+from pcmref.golden.ops import OPS
+from pcmref.golden.twin_ops import Expected
+
+STATUSES = ("pass", "loose", "fail", "error", "unsupported", "skip", "xfail", "xpass", "inconclusive")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A case with its expected outputs; a law instead where it is to be sampled."""
+
+    case: Case
+    expected: dict[str, Expected]
+    law: dict[str, sampled.Law] | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one case in one dtype; `output` to `times_bound` are those of the worst element."""
+
+    op: str
+    case: str  # op/v1/name
+    dtype: str
+    status: str
+    message: str = ""
+    output: str = ""
+    index: tuple[int, ...] = ()
+    got: float | None = None
+    wanted: float | None = None
+    times_bound: float = 0.0
+    ulp: float = 0.0
+    compared: int = 0  # elements
+    kinks: int = 0  # elements where two values were right
+    suspects: tuple[str, ...] = ()  # failed operations that this one is made of
+
+
+def judge(golden: Golden, results, capabilities: Capabilities, dtype: str) -> Verdict:
+    """The verdict on a backend's results, {output: array}, for one case: pass, loose, fail or inconclusive."""
+    case = golden.case
+    blank = Verdict(case.op, case.key, dtype, "pass")
+    if not isinstance(results, dict) or results.keys() != golden.expected.keys():
+        found = sorted(results) if isinstance(results, dict) else type(results).__name__
+        return replace(blank, status="fail", message=f"outputs {sorted(golden.expected)} wanted, got {found}")
+    parts = [_judge_output(golden, name, results[name], capabilities, dtype) for name in golden.expected]
+    order = ("fail", "inconclusive", "loose", "pass")
+    worst = min(parts, key=lambda v: (order.index(v.status), -v.times_bound))
+    compared, kinks = sum(v.compared for v in parts), sum(v.kinks for v in parts)
+    if worst.status in ("pass", "loose") and not compared:
+        return replace(blank, status="fail", message="nothing was compared")
+    return replace(worst, compared=compared, kinks=kinks)
+
+
+def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dtype: str) -> Verdict:
+    case, expected = golden.case, golden.expected[name]
+    verdict = Verdict(case.op, case.key, dtype, "pass", output=name)
+    got, wanted = np.asarray(got), expected.value
+    if got.shape != wanted.shape:
+        return replace(verdict, status="fail", message=f"shape {list(wanted.shape)} wanted, got {list(got.shape)}")
+    if wanted.dtype.kind in "iu":
+        if got.dtype.kind not in "iu":
+            return replace(verdict, status="fail", message=f"integers wanted, got {got.dtype}")
+        return _exact(verdict, got, wanted, None)
+    if not is_representable(got, dtype):
+        return replace(verdict, status="fail", message=f"{dtype} wanted, got {got.dtype} or values outside it")
+    if not np.array_equal(np.isnan(got), np.isnan(wanted)):
+        index = tuple(int(i) for i in np.argwhere(np.isnan(got) != np.isnan(wanted))[0])
+        values = {"index": index, "got": float(got[index]), "wanted": float(wanted[index])}
+        return replace(verdict, status="fail", message="NaN where none is wanted, or none where one is", **values)
+    if expected.scale is None:
+        return _exact(verdict, got, wanted.astype(got.dtype), expected.kink)
+    return _within_bound(verdict, golden, expected, got, capabilities)
+
+
+def _exact(verdict: Verdict, got, wanted, kink) -> Verdict:
+    """Equal to the bit, but for the sign of zero; where two branches meet, either value."""
+    wrong = got != wanted
+    kinks = 0
+    if kink is not None:
+        at_kink = ~np.isnan(kink)
+        kinks = int(at_kink.sum())
+        wrong &= ~(at_kink & (got == kink))
+        if kinks > KINK_SHARE * max(kink.size, 1):
+            return replace(
+                verdict, status="fail", message=f"{kinks} of {kink.size} elements lie on a kink: the case is worthless"
+            )
+    verdict = replace(verdict, compared=int(got.size), kinks=kinks)
+    if not wrong.any():
+        return verdict
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    message = f"{int(wrong.sum())} of {got.size} elements differ; this operation is exact"
+    got_, wanted_ = got[index].item(), wanted[index].item()
+    return replace(verdict, status="fail", message=message, index=index, got=got_, wanted=wanted_, times_bound=np.inf)
+
+
+def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, capabilities: Capabilities) -> Verdict:
+    case, dtype, wanted = golden.case, verdict.dtype, expected.value
+    u = accumulation_roundoff(case.op, capabilities, dtype)
+    if u > expected.u_max:
+        message = f"the bound says nothing at unit roundoff {u:.1e}, it ends at {expected.u_max:.1e}"
+        return replace(verdict, status="inconclusive", message=message)
+    limits = tolerance(case.op, wanted, expected.scale, expected.terms, case.inputs, capabilities, dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(got.astype(np.float64) - wanted)
+    error = np.where(got == wanted, 0.0, np.where(np.isfinite(error), error, np.inf))
+    times = error / limits.fail
+    worst = int(times.argmax())
+    index = tuple(int(i) for i in np.unravel_index(worst, got.shape))
+    verdict = replace(
+        verdict,
+        compared=int(prod(got.shape)),
+        index=index,
+        got=float(got[index]),
+        wanted=float(wanted[index]),
+        times_bound=float(times[index]),
+        ulp=float(error[index] / max(2 * UNIT_ROUNDOFF[dtype] * abs(wanted[index]), 2.0**-1022)),
+    )
+    if times[index] > 1:
+        return replace(verdict, status="fail", message=f"{int((times > 1).sum())} of {got.size} elements outside the bound")
+    if limits.fail.max() >= 0.5 * np.abs(wanted).max(initial=0) and np.abs(wanted).max(initial=0) > 0:
+        return replace(verdict, status="inconclusive", message=f"at {dtype} the bound is as large as the values")
+    if (error > limits.loose).any():
+        return replace(verdict, status="loose", message="within the bound, but errors do not scatter as rounding does")
+    return verdict
+
+
+def judge_samples(golden: Golden, results, dtype: str, n_tests: int) -> Verdict:
+    """The verdict on draws, {output: [n, *shape]}, of an operation whose noise cannot be given.
+
+    n_tests: the tests of the whole run, over which the family-wise error is split.
+    """
+    case = golden.case
+    verdict = Verdict(case.op, case.key, dtype, "pass")
+    if not isinstance(results, dict) or results.keys() != golden.law.keys():
+        return replace(verdict, status="fail", message=f"samples of {sorted(golden.law)} wanted")
+    needed, compared = sampled.draws_needed(n_tests), 0
+    for name, law in golden.law.items():
+        values = np.asarray(results[name])
+        if values.shape[1:] != law.location.shape or values.ndim == 0 or len(values) < 2:
+            return replace(verdict, status="fail", output=name, message=f"shape [n, {law.location.shape}] wanted")
+        if not np.isfinite(values).all():
+            return replace(verdict, status="fail", output=name, message="samples hold NaN or infinity")
+        failed = sampled.failures(sampled.element_tests(law, values), n_tests)
+        if failed:
+            first = failed[0]
+            message = f"{first.what}: p = {first.p:.1e}, off by {100 * first.effect:.2f} %; n = {len(values)}"
+            return replace(verdict, status="fail", output=name, index=first.element, message=message, times_bound=np.inf)
+        if len(values) < needed:
+            message = f"{len(values)} draws; a 2 % error of the spread takes {needed} to show"
+            return replace(verdict, status="inconclusive", output=name, message=message)
+        compared += values.size
+    if not compared:
+        return replace(verdict, status="fail", message="nothing was compared")
+    return replace(verdict, compared=compared, message=f"sampled, n = {len(values)}")
+
+
+def mark_suspects(verdicts: list[Verdict]) -> list[Verdict]:
+    """Failures of operations that are made of failed ones, with the names of those."""
+    from pcmref.golden.ops import upstream
+
+    failed = {(v.op, v.dtype) for v in verdicts if v.status in ("fail", "error")}
+
+    def marked(v: Verdict) -> Verdict:
+        if v.status not in ("fail", "error"):
+            return v
+        return replace(v, suspects=tuple(sorted(op for op in upstream(v.op) if (op, v.dtype) in failed)))
+
+    return [marked(v) for v in verdicts]
+
+
+def is_checked_in(op: str, dtype: str) -> bool:
+    """Whether an operation is checked in a dtype at all."""
+    return dtype in OPS[op].dtypes
