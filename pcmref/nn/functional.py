@@ -75,9 +75,11 @@ def conv2d(x: np.ndarray, w: np.ndarray, stride: int = 1, padding: int = 0, out=
     """y[n,p,q,o] = sum_{i,j,c} x[n, p*stride+i-padding, q*stride+j-padding, c] * w[o,c,i,j] (cross-correlation).
 
     x [N, H, W, C], w [O, C, kH, kW] -> y [N, H_out, W_out, O]. The sum over j and c is one matrix product per kernel
-    row i; the products of the rows add up. Raises ShapeError.
+    row i; the products of the rows add up. A w that is no array computes by itself (`w.convolve`). Raises ShapeError.
     """
     shape = conv2d_shape(x.shape, w.shape, stride, padding)
+    if not isinstance(w, np.ndarray):
+        return w.convolve(x, stride, padding, np.empty(shape, x.dtype) if out is None else out)
     o, c, k_h, k_w = w.shape
     x = _padded(x, (padding, padding), (padding, padding))
     w_rows = w.transpose(2, 3, 1, 0).reshape(k_h, k_w * c, o)
@@ -119,10 +121,7 @@ def conv2d_weight_grad(dy, x, w_shape, stride: int = 1, padding: int = 0) -> np.
 
 def conv2d_backward(dy, x, w, stride: int = 1, padding: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(dx, dw) of conv2d: shapes of x and w."""
-    return (
-        conv2d_input_grad(dy, w, x.shape, stride, padding),
-        conv2d_weight_grad(dy, x, w.shape, stride, padding),
-    )
+    return conv2d_input_grad(dy, w, x.shape, stride, padding), conv2d_weight_grad(dy, x, w.shape, stride, padding)
 
 
 # --------------------------------------------------------------------------------------------- batch normalisation
@@ -271,8 +270,8 @@ def relu_backward(dy, y, out=None) -> np.ndarray:
 
 
 def linear(x, w, b) -> np.ndarray:
-    """y = x w' + b: x [N, C], w [O, C], b [O] -> y [N, O]."""
-    return x @ w.T + b
+    """y = x w' + b: x [N, C], w [O, C], b [O] -> y [N, O]; a w that is no array computes x w' by itself (`w.multiply`)."""
+    return (x @ w.T if isinstance(w, np.ndarray) else w.multiply(x)) + b
 
 
 def linear_backward(dy, x, w):

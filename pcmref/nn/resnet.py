@@ -266,8 +266,10 @@ class ResNet:
         return new
 
 
-def _in_dtype(state: dict, dtype) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value).astype(dtype, copy=False) for name, value in state.items()}
+def _in_dtype(state: dict, dtype) -> dict:
+    """The state's arrays in a dtype; weights that compute by themselves (see `functional.conv2d`) as they are."""
+    own = {name: value for name, value in state.items() if hasattr(value, "multiply")}
+    return {name: np.asarray(value).astype(dtype, copy=False) for name, value in state.items() if name not in own} | own
 
 
 def predict(net: ResNet, state: dict, x, workers: int | None = None) -> np.ndarray:
