@@ -63,7 +63,7 @@ def test_converters_limit_the_read_out_until_the_voltage_is_lowered():
     g = np.full((2, 64, 3), 20.0)  # 64 * 1.6 devices fully on at full voltage
     exact = Crossbar(g, 25.0)
     coarse = Crossbar(g, 25.0, dac=Converter.of_bits(8), adc=Converter.of_bits(8, 12.0))
-    assert coarse.read_out() == pytest.approx(3 * 12 * 25)
+    assert coarse.read_out(voltage=1.0) == pytest.approx(3 * 12 * 25)
     voltage = 8 / 127  # a code of the DAC
     assert coarse.read_out(voltage=voltage) == pytest.approx(exact.read_out(), abs=3 * 25 * 12 / 254 / voltage)
 

@@ -9,10 +9,12 @@ input vector is scaled by its own largest magnitude, so that the full voltage ra
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from pcmref.errors import DeviceError, SettingError
 from pcmref.pcm import gdc
-from pcmref.pcm.mapping import map_weights, weight_scale
+from pcmref.pcm.chip import Chip
+from pcmref.pcm.mapping import crossbars, map_weights, weight_scale
 from pcmref.pcm.model import PCMModel
 
 ADC_LIMIT = 12.0  # devices fully on at full voltage that an ADC's range holds (grade B: aihwkit's default output bound)
@@ -146,14 +148,16 @@ class Crossbar:
             y[:, columns] += _converted(self.adc, devices) * x.dtype.type(self.g_max_us / scale[rows, columns].flat[0])
         return y * largest * np.asarray(self.alpha).astype(x.dtype)
 
-    def read_out(self, kind: str = "device sum", voltage: float = 1.0):
+    def read_out(self, kind: str = "device sum", voltage: float | None = None):
         """The drift compensation's current through the crossbar's own converters, in uS: see `gdc` for the kinds.
 
-        `voltage` drives the rows, as a fraction of the DAC's range: a sum over many rows at full voltage may leave the
-        ADC's range. The result is divided by it.
+        `voltage` drives the rows, as a fraction of the DAC's range; the result is divided by it. A sum over many rows may
+        leave the ADC's range, so None means one at which one device a row, fully on, just fills it (1 for one-hot inputs).
         """
         n_rows = self.g_us.shape[1]
         summed = kind in ("device sum", "ones")
+        if voltage is None:
+            voltage = self._summing_voltage() if summed else 1.0
         v = np.full((1, n_rows), voltage) if summed else voltage * np.eye(n_rows)
         lines = self.g_us.sum(0) if kind == "device sum" else self.g_us[0] - self.g_us[1]
         v, total = _converted(self.dac, v), np.zeros((len(v), lines.shape[1]))
@@ -161,9 +165,71 @@ class Crossbar:
             total[:, columns] += _converted(self.adc, v[:, rows] @ lines[rows, columns] / self.g_max_us)
         return gdc.current([total.T * (self.g_max_us / voltage)], self.g_max_us, kind)
 
-    def compensated(self, baseline, kind: str = "device sum", voltage: float = 1.0) -> "Crossbar":
+    def _summing_voltage(self) -> float:
+        """The highest voltage that keeps a tile's sum inside the ADC's range, but at least one step of the DAC."""
+        fits = 1.0 if self.adc is None else min(1.0, self.adc.limit / min(self.tile[0], self.g_us.shape[1]))
+        return fits if self.dac is None else max(fits, self.dac.step)
+
+    def compensated(self, baseline, kind: str = "device sum", voltage: float | None = None) -> "Crossbar":
         """This crossbar with alpha = baseline / read_out: `baseline` is what `read_out` gave at t_0."""
         return replace(self, alpha=gdc.factor(baseline, self.read_out(kind, voltage)))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's weights on a crossbar, in a state in the place of the array: `shape` is the array's.
+
+    The network asks it for the layer's output (`convolve` for OIHW weights, `multiply` for [O, C]). biased: the crossbar's
+    last row holds the bias and is driven by a constant 1.
+    """
+
+    shape: tuple[int, ...]
+    bar: Crossbar
+    biased: bool = False
+
+    def multiply(self, x: np.ndarray) -> np.ndarray:
+        """y = x w' + b: x [N, C] -> [N, O]."""
+        return self.bar.multiply(np.concatenate([x, np.ones((len(x), 1), x.dtype)], 1) if self.biased else x)
+
+    def convolve(self, x: np.ndarray, stride: int, padding: int, out: np.ndarray) -> np.ndarray:
+        """The convolution of x [N, H, W, C], into out [N, H_out, W_out, O]: every patch is an input vector of C*kH*kW."""
+        x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        patches = sliding_window_view(x, self.shape[2:], axis=(1, 2))[:, ::stride, ::stride]  # [N, P, Q, C, kH, kW]
+        y = self.multiply(patches.reshape(-1, self.bar.g_us.shape[1]))
+        np.copyto(out, y.reshape(out.shape))
+        return out
+
+
+@dataclass(frozen=True)
+class Periphery:
+    """What surrounds the devices of a chip: the size of its tiles (rows, columns) and its converters; None is ideal."""
+
+    tile: tuple[int, int] = (256, 256)
+    dac: Converter | None = None
+    adc: Converter | None = None
+
+    def crossbars(self, chip: Chip, g_us: dict[str, np.ndarray]) -> dict[str, Crossbar]:
+        """{name: the crossbar} of a chip as read, {name: [2, *w.shape]} in uS; a bias is the last row of its crossbar."""
+        bars = {}
+        for bar, names in crossbars(chip.state).items():
+            rows = np.concatenate([g_us[n].reshape(2, len(chip.state[bar]), -1) for n in names], 2)  # [2, O, K]
+            settings = (self.tile, self.dac, self.adc, chip.model.g_max_us)
+            bars[bar] = Crossbar(np.ascontiguousarray(rows.transpose(0, 2, 1)), chip.scale[bar], *settings)
+        return bars
+
+    def currents(self, chip: Chip, g_us: dict[str, np.ndarray]) -> dict[str, float]:
+        """The read-out current of each crossbar through its own converters, of the kind that the model's GDC measures."""
+        return {name: bar.read_out(chip.model.gdc_read_out) for name, bar in self.crossbars(chip, g_us).items()}
+
+    def state(self, chip: Chip, g_us: dict[str, np.ndarray], factors: dict[str, float] | None = None) -> dict:
+        """The chip's state with a `Layer` for every crossbar, times its GDC factor if given; for `forward`, not `backward`."""
+        state = dict(chip.state)
+        for name, bar in self.crossbars(chip, g_us).items():
+            bar = bar if factors is None else replace(bar, alpha=factors[name])
+            bias = crossbars(chip.state)[name][1:]
+            state[name] = Layer(np.shape(chip.state[name]), bar, bool(bias))
+            state |= {n: np.zeros_like(chip.state[n]) for n in bias}  # it is on the crossbar now
+        return state
 
 
 def _converted(converter: Converter | None, x: np.ndarray) -> np.ndarray:
