@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from pcmref.nn.adabs import adabs
 from pcmref.nn.resnet import ResNet
 from pcmref.pcm import gdc
 from pcmref.pcm.chip import Chip
+from pcmref.pcm.crossbar import Periphery
 from pcmref.pcm.model import PCMModel
 from pcmref.times import STANDARD_TIMES_S, human_time
 from pcmref.training import accuracy
@@ -125,17 +127,21 @@ def retention(
     batch_size: int = 200,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    periphery: Periphery | None = None,
 ) -> RetentionResult:
     """Program n_chips chips (seeds seed, seed + 1, ...) and measure their accuracy at each time and compensation.
 
     x [N, H, W, C] normalised, labels [N]. "adabs" needs x_calibration, in batches of batch_size. All compensations see
     the same reading of the same chip. `executor` (any concurrent.futures.Executor) takes one task a chip; the result is
-    the same without. `progress(done, total)` is called after each measurement, or each chip with an executor.
+    the same without. `progress(done, total)` is called after each measurement, or each chip with an executor. `periphery`
+    computes on tiles with converters, GDC's read-out included; None multiplies by the weights as read.
     """
     _check_study(model, x, labels, times_s, compensations, n_chips, x_calibration)
     net.check_state(state)
     software = accuracy(net, state, x, labels, workers)
-    study = _Study(net, state, model, x, labels, tuple(times_s), tuple(compensations), x_calibration, batch_size, workers)
+    study = _Study(
+        net, state, model, x, labels, tuple(times_s), tuple(compensations), x_calibration, batch_size, workers, periphery
+    )
     total = n_chips * len(times_s) * len(compensations)
     done = 0
 
@@ -162,6 +168,7 @@ def retention(
     ]
     settings = {"model": asdict(model), "seed": int(seed), "n_images": len(x), "n_chips": n_chips, "batch_size": batch_size}
     settings["n_calibration"] = 0 if x_calibration is None else len(x_calibration)
+    settings["periphery"] = None if periphery is None else asdict(periphery)
     return RetentionResult(name, tuple(rows), software, settings)
 
 
@@ -195,11 +202,12 @@ class _Study:
     x_calibration: np.ndarray | None
     batch_size: int
     workers: int | None
+    periphery: Periphery | None
 
     def measure(self, chip_seed: int, report: Callable[[], None] | None = None) -> list[tuple[str, float, float]]:
         """(compensation, t_s, accuracy) of one chip: programmed once, read once a time, each reading under every scheme."""
         chip = Chip.program(self.state, self.model, chip_seed, self.workers)
-        currents_t0 = chip.currents(chip.read_conductances(self.model.t_0_s, workers=self.workers))
+        currents_t0 = self._currents(chip, chip.read_conductances(self.model.t_0_s, workers=self.workers))
         rows = []
         for t_s in self.times_s:
             g_us = chip.read_conductances(t_s, workers=self.workers)
@@ -210,11 +218,16 @@ class _Study:
                     report()
         return rows
 
+    def _currents(self, chip: Chip, g_us) -> dict[str, float]:
+        return chip.currents(g_us) if self.periphery is None else self.periphery.currents(chip, g_us)
+
     def _compensated(self, chip: Chip, g_us, currents_t0, compensation: str) -> dict:
+        factors = None
         if compensation == "gdc":
-            currents = chip.currents(g_us)
-            return chip.weights(g_us, {bar: gdc.factor(currents_t0[bar], currents[bar]) for bar in currents})
-        state = chip.weights(g_us)
+            currents = self._currents(chip, g_us)
+            factors = {bar: gdc.factor(currents_t0[bar], currents[bar]) for bar in currents}
+        weights = chip.weights if self.periphery is None else partial(self.periphery.state, chip)
+        state = weights(g_us, factors)
         if compensation == "adabs":
             state = adabs(self.net, state, self.x_calibration, self.batch_size, self.workers)
         return state
