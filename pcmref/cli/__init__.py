@@ -7,7 +7,7 @@ import sys
 import pcmref
 from pcmref.errors import PcmrefError
 
-COMMANDS = ("retention", "train", "bench", "info", "import", "export")
+COMMANDS = ("retention", "train", "bench", "info", "import", "export", "golden", "selfcheck")
 
 
 def main(argv: list[str] | None = None) -> int:

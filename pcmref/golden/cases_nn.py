@@ -6,7 +6,7 @@ from pcmref.golden.cases import Case, integers, narrow, normal, positive
 
 EPS = 1e-5
 SMALL = {"in_channels": 1, "num_classes": 4, "widths": [3, 4, 5], "blocks": [1, 1, 1], "stem": "small"}
-ONE_BLOCK = SMALL | {"widths": [3], "blocks": [1]}
+ONE_BLOCK = SMALL | {"widths": [2], "blocks": [1]}
 TWO_STAGES = SMALL | {"widths": [3, 4], "blocks": [1, 1]}
 WIDE_STEM = {"in_channels": 3, "num_classes": 5, "widths": [2, 3], "blocks": [1, 1], "stem": "imagenet"}
 
@@ -168,7 +168,7 @@ def _blocks():
 
 def _networks():
     for name, network, size, level in (
-        ("one_block", ONE_BLOCK, 4, 1),
+        ("one_block", ONE_BLOCK, 3, 1),
         ("two_stages", TWO_STAGES, 6, 1),
         ("imagenet_stem", WIDE_STEM, 17, 2),
     ):

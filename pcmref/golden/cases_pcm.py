@@ -83,7 +83,9 @@ def _compensation():
     at_t0, at_t = (narrow(np.abs(normal(f"gdc/{k}", 2, 3, 4, scale=6.0))) for k in ("t0", "t"))
     for read_out, why in (
         ("device sum", "the currents of both devices of every pair add up (D10)"),
+        ("ones", "|net outputs for an input of ones|, as the toolkit documents it (D10)"),
         ("one-hot", "mean |net output| over one-hot inputs, as the toolkit has it (D10)"),
+        ("per column", "a factor for each output (D10)"),
     ):
         params = {"read_out": read_out, "g_max_us": 25.0}
         yield Case("gdc", read_out.replace(" ", "_"), why, {"g_t0_us": at_t0, "g_t_us": at_t}, {}, params)

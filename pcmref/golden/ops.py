@@ -6,7 +6,6 @@ height and width, C channels, O output channels, K kernel, D devices of any shap
 
 from dataclasses import dataclass, field
 
-
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -109,7 +108,13 @@ _DEVICE = [
     Op("drift_exponent", {"g_target_us": _US}, {"nu": _Z}, ("model",), {"z": _Z}, device=True),
     Op("drift", {"g_prog_us": _US, "nu": _Z}, {"g_drift_us": _US}, ("model", "t_s"), device=True),
     Op("read", {"g_drift_us": _US, "g_target_us": _US}, {"g_us": _US}, ("model", "t_s"), {"z": _Z}, device=True),
-    Op("gdc", {"g_t0_us": ("2,D", "uS"), "g_t_us": ("2,D", "uS")}, {"alpha": _SCALAR}, ("read_out", "g_max_us"), device=True),
+    Op(
+        "gdc",
+        {"g_t0_us": ("2,O,K", "uS"), "g_t_us": ("2,O,K", "uS")},
+        {"alpha": ("or O", "1")},
+        ("read_out", "g_max_us"),
+        device=True,
+    ),
     Op(
         "chip",
         {"x": _X} | _STATE,

@@ -188,9 +188,10 @@ class Reference:
 
     def sample(self, op, version, inputs, params, *, n: int, seed: int) -> dict[str, np.ndarray]:
         """n draws of a random operation; used by subclasses that say they take no noise."""
-        if op == "inject_weight_noise":
-            made = [pcmref.inject_weight_noise(inputs, params["eta"], seed, step) for step in range(n)]
-            return {name: np.stack([m[name] for m in made]) for name in inputs}
+        if op == "inject_weight_noise":  # n copies of the crossbar on one: the largest weight stays what it is
+            many = {name: np.concatenate([w] * n) for name, w in inputs.items()}
+            noisy = pcmref.inject_weight_noise(many, params["eta"], seed)
+            return {name: noisy[name].reshape(n, *w.shape) for name, w in inputs.items()}
         shape = (n, *inputs[next(iter(inputs))].shape)
         z = draws.standard_normal(seed, f"sample/{op}", shape)
         return self.run(op, version, {k: np.broadcast_to(v, shape) for k, v in inputs.items()}, {"z": z}, params)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pcmref.golden import twin_draws, twin_net, twin_nn, twin_pcm
 from pcmref.golden.ops import OPS
-from pcmref.golden.twin import DIGITS, DRAW, Bounded, TooCoarse, errors, flat, grid, lift, nearest
+from pcmref.golden.twin import DIGITS, DRAW, Bounded, TooCoarse, each, errors, flat, grid, lift, nearest
 
 ROUNDOFFS = (2.0**-53, 2.0**-24, 2.0**-11, 2.0**-8)  # float64, float32, float16, bfloat16
 _INFLATION = 1.5  # how much the bound may exceed its first-order part before a roundoff counts as too coarse
@@ -185,8 +185,7 @@ def _read(a, noise, p, u):
 
 
 def _gdc(a, _, p, u):
-    alpha = twin_pcm.gdc_factor(a["g_t0_us"], a["g_t_us"], p["read_out"], p["g_max_us"])
-    return {"alpha": grid((), lambda: alpha)}
+    return {"alpha": twin_pcm.gdc_factor(a["g_t0_us"], a["g_t_us"], p["read_out"], p["g_max_us"])}
 
 
 def _chip(a, noise, p, u):
@@ -209,7 +208,7 @@ def _chip(a, noise, p, u):
             w = twin_pcm.unmap_weights(read[n], scale)
             if p["gdc"]:
                 currents = [np.concatenate([g[m].reshape(2, -1) for m in names], 1) for g in (at_t0, read)]
-                alpha = twin_pcm.gdc_factor(*currents, "device sum", model["g_max_us"])
+                alpha = twin_pcm.gdc_factor(*currents, "device sum", model["g_max_us"])[()]
                 w = twin_pcm.each(lambda v, alpha=alpha: v * alpha, w)
             out[f"weight/{n}"] = state[n] = w
     return out | {"logits": twin_net.resnet(a["x"], state, p["network"], False, p["eps"], {})}
@@ -278,18 +277,15 @@ TWINS = {
 
 def directional_derivative(op: str, output: str, inputs: dict, directions: dict, dy: np.ndarray, params: dict) -> float:
     """d/dh of sum(dy * output(inputs + h * directions)) at 0, by central differences with h = 10^-15 in 50 digits."""
-    h = Decimal("1e-15")
+    h, u = Decimal("1e-15"), ROUNDOFFS[0]
 
     def moved(sign):
-        with localcontext(prec=DIGITS):
-            shifted = dict(inputs)
-            for name, v in directions.items():
-                start, u = lift(inputs[name], ROUNDOFFS[0]), ROUNDOFFS[0]
-                shifted[name] = grid(
-                    start.shape, lambda *i, s=start, v=v: Bounded(s[i].value + sign * h * Decimal(float(v[i])), 0.0, u)
-                )
-            y = evaluate(op, shifted, {}, params, u)[output]
-            return sum(Decimal(float(d)) * b.value for d, b in zip(np.ravel(dy), flat(y), strict=True))
+        shifted = dict(inputs)
+        for name, v in directions.items():
+            by = lift(sign * v, u)
+            shifted[name] = each(lambda a, b: Bounded(a.value + h * b.value, 0.0, u), lift(inputs[name], u), by)
+        y = evaluate(op, shifted, {}, params, u)[output]
+        return sum(Decimal(float(d)) * b.value for d, b in zip(np.ravel(dy), flat(y), strict=True))
 
     with localcontext(prec=DIGITS):
         return float((moved(1) - moved(-1)) / (2 * h))

@@ -127,17 +127,28 @@ def read(g_drift_us: Bounded, g_target_us: Bounded, z: Bounded, t_s, model) -> B
 
 
 def gdc_factor(g_t0_us, g_t_us, read_out, g_max_us):
-    """alpha = I(t_0)/I(t): "device sum" sum(G+ + G-), "one-hot" mean|G+ - G-| with a floor of 1e-4 G_max (D10)."""
+    """alpha = I(t_0)/I(t), [] or [O]: the read-outs of D10; 1 where no current flows at t. g_us [2, O, ...].
+
+    "device sum": sum(G+ + G-). "ones": |sum(G+ - G-)|. "one-hot": mean|G+ - G-|, not below 1e-4 G_max; "per column" the same
+    for each output.
+    """
+    u = g_t_us.flat[0].u
+    floor = constant("0.0001", u) * constant(g_max_us, u)
 
     def current(g_us):
         if read_out == "device sum":
             return total(flat(g_us))
-        net = each(lambda plus, minus: magnitude(plus - minus), g_us[0], g_us[1])
-        u = net.flat[0].u
-        return largest(mean(flat(net)), constant("0.0001", u) * constant(g_max_us, u))
+        if read_out == "ones":
+            return magnitude(total([v for plus, minus in zip(*map(flat, g_us), strict=True) for v in (plus, -minus)]))
+        return largest(mean([magnitude(plus - minus) for plus, minus in zip(*map(flat, g_us), strict=True)]), floor)
 
-    now = current(g_t_us)
-    return current(g_t0_us) / now if now.value else exact(1, now.u)
+    def alpha(at_t0, at_t):
+        now = current(at_t)
+        return current(at_t0) / now if now.value else exact(1, u)
+
+    if read_out == "per column":
+        return grid(g_t_us.shape[1:2], lambda o: alpha(g_t0_us[:, o], g_t_us[:, o]))
+    return grid((), lambda: alpha(g_t0_us, g_t_us))
 
 
 def add_weight_noise(crossbar, z, eta):
@@ -166,16 +177,6 @@ def sgd_step(w, grad, velocity, learning_rate, momentum, weight_decay, nesterov)
     new = g if velocity is None else each(lambda v, d: m * v + d, velocity, g)
     step = each(lambda d, v: d + m * v, g, new) if nesterov else new
     return each(lambda v, d: v - rate * d, w, step), new
-
-
-def collapse(g_us):
-    """Only the net conductance is kept and split again (D4)."""
-
-    def entry(side, *index):
-        net = g_us[(0, *index)] - g_us[(1, *index)]
-        return largest(-net if side else net, _zero(net.u))
-
-    return grid(g_us.shape, entry)
 
 
 def as_array(function, *arrays, **settings) -> np.ndarray:

@@ -115,8 +115,8 @@ def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, cap
     limits = tolerance(case.op, wanted, expected.scale, expected.terms, case.inputs, capabilities, dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(got.astype(np.float64) - wanted)
-    error = np.where(got == wanted, 0.0, np.where(np.isfinite(error), error, np.inf))
-    times = error / limits.fail
+        error = np.where(got == wanted, 0.0, np.where(np.isfinite(error), error, np.inf))
+        times, ulp = error / limits.fail, error / np.maximum(2 * UNIT_ROUNDOFF[dtype] * np.abs(wanted), 2.0**-1022)
     worst = int(times.argmax())
     index = tuple(int(i) for i in np.unravel_index(worst, got.shape))
     verdict = replace(
@@ -126,7 +126,7 @@ def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, cap
         got=float(got[index]),
         wanted=float(wanted[index]),
         times_bound=float(times[index]),
-        ulp=float(error[index] / max(2 * UNIT_ROUNDOFF[dtype] * abs(wanted[index]), 2.0**-1022)),
+        ulp=float(ulp[index]),
     )
     if times[index] > 1:
         return replace(verdict, status="fail", message=f"{int((times > 1).sum())} of {got.size} elements outside the bound")

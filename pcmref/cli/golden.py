@@ -1,0 +1,158 @@
+"""Check a backend against golden vectors; write, list, verify and extend them.
+
+`check` runs a Python backend. For anything else, `write` a request, run it in your language, and `verify` the results: an
+.npz with arrays named op/vN/case/output. Exit status: 0 all that ran passed, 1 something failed, 2 nothing could run.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from pcmref.data import read_npz
+from pcmref.errors import PcmrefError, SettingError
+from pcmref.golden import file, report
+from pcmref.golden.backends import Capabilities, load_backend
+from pcmref.golden.cases import Case
+from pcmref.golden.check import check, check_results, exit_status
+from pcmref.golden.ops import DTYPES, OPS
+
+EXAMPLES = """\
+examples:
+  pcmref golden check pcmref.golden:Reference
+  pcmref golden check my_backend:Backend --dtype float32 --op conv2d --json report.json
+  pcmref golden write request.h5 --op conv2d
+  pcmref golden verify request.h5 results.npz --dtype float32
+  pcmref golden list --level 2
+  pcmref golden freeze mine.h5 conv2d inputs.npz --params '{"stride": 2, "padding": 1}' --name found_it
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    selection = argparse.ArgumentParser(add_help=False)
+    selection.add_argument("--file", help="a golden file (default: the one that ships with pcmref)")
+    selection.add_argument("--level", type=int, choices=(1, 2), default=1, help="1: under a minute, 2: all (default 1)")
+    selection.add_argument("--op", action="append", choices=sorted(OPS), metavar="OP", help="only this operation (may repeat)")
+    selection.add_argument("--case", action="append", metavar="OP/vN/NAME", help="only this case (may repeat)")
+    judging = argparse.ArgumentParser(add_help=False)
+    judging.add_argument("--xfail", metavar="TOML", help="expected failures")
+    judging.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    judging.add_argument("--markdown", metavar="FILE", help="write the table of operations and dtypes")
+
+    one = actions.add_parser("check", parents=[selection, judging], help="run a backend, package.module:Backend")
+    one.add_argument("backend", help="package.module:Backend")
+    one.add_argument("--dtype", action="append", choices=DTYPES, help="may repeat (default: all the backend has)")
+    one.add_argument("--seed", type=int, default=0, help="of the sampled operations (default 0)")
+    one = actions.add_parser("write", parents=[selection], help="write cases to a file")
+    one.add_argument("path")
+    one.add_argument("--rebuild", action="store_true", help="compute all expected values anew (minutes), instead of copying")
+    one = actions.add_parser("verify", parents=[judging], help="judge a file of results")
+    one.add_argument("request", help="the golden file that was run")
+    one.add_argument("results", help=".npz with arrays op/vN/case/output")
+    one.add_argument("--dtype", choices=DTYPES, default="float64")
+    one.add_argument("--accumulate-dtype", choices=DTYPES, help="what sums are kept in (default: the dtype)")
+    one.add_argument("--conv-algorithm", default="direct", help='"direct", "winograd F(2,3)" or "winograd F(4,3)"')
+    one.add_argument("--libm-ulp", type=float, default=2.0, help="error of exp, log and power (default 2)")
+    actions.add_parser("list", parents=[selection], help="list the cases")
+    one = actions.add_parser("freeze", help="keep a counterexample: add a case to a file")
+    one.add_argument("path", help="golden file, made if it is not there")
+    one.add_argument("op", choices=sorted(OPS), metavar="OP")
+    one.add_argument("inputs", help=".npz with the operation's inputs; noise as noise/NAME")
+    one.add_argument("--params", default="{}", help="JSON")
+    one.add_argument("--name", required=True)
+    one.add_argument("--why", default="a counterexample")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return globals()[f"_{arguments.action}"](arguments)
+
+
+def _selected(arguments) -> list[file.Golden]:
+    golden = file.read(arguments.file or file.SHIPPED)
+    chosen = [
+        g
+        for g in golden
+        if (arguments.case or g.case.level <= arguments.level)
+        and (not arguments.op or g.case.op in arguments.op)
+        and (not arguments.case or g.case.key in arguments.case)
+    ]
+    if not chosen:
+        raise SettingError("no case fits --level, --op and --case; `pcmref golden list` shows them")
+    return chosen
+
+
+def _finish(arguments, name: str, version: str, route: str, verdicts) -> int:
+    """Print and save the report; the exit status."""
+    if arguments.xfail:
+        verdicts = report.expect_failures(verdicts, arguments.xfail)
+    made = report.Report(name, version, route, tuple(verdicts))
+    print(report.terminal(made))
+    if arguments.json:
+        report.save(arguments.json, report.to_json(made))
+    if arguments.markdown:
+        report.save(arguments.markdown, report.markdown(made) + "\n")
+    return exit_status(verdicts)
+
+
+def _check(arguments) -> int:
+    backend = load_backend(arguments.backend)
+    golden = _selected(arguments)
+    dtypes = arguments.dtype or list(backend.capabilities().dtypes)
+    verdicts = check(backend, golden, dtypes, seed=arguments.seed)
+    route = f"pcmref golden check {arguments.backend}" + (f" --file {arguments.file}" if arguments.file else "")
+    return _finish(arguments, backend.name, backend.version, route, verdicts)
+
+
+def _write(arguments) -> int:
+    if arguments.rebuild:
+        if arguments.op or arguments.case or arguments.file:
+            raise SettingError("--rebuild computes every case of a level; leave out --op, --case and --file")
+        golden = file.make_all(arguments.level, lambda done, total: print(f"\r{done}/{total}", end="", file=sys.stderr))
+        print(file=sys.stderr)
+    else:
+        golden = _selected(arguments)
+    file.write(arguments.path, golden)
+    print(f"{arguments.path}: {len(golden)} cases, {Path(arguments.path).stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def _verify(arguments) -> int:
+    capabilities = Capabilities(
+        dtypes=(arguments.dtype,),
+        accumulate_dtype=arguments.accumulate_dtype,
+        conv_algorithm=arguments.conv_algorithm,
+        libm_ulp=arguments.libm_ulp,
+    )
+    results = read_npz(Path(arguments.results))
+    verdicts = check_results(results, file.read(arguments.request), capabilities, arguments.dtype)
+    route = f"pcmref golden verify {arguments.request} {arguments.results}"
+    return _finish(arguments, arguments.results, "", route, verdicts)
+
+
+def _list(arguments) -> int:
+    for golden in _selected(arguments):
+        print(file.describe(golden))
+    return 0
+
+
+def _freeze(arguments) -> int:
+    try:
+        params = json.loads(arguments.params)
+    except ValueError as error:
+        raise SettingError(f"--params must be JSON: {error}") from error
+    if not isinstance(params, dict) or not arguments.name.replace("_", "").replace("-", "").isalnum():
+        raise SettingError("--params must be a JSON object, --name of letters, digits, - and _")
+    arrays = read_npz(Path(arguments.inputs))
+    noise = {k.removeprefix("noise/"): v for k, v in arrays.items() if k.startswith("noise/")}
+    inputs = {k: np.asarray(v) for k, v in arrays.items() if not k.startswith("noise/")}
+    try:
+        golden = file.freeze(arguments.path, Case(arguments.op, arguments.name, arguments.why, inputs, noise, params))
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise SettingError(f"the inputs or params do not fit {arguments.op}: {error!r}; see validation/GOLDEN.md") from error
+    except PcmrefError as error:
+        raise SettingError(f"cannot be kept: {error}") from error
+    print(f"{arguments.path}: {file.describe(golden)}")
+    return 0

@@ -1,0 +1,164 @@
+"""What a check found, for people and for programs: terminal lines, JSON with a versioned schema, a Markdown table.
+
+Expected failures live in a TOML file; each entry has a reason, an issue and the pcmref version it expires with:
+
+    [[xfail]]
+    op = "drift_exponent"
+    case = "law_joshi2020"     # optional: without it, all cases of the operation
+    dtype = "float32"          # optional
+    reason = "folds nu (D7)"
+    issue = "https://..."
+    expires = "0.3"
+"""
+
+import json
+import tomllib
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+import pcmref
+from pcmref import store
+from pcmref.errors import FileError, SettingError
+from pcmref.golden.verify import STATUSES, Verdict
+
+REPORT_SCHEMA, REPORT_VERSION = "pcmref-report", 1
+_MARKS = {"pass": "pass", "loose": "loose", "fail": "**fail**", "error": "**error**", "unsupported": "-", "skip": "-"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """All verdicts of one run, and what was checked."""
+
+    backend: str
+    version: str
+    route: str  # the command that repeats the run
+    verdicts: tuple[Verdict, ...]
+
+
+def line(verdict: Verdict, route: str = "") -> str:
+    """One line: where, what was got and wanted, how many times the bound, what it may follow from, how to repeat it."""
+    text = f"{verdict.status.upper()} {verdict.case} {verdict.dtype}"
+    if verdict.output:
+        index = f"[{', '.join(map(str, verdict.index))}]" if verdict.index else ""
+        text += f": {verdict.output}{index}"
+    if verdict.got is not None:
+        text += f" = {verdict.got!r}, wanted {verdict.wanted!r}"
+        if np.isfinite(verdict.times_bound):
+            text += f", {verdict.times_bound:.3g} times the bound ({verdict.ulp:.3g} ulp)"
+    if verdict.message:
+        text += f"; {verdict.message}"
+    if verdict.suspects:
+        text += f"; suspect: follows from {', '.join(verdict.suspects)}"
+    if route:
+        text += f"; repeat: {route} --dtype {verdict.dtype} --case {verdict.case}"
+    return text
+
+
+def terminal(report: Report) -> str:
+    """Failures and warnings first, one line each, then the table and the counts."""
+    shown = [v for v in report.verdicts if v.status in ("fail", "error", "xpass", "loose", "inconclusive")]
+    lines = [line(v, report.route if v.status in ("fail", "error") else "") for v in shown]
+    counts = Counter(v.status for v in report.verdicts)
+    summary = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
+    compared, kinks = sum(v.compared for v in report.verdicts), sum(v.kinks for v in report.verdicts)
+    lines += [markdown(report)] if report.verdicts else []
+    lines.append(f"{report.backend} {report.version}: {summary}; {compared:,} numbers compared, {kinks} of them at a kink")
+    return "\n".join(lines)
+
+
+def _cell(verdicts: list[Verdict]) -> str:
+    """The worst status of an operation in a dtype, the number of cases compared, the largest share of the bound."""
+    statuses = Counter(v.status for v in verdicts)
+    order = ("error", "fail", "xpass", "xfail", "loose", "pass", "inconclusive", "unsupported", "skip")
+    worst = next((s for s in order if statuses[s]), "skip")
+    text = _MARKS.get(worst, worst)
+    compared = [v for v in verdicts if v.status in ("pass", "loose")]
+    if worst in ("pass", "loose"):
+        text += f" {len(compared)} ({max(v.times_bound for v in compared):.2g})"
+    if worst in ("pass", "loose") and statuses["inconclusive"]:
+        text += f", {statuses['inconclusive']} inconclusive"
+    if worst in ("fail", "error") and all(v.suspects for v in verdicts if v.status in ("fail", "error")):
+        text += " (suspect)"
+    return text
+
+
+def markdown(report: Report) -> str:
+    """A table of operations by dtypes; in brackets the largest error in units of the bound."""
+    dtypes = list(dict.fromkeys(v.dtype for v in report.verdicts))
+    rows = [["operation", *dtypes]]
+    for op in dict.fromkeys(v.op for v in report.verdicts):
+        rows.append([op, *(_cell([v for v in report.verdicts if (v.op, v.dtype) == (op, d)]) for d in dtypes)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(dtypes) + 1)]
+    padded = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    return "\n".join([padded[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *padded[1:]])
+
+
+def _plain(value):
+    """JSON has no infinity and no NaN: they become text."""
+    return repr(value) if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def to_json(report: Report) -> str:
+    """The report as JSON; the schema's name and version come first."""
+    rows = [{k: _plain(v) for k, v in asdict(verdict).items()} for verdict in report.verdicts]
+    about = {"backend": report.backend, "backend_version": report.version, "repeat": report.route}
+    head = {"schema": REPORT_SCHEMA, "schema_version": REPORT_VERSION, "pcmref_version": pcmref.__version__}
+    return json.dumps(head | about | {"verdicts": rows}, indent=1, allow_nan=False) + "\n"
+
+
+def save(path, text: str) -> None:
+    """Write a report atomically."""
+    with store.replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------------- expected failures
+
+
+def expect_failures(verdicts: list[Verdict], path) -> list[Verdict]:
+    """Failures that a TOML file expects become xfail, passes it expects to fail xpass.
+
+    FileError for a file that is not as described above; SettingError for an entry that has expired or matches nothing.
+    """
+    entries = _entries(path)
+    used = [False] * len(entries)
+    marked = []
+    for verdict in verdicts:
+        for i, entry in enumerate(entries):
+            name = verdict.case.rsplit("/", 1)[1]
+            if (entry["op"], entry.get("case", name), entry.get("dtype", verdict.dtype)) == (verdict.op, name, verdict.dtype):
+                used[i] |= verdict.status not in ("unsupported", "skip")
+                if verdict.status in ("fail", "error"):
+                    verdict = replace(verdict, status="xfail", message=f"{verdict.message}; expected: {entry['reason']}")
+                elif verdict.status in ("pass", "loose"):
+                    verdict = replace(verdict, status="xpass", message=f"expected to fail: {entry['reason']}")
+        marked.append(verdict)
+    idle = [entry for entry, was_used in zip(entries, used, strict=True) if not was_used]
+    if idle:
+        raise SettingError(f"{path}: the entry {idle[0]} matches nothing that was checked; remove it")
+    return marked
+
+
+def _entries(path) -> list[dict]:
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise FileError(f"{path}: cannot be read as TOML: {error}") from error
+    entries, known = table.get("xfail", []), {"op", "case", "dtype", "reason", "issue", "expires"}
+    for entry in entries if isinstance(entries, list) else [None]:
+        needed = ("op", "reason", "issue", "expires")
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(k), str) for k in needed) or entry.keys() - known:
+            raise FileError(f"{path}: each [[xfail]] needs the texts {needed}, may have case and dtype; got {entry!r}")
+        if _numbers(entry["expires"]) <= _numbers(pcmref.__version__):
+            raise SettingError(f"{path}: the entry for {entry['op']} expired with version {entry['expires']}; look at it again")
+    return entries
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in version.split("."))
+    except ValueError as error:
+        raise FileError(f"expires must be a version such as 0.3, got {version!r}") from error
