@@ -1,0 +1,87 @@
+"""Checks for anyone's functions: a linear map against its adjoint, a gradient against differences, draws against a law.
+
+Each raises AssertionError that says where, what was got and what was wanted. scipy.stats is imported when used.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def check_adjoint(forward: Callable, adjoint: Callable, x, dy, scale: float | None = None) -> None:
+    """<forward(x), dy> = <x, adjoint(dy)> for a linear map and its adjoint, within rounding of x's dtype.
+
+    Both inner products and both maps add up at most n = size of x and dy terms, so they differ by at most
+    4 n u * scale, scale = sum |A| |x| |dy|. Where the caller does not know scale, the product of norms stands for it, which
+    holds for maps that do not cancel (every output near the norm of its row).
+    """
+    x, dy = np.asarray(x), np.asarray(dy)
+    y, dx = np.asarray(forward(x)), np.asarray(adjoint(dy))
+    if y.shape != dy.shape or dx.shape != x.shape:
+        raise AssertionError(f"forward gives {y.shape} for dy {dy.shape}, adjoint gives {dx.shape} for x {x.shape}")
+    left, right = (float((a.astype(np.longdouble) * b).sum()) for a, b in ((y, dy), (x, dx)))
+    if scale is None:
+        norms = [float(np.linalg.norm(a.astype(np.float64))) for a in (y, dy, x, dx)]
+        scale = norms[0] * norms[1] + norms[2] * norms[3]
+    bound = 4 * (x.size + dy.size) * float(np.finfo(np.result_type(y, dx)).eps) / 2 * scale
+    if not abs(left - right) <= bound:
+        raise AssertionError(f"<forward(x), dy> = {left!r} but <x, adjoint(dy)> = {right!r}; the bound is {bound:.3g}")
+
+
+def check_gradient(function: Callable, gradient, x, directions: int = 8, step: float = 2.0**-10) -> None:
+    """The gradient of a scalar function at x against central differences along axes and mixed directions.
+
+    D(h) = (f(x + h v) - f(x - h v)) / 2h at h and h/2, extrapolated once (Richardson); its error is taken as the change that
+    the extrapolation makes, plus rounding, 4 u max|f| / h. x should be float64 or longdouble. Where x has few entries each
+    is checked by itself, so that the message can name it.
+    """
+    x, gradient = np.asarray(x), np.asarray(gradient)
+    if gradient.shape != x.shape:
+        raise AssertionError(f"the gradient has shape {gradient.shape}, x has {x.shape}")
+    u = float(np.finfo(x.dtype).eps) / 2
+    axes = [np.eye(1, x.size, i).reshape(x.shape) for i in range(min(x.size, directions))]
+    mixed = [np.cos((k + 1.0) * (1 + np.arange(x.size))).reshape(x.shape) for k in range(directions)]
+    for what, v in [(f"[{_index(i, x.shape)}]", v) for i, v in enumerate(axes)] + [
+        (f"along direction {k}", v) for k, v in enumerate(mixed)
+    ]:
+        coarse, top = _difference(function, x, v, step)
+        fine, _ = _difference(function, x, v, step / 2)
+        wanted = (4 * fine - coarse) / 3
+        bound = abs(fine - coarse) + 8 * u * top / step + 4 * u * float(np.abs(gradient * v).sum())
+        got = float((gradient * v).sum())
+        if not abs(got - wanted) <= bound:
+            raise AssertionError(f"gradient{what} = {got!r} but differences give {wanted!r}; the bound is {bound:.3g}")
+
+
+def _index(i: int, shape) -> str:
+    return ", ".join(str(int(k)) for k in np.unravel_index(i, shape))
+
+
+def _difference(function, x, v, h) -> tuple[float, float]:
+    """(D(h), the largest |f|)."""
+    h = x.dtype.type(h)
+    v = v.astype(x.dtype)
+    above, below = float(function(x + h * v)), float(function(x - h * v))
+    return (above - below) / (2 * float(h)), max(abs(above), abs(below))
+
+
+def check_distribution(samples, distribution: Callable, alpha: float = 1e-6, effect: float = 0.02) -> None:
+    """Independent samples against a continuous distribution function, by the exact Kolmogorov-Smirnov test.
+
+    alpha is the chance that samples of the right law fail. A distance of `effect` between the distribution functions must
+    be found with 99 % power (Dvoretzky, Kiefer & Wolfowitz 1956): fewer samples are inconclusive, which fails too.
+    """
+    from scipy.stats import kstest
+
+    samples = np.ravel(np.asarray(samples, np.float64))
+    needed = int(np.ceil(((np.log(2 / alpha) / 2) ** 0.5 + (np.log(2 / 0.01) / 2) ** 0.5) ** 2 / effect**2))
+    if len(samples) < needed:
+        raise AssertionError(f"inconclusive: {len(samples)} samples, a distance of {effect} takes {needed} to show")
+    if not np.isfinite(samples).all():
+        raise AssertionError(f"sample[{int(np.argmin(np.isfinite(samples)))}] is not finite")
+    test = kstest(samples, distribution)
+    if test.pvalue < alpha:
+        raise AssertionError(
+            f"the samples do not follow the law: the distribution functions differ by {test.statistic:.4f} at "
+            f"{test.statistic_location:.6g}, p = {test.pvalue:.1e} for {len(samples)} samples"
+        )

@@ -1,0 +1,64 @@
+"""The pytest plug-in of the suite: its options, one test a case and dtype, and a failure where nothing was compared.
+
+An installed pcmref registers it. From a checkout: `pytest -p pcmref.conformance.plugin --pyargs pcmref.conformance ...`.
+Nothing of pcmref is imported before the suite runs, so that other test runs pay nothing.
+"""
+
+import pytest
+
+_COMPARED = pytest.StashKey[list]()
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("pcmref", "pcmref: conformance of a backend")
+    group.addoption("--pcmref-backend", metavar="package.module:Backend", help="the backend to check")
+    group.addoption("--pcmref-dtype", metavar="DTYPE", help="only this dtype (default: all the backend has)")
+    group.addoption("--pcmref-level", type=int, choices=(1, 2), default=1, help="1: under a minute, 2: all cases")
+    group.addoption("--pcmref-file", metavar="FILE", help="a golden file (default: the one that ships)")
+
+
+def pytest_generate_tests(metafunc):
+    if "golden" not in metafunc.fixturenames:
+        return
+    option = metafunc.config.option
+    metafunc.config.stash[_COMPARED] = []
+    if not option.pcmref_backend:
+        raise pytest.UsageError("say which backend to check: --pcmref-backend=package.module:Backend")
+    metafunc.parametrize(("backend", "golden", "dtype", "n_tests"), _rows(option))
+
+
+def _rows(option):
+    """A parameter set for every case and dtype; UsageError where backend, file or dtype are not what they should be."""
+    from pcmref.errors import PcmrefError
+    from pcmref.golden import file
+    from pcmref.golden.backends import load_backend
+    from pcmref.golden.check import count_tests
+    from pcmref.golden.ops import DTYPES
+
+    try:
+        backend = load_backend(option.pcmref_backend)
+        cases = [g for g in file.read(option.pcmref_file or file.SHIPPED) if g.case.level <= option.pcmref_level]
+    except PcmrefError as error:
+        raise pytest.UsageError(str(error)) from error
+    dtypes = [option.pcmref_dtype] if option.pcmref_dtype else list(backend.capabilities().dtypes)
+    if not set(dtypes) <= set(DTYPES):
+        raise pytest.UsageError(f"--pcmref-dtype must be one of {DTYPES}, got {option.pcmref_dtype!r}")
+    n_tests = count_tests(cases) * len(dtypes)
+    return [pytest.param(backend, g, d, n_tests, id=f"{g.case.key}-{d}") for d in dtypes for g in cases]
+
+
+@pytest.fixture
+def compared(request) -> list:
+    """The cases of this run in which something was compared."""
+    return request.config.stash[_COMPARED]
+
+
+def pytest_sessionfinish(session, exitstatus):
+    config = session.config
+    if exitstatus == pytest.ExitCode.OK and config.stash.get(_COMPARED, None) == [] and not config.option.collectonly:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.stash.get(_COMPARED, None) == [] and not config.option.collectonly:
+        terminalreporter.write_line("pcmref: nothing was compared, which is a failure", red=True)

@@ -1,0 +1,17 @@
+"""One test a golden case and dtype: the verdict of `pcmref golden check`."""
+
+import pytest
+
+from pcmref.golden.check import check_case
+from pcmref.golden.report import line
+
+
+def test_case(backend, golden, dtype, n_tests, compared, record_property):
+    verdict = check_case(backend, backend.capabilities(), golden, dtype, n_tests)
+    record_property("status", verdict.status)
+    record_property("times_bound", verdict.times_bound)
+    if verdict.status in ("unsupported", "skip", "inconclusive"):
+        pytest.skip(f"{verdict.status}: {verdict.message}")
+    if verdict.status not in ("pass", "loose"):
+        pytest.fail(line(verdict), pytrace=False)
+    compared.append(verdict.case)

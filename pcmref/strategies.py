@@ -1,0 +1,100 @@
+"""Hypothesis strategies for property tests of networks and devices: tensors, weights, chips, times, networks.
+
+Everything shrinks towards something readable: numbers are eighths (zeros and whole numbers in the end), shapes get small,
+networks lose blocks. Needs hypothesis, which is imported when a strategy is made.
+"""
+
+import numpy as np
+
+from pcmref.errors import MissingExtraError
+
+STEPS = 8  # numbers are multiples of 1/8: exact in every dtype, readable in a counterexample
+
+
+def _hypothesis():
+    try:
+        from hypothesis import strategies
+        from hypothesis.extra import numpy as arrays
+    except ImportError as error:
+        raise MissingExtraError("pcmref.strategies needs hypothesis: install pcmref with the extra `test`") from error
+    return strategies, arrays
+
+
+def load_ci_profile(max_examples: int = 40) -> None:
+    """Make hypothesis deterministic: the same examples on every machine and run, no deadline, no database."""
+    from hypothesis import settings
+
+    settings.register_profile("pcmref-ci", derandomize=True, deadline=None, max_examples=max_examples, database=None)
+    settings.load_profile("pcmref-ci")
+
+
+def numbers(largest: float = 4.0):
+    """Eighths between -largest and largest."""
+    st, _ = _hypothesis()
+    top = int(largest * STEPS)
+    return st.integers(-top, top).map(lambda n: n / STEPS)
+
+
+def tensors(shape=None, dtype=np.float64, largest: float = 4.0):
+    """Arrays of eighths: of `shape` (a tuple or a strategy), else images [N, H, W, C] with up to 3 x 7 x 7 x 4 entries."""
+    st, arrays = _hypothesis()
+    if shape is None:
+        shape = st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7), st.integers(1, 4))
+    return arrays.arrays(dtype, shape, elements=numbers(largest), fill=st.just(0.0))
+
+
+def convolutions(dtype=np.float64):
+    """(x [N, H, W, C], w [O, C, kH, kW], stride, padding) with an output of at least one pixel."""
+    st, _ = _hypothesis()
+
+    @st.composite
+    def build(draw):
+        stride, padding = draw(st.integers(1, 3)), draw(st.integers(0, 2))
+        k_h, k_w, c, o = (draw(st.integers(1, 4)) for _ in range(4))
+        h, w = (draw(st.integers(max(1, k - 2 * padding), 7)) for k in (k_h, k_w))
+        x = draw(tensors((draw(st.integers(1, 2)), h, w, c), dtype))
+        return x, draw(tensors((o, c, k_h, k_w), dtype)), stride, padding
+
+    return build()
+
+
+def weights(dtype=np.float64):
+    """Weight arrays as they lie on a crossbar: convolutions [O, C, kH, kW] or matrices [O, C], not all zero."""
+    st, _ = _hypothesis()
+    sizes = st.integers(1, 4)
+    shape = st.one_of(st.tuples(sizes, sizes), st.tuples(sizes, sizes, sizes, sizes))
+    return tensors(shape, dtype, 1.0).filter(lambda w: bool(w.any()))
+
+
+def times(longest_s: float = 10 * 365 * 86_400.0):
+    """Seconds since programming, from t_0 = 20 s on: the project's usual ones, or any whole number."""
+    st, _ = _hypothesis()
+    usual = st.sampled_from([20.0, 60.0, 3600.0, 86_400.0, 30 * 86_400.0, 365 * 86_400.0])
+    return st.one_of(usual.filter(lambda t: t <= longest_s), st.integers(20, int(longest_s)).map(float))
+
+
+def networks():
+    """Small residual networks: one to three stages of one or two blocks."""
+    st, _ = _hypothesis()
+    from pcmref.nn.resnet import ResNet
+
+    stages = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 2)), min_size=1, max_size=3)
+    return st.builds(
+        lambda channels, classes, pairs: ResNet(channels, classes, *(tuple(v) for v in zip(*pairs, strict=True))),
+        st.integers(1, 3),
+        st.integers(2, 4),
+        stages,
+    )
+
+
+def chips():
+    """Programmed chips of small networks, under any profile of the device model."""
+    st, _ = _hypothesis()
+    from pcmref.pcm.chip import Chip
+    from pcmref.pcm.model import PCMModel
+
+    models = st.sampled_from([PCMModel.joshi2020(), PCMModel.aihwkit(), PCMModel.crosssim()])
+    seeds = st.integers(0, 99)
+    return st.builds(
+        lambda net, model, seed: Chip.program(net.init(seed, np.float64), model, seed, workers=1), networks(), models, seeds
+    )
