@@ -191,6 +191,33 @@ def test_gdc_factor_moments_hold_to_the_stated_order():
     assert abs(spread.mean() - variance) <= Z_LIMIT * spread.std() / np.sqrt(chips) + relative * variance
 
 
+def test_gdc_factor_undoes_equal_drift_exactly():
+    """One exponent for every device and no read noise: alpha = (t/t_0)^nu whatever was programmed, without any spread."""
+    equal = replace(JOSHI, nu_mean_range=(0.05, 0.05), nu_std_range=(0.0, 0.0), reads_noisily=False)
+    mean, variance = moments.gdc_factor_moments(equal, 25 * draws.uniform(5, "moments/gdc", 40), DAY_S)
+    assert mean == pytest.approx((DAY_S / 20) ** 0.05, rel=1e-14) and abs(variance) < 1e-15
+
+
+def test_weight_moments_are_a_double_integral():
+    """Programming alone: E[((G+ - G-)/s)^k] over the draws of both devices at once."""
+    model, g, scale = replace(JOSHI, drifts=False, reads_noisily=False), np.array([[2.0], [0.0]]), 40.0
+    grids = [nodes([-v / model.programming_std_us(v)]) for v in (2.0, 0.0)]
+    plus, minus = (model.program(v, z) for v, (z, _) in zip((2.0, 0.0), grids, strict=True))
+    w = (plus[:, None] - minus) / scale
+    mean, square = (grids[0][1] @ w**k @ grids[1][1] for k in (1, 2))
+    agree(moments.weight_moments(model, g, scale, DAY_S), [[mean], [square - mean**2]])
+
+
+@pytest.mark.parametrize("factor", [1.0, -3.0])
+def test_output_moments_of_one_hot_inputs_are_those_of_the_weights(factor):
+    mean, variance = draws.standard_normal(9, "moments/mean", (3, 2)), draws.uniform(9, "moments/variance", (3, 2))
+    y_mean, y_variance = moments.output_moments(factor * np.eye(3), mean, variance)
+    np.testing.assert_array_equal(y_mean, factor * mean)
+    np.testing.assert_array_equal(y_variance, factor**2 * variance)
+    both = moments.output_moments(factor * np.ones((1, 3)), mean, variance)
+    np.testing.assert_allclose(both, [[factor * mean.sum(0)], [factor**2 * variance.sum(0)]], rtol=1e-13)
+
+
 def test_moments_say_where_there_is_no_closed_form():
     programmed, collapsed = replace(JOSHI, q_argument="programmed"), replace(JOSHI, pair="collapsed")
     for profile, wanted in ((programmed, "q_argument"), (collapsed, "pair"), (PCMModel.aihwkit(), "pair")):

@@ -26,6 +26,7 @@ from pcmref.pcm.model import PCMModel
 HERE = Path(__file__).parent
 ROUTES = HERE / "routes.json"
 MUTANTS_PER_EQUATION = 6
+ARITHMETIC = {"- removed", "Add", "Sub", "Mult", "Div", "Pow", "FloorDiv", *mutate.NAMES}
 LISTED = tomllib.loads((HERE / "equations.toml").read_text())
 
 
@@ -60,28 +61,35 @@ def missing_tests() -> list[str]:
 
 
 def alterations(equation: dict) -> list[mutate.Mutant]:
-    """Mutants of the equation's constants, then of its function, the first few."""
+    """Mutants of the equation's constants, then of its arithmetic, the first few; guards and indices say nothing of it."""
     at = place(equation["where"])
     source = (mutate.TOP / "pcmref" / at.module).read_text().splitlines()
     every = list(mutate.mutants(at.module))
     constants = [m for name in equation.get("constants", []) for m in every if source[m.line - 1].startswith(f"    {name}:")]
-    return (constants + [m for m in every if m.function == at.function])[:MUTANTS_PER_EQUATION]
+    arithmetic = [m for m in every if m.function == at.function and m.change.split(" to ")[0] in ARITHMETIC]
+    return (constants + arithmetic)[:MUTANTS_PER_EQUATION]
 
 
-def confirm_routes(numbers: list[str]) -> dict[str, str]:
-    """{"equation: test": the mutant that it notices, "" for none}, each in a copy of the project."""
-    seen, chosen = {}, [e for e in LISTED["equation"] if not numbers or str(e["number"]) in numbers]
+def confirm_routes(numbers: list[str]) -> None:
+    """See which routes notice an altered equation, each in a copy of the project; ROUTES keeps "" for those that do not."""
     with mutate.Copy() as copy:
-        if copy.fails(sorted({f"tests/{test}" for equation in chosen for _, test in equation["routes"]})):
-            raise SystemExit("a route's test fails on the code as it is: nothing can be learnt from it")
-        for equation in chosen:
-            altered = alterations(equation)
-            for _, test in equation["routes"]:
-                noticed = next((m for m in altered if copy.fails([f"tests/{test}"], m)), None)
-                route = f"{equation['number']}: {test}"
-                seen[route] = f"line {noticed.line}: {noticed.change}" if noticed else ""
-                print(f"{route}: {seen[route] or 'notices nothing'}", flush=True)
-    return seen
+        for equation in LISTED["equation"]:
+            if numbers and str(equation["number"]) not in numbers:
+                continue
+            waiting = [test for _, test in equation["routes"]]
+            if failed := copy.failures([f"tests/{test}" for test in waiting]):
+                raise SystemExit(f"{failed[0]} fails on the code as it is: nothing can be learnt from it")
+            seen = dict.fromkeys(waiting, "")
+            for mutant in alterations(equation):
+                failed = set(waiting) & set(copy.failures([f"tests/{test}" for test in waiting], mutant))
+                seen |= dict.fromkeys(failed, f"line {mutant.line}: {mutant.change}")
+                waiting = [test for test in waiting if test not in failed]
+                if not waiting:
+                    break
+            for test, noticed in seen.items():
+                print(f"({equation['number']}) {test}: {noticed or 'notices nothing'}", flush=True)
+            known = confirmed_routes() | {f"{equation['number']}: {test}": noticed for test, noticed in seen.items()}
+            ROUTES.write_text(json.dumps(known, indent=1) + "\n")
 
 
 def confirmed_routes() -> dict[str, str]:
@@ -133,7 +141,7 @@ def main(arguments: list[str]) -> int:
     if absent := missing_tests():
         raise SystemExit("no such tests: " + ", ".join(absent))
     if arguments[:1] == ["--routes"]:
-        ROUTES.write_text(json.dumps(confirmed_routes() | confirm_routes(arguments[1:]), indent=1) + "\n")
+        confirm_routes(arguments[1:])
     path = HERE / "AUDIT.md"
     if arguments == ["--check"]:
         current = path.exists() and path.read_text() == document()

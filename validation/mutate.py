@@ -11,6 +11,7 @@ import argparse
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,26 +136,31 @@ class Copy:
     def __exit__(self, *_):
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def fails(self, tests: list[str], mutant: Mutant | None = None) -> bool:
-        """Whether any of the tests fails with this mutant in place; running out of time counts."""
+    def failures(self, tests: list[str], mutant: Mutant | None = None, first: bool = False) -> list[str]:
+        """The tests (file::function) that fail with this mutant in place; `first` stops at the first one.
+
+        ["out of time"] where the time limit ended the run, ["no test ran"] where nothing could be collected.
+        """
         if mutant is None:
-            return self._run(tests)
+            return self._run(tests, first)
         path = self.folder / "pcmref" / mutant.module
         original = path.read_bytes()
         path.write_text(mutant.source)
         try:
-            return self._run(tests)
+            return self._run(tests, first)
         finally:
             path.write_bytes(original)
 
-    def _run(self, tests):
-        command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests]
+    def _run(self, tests, first):
+        command = [sys.executable, "-B", "-m", "pytest", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow"]
         environment = os.environ | {"PYTHONPATH": str(self.folder)}
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        settings = {"cwd": self.folder, "env": environment, "timeout": TIME_LIMIT_S, "capture_output": True, "text": True}
         try:
-            return bool(subprocess.run(command, cwd=self.folder, env=environment, timeout=TIME_LIMIT_S, **quiet).returncode)
+            done = subprocess.run([*command, *["-x"] * first, *tests], **settings)
         except subprocess.TimeoutExpired:
-            return True
+            return ["out of time"]
+        failed = re.findall(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)", done.stdout, re.MULTILINE)
+        return sorted(set(failed)) or ["no test ran"] * bool(done.returncode)
 
 
 def main() -> int:
@@ -170,15 +176,15 @@ def main() -> int:
     fates = []
     with Copy() as copy:
         for module in chosen:
-            if copy.fails([own_tests(module)]):
-                raise SystemExit(f"{own_tests(module)} fails without any mutant: nothing can be learnt from it")
+            if failed := copy.failures([own_tests(module)], first=True):
+                raise SystemExit(f"without any mutant: {failed[0]} in {own_tests(module)}; nothing can be learnt from it")
         for i in sorted(order):
             mutant = everything[i]
-            killed = copy.fails([own_tests(mutant.module)], mutant)
-            fates.append({k: v for k, v in asdict(mutant).items() if k != "source"} | {"killed": killed})
-            if not killed:
+            killer = copy.failures([own_tests(mutant.module)], mutant, first=True)
+            fates.append({k: v for k, v in asdict(mutant).items() if k != "source"} | {"killed by": "".join(killer)})
+            if not killer:
                 print(f"survived: {mutant.module}:{mutant.line} {mutant.function}: {mutant.change}", flush=True)
-    killed = sum(fate["killed"] for fate in fates)
+    killed = sum(bool(fate["killed by"]) for fate in fates)
     print(f"{killed} of {len(fates)} mutants killed ({100 * killed / len(fates):.1f} %), of {len(everything)} possible")
     if arguments.json:
         arguments.json.write_text(json.dumps(fates, indent=1) + "\n")

@@ -64,14 +64,22 @@ class Converter:
     def convert(self, x: np.ndarray) -> np.ndarray:
         """q = origin + step * round((x - origin)/step), and x or q clipped to -limit..limit; any shape, x's dtype."""
         if self.order == "clip first":
-            return self._rounded(np.clip(x, -self.limit, self.limit)).astype(x.dtype)
-        return np.clip(self._rounded(x), -self.limit, self.limit).astype(x.dtype)
+            return self._rounded(np.clip(x, -self.limit, self.limit))
+        q = self._rounded(np.array(x))
+        return np.clip(q, -self.limit, self.limit, out=q)
 
-    def _rounded(self, x):
+    def _rounded(self, x: np.ndarray) -> np.ndarray:
+        """x itself, each value moved to its nearest code."""
         origin = 0.0 if self.origin == "zero" else -self.limit
-        codes = (x - origin) / self.step
-        whole = np.rint(codes) if self.rounding == "half-even" else np.trunc(codes + np.copysign(0.5, codes))
-        return origin + self.step * whole
+        x -= origin
+        x /= self.step
+        if self.rounding == "half-even":
+            np.rint(x, out=x)
+        else:
+            np.trunc(x + np.copysign(0.5, x), out=x)
+        x *= self.step
+        x += origin
+        return x
 
 
 def tiles(shape: tuple[int, int], tile: tuple[int, int]) -> list[tuple[slice, slice]]:
@@ -144,9 +152,10 @@ class Crossbar:
         scale = np.broadcast_to(self.scale, self.g_us.shape[1:])
         y = np.zeros((len(x), self.g_us.shape[2]), x.dtype)
         for rows, columns in tiles(self.g_us.shape[1:], self.tile):
-            devices = net_current(v[:, rows], (rows, columns)) / x.dtype.type(self.g_max_us)  # in devices fully on
+            devices = net_current(v[:, rows], (rows, columns))
+            devices /= x.dtype.type(self.g_max_us)  # the current in devices fully on
             y[:, columns] += _converted(self.adc, devices) * x.dtype.type(self.g_max_us / scale[rows, columns].flat[0])
-        return y * largest * np.asarray(self.alpha).astype(x.dtype)
+        return y * (largest * np.asarray(self.alpha).astype(x.dtype))
 
     def read_out(self, kind: str = "device sum", voltage: float | None = None):
         """The drift compensation's current through the crossbar's own converters, in uS: see `gdc` for the kinds.
