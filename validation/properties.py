@@ -1,0 +1,81 @@
+"""Write properties.md from the tests: what each property says, which equation it belongs to and whose, and what it kills.
+
+python validation/properties.py
+
+The statement is the test's docstring, or its name. Kills come from the mutation run (results/mutation.json, written by
+mutate.py --json): the mutants that this test was the first to notice. A property without any may still be needed; others
+were quicker.
+"""
+
+import ast
+import json
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+import mutate
+
+HERE = Path(__file__).parent
+KILLS = HERE / "results" / "mutation.json"
+SECTIONS = {
+    "Network": ("functional", "resnet"),
+    "Device": ("model", "mapping", "chip", "moments", "discrepancies"),
+    "Compensations": ("gdc", "adabs"),
+    "Converters": ("crossbar",),
+    "Training": ("training",),
+    "Random numbers": ("draws",),
+}
+
+
+def statements(stem: str) -> dict[str, str]:
+    """{test: what it states} of a test file, in its order; tests of errors say themselves what they refuse."""
+    tree = ast.parse((mutate.TOP / "tests" / f"test_{stem}.py").read_text())
+    tests = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    return {test.name: _statement(test) for test in tests}
+
+
+def _statement(test: ast.FunctionDef) -> str:
+    text = (ast.get_docstring(test) or test.name.removeprefix("test_").replace("_", " ")).split("\n\n")[0]
+    text = " ".join(text.split()).rstrip(".")
+    return (text[0].upper() + text[1:]).replace("|", "\\|").replace("<", "&lt;")
+
+
+def sources() -> dict[str, str]:
+    """{file::test: the equations it confirms and their sources}."""
+    found = defaultdict(list)
+    for equation in tomllib.loads((HERE / "equations.toml").read_text())["equation"]:
+        for _, test in equation["routes"]:
+            found[test].append(f"({equation['number']}) {equation['source']}")
+    return {test: "; ".join(of) for test, of in found.items()}
+
+
+def kills() -> dict[str, list[dict]]:
+    """{file::test: the mutants it was the first to notice}."""
+    found = defaultdict(list)
+    for fate in json.loads(KILLS.read_text()) if KILLS.exists() else []:
+        found[fate["killed by"]].append(fate)
+    return found
+
+
+def document() -> str:
+    """properties.md as text."""
+    source, killed = sources(), kills()
+    lines = [
+        "# Properties",
+        "",
+        "Written by `python validation/properties.py`; do not edit. Equations are those of",
+        "AUDIT.md.",
+    ]
+    for section, stems in SECTIONS.items():
+        lines += ["", f"## {section}", "", "| property | test | equation | kills |", "|---|---|---|---|"]
+        for stem in stems:
+            for name, statement in statements(stem).items():
+                test = f"test_{stem}.py::{name}"
+                first = [f"{m['module']}:{m['line']} {m['change']}" for m in killed[test]]
+                what = f"{len(first)}: {first[0]}" + ", ..." * (len(first) > 1) if first else ""
+                lines.append(f"| {statement} | `{test}` | {source.get(test, '')} | {what} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    (HERE / "properties.md").write_text(document())
