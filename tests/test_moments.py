@@ -93,6 +93,19 @@ def test_drift_exponent_moments(x, law):
 
 
 @pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("x", X)
+def test_drift_exponent_moments_are_the_derivatives_of_the_generating_function(x, law):
+    """E nu = -M'(0) and E nu^2 = M''(0) of M(s) = E e^(-s nu), by central differences; their errors are h^2 E|nu|^3 at most."""
+    model, g, h = with_law(law), 25 * x, 0.01
+    mean, variance = moments.drift_exponent_moments(model, g)
+    above, below = (moments.drift_factor_moment(model, g, 20 * np.e, order) for order in (h, -h))
+    limit = h**2 * 0.4**3  # |nu| stays below .4 but for eight standard deviations
+    assert abs((below - above) / (2 * h) - mean) <= limit
+    assert abs((above - 2 + below) / h**2 - variance - mean**2) <= limit
+    assert limit < 2e-3 * mean
+
+
+@pytest.mark.parametrize("law", LAWS)
 def test_without_drift_every_law_stands_still(law):
     model = replace(JOSHI, nu_law=law, drifts=False)
     assert moments.drift_exponent_moments(model, 5.0) == (0, 0)
