@@ -26,14 +26,15 @@ class Capabilities:
 
     ops: the operations it has (an empty tuple: all, those it lacks raise Unsupported). dtypes: of "float64", "float32",
     "float16", "bfloat16"; a bfloat16 backend lists that dtype alone and is handed float32 arrays of bfloat16 values.
-    accumulate_dtype: what sums are kept in, None for the dtype itself. accepts_noise: takes the draws of random
+    accumulate_dtype: what sums and intermediate results are kept in, for all operations or {operation: dtype}; None, and
+    operations not named, the dtype itself. accepts_noise: takes the draws of random
     operations; without, they are sampled. conv_algorithm: "direct", "winograd F(2,3)" or "winograd F(4,3)". libm_ulp: the
     error of its exp, log and power.
     """
 
     ops: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("float64",)
-    accumulate_dtype: str | None = None
+    accumulate_dtype: str | dict[str, str] | None = None
     accepts_noise: bool = True
     deterministic: bool = True
     conv_algorithm: str = "direct"
@@ -83,11 +84,13 @@ def check_backend(backend, name: str) -> Capabilities:
     capabilities = backend.capabilities()
     if not isinstance(capabilities, Capabilities):
         raise BackendError(f"backend {name!r}: capabilities() must return Capabilities, got {type(capabilities).__name__}")
-    unknown = [d for d in (*capabilities.dtypes, capabilities.accumulate_dtype or "float64") if d not in DTYPES]
+    accumulate = capabilities.accumulate_dtype or {}
+    kept_in = (accumulate,) if isinstance(accumulate, str) else tuple(accumulate.values())
+    unknown = [d for d in (*capabilities.dtypes, *kept_in) if d not in DTYPES]
     algorithms = ("direct", "winograd F(2,3)", "winograd F(4,3)")
     if unknown or not capabilities.dtypes or capabilities.conv_algorithm not in algorithms or not capabilities.libm_ulp > 0:
         raise BackendError(
-            f"backend {name!r}: dtypes must be some of {DTYPES}, conv_algorithm one of {algorithms}, libm_ulp above 0; got "
+            f"backend {name!r}: all dtypes must be some of {DTYPES}, conv_algorithm one of {algorithms}, libm_ulp above 0; got "
             f"{capabilities}"
         )
     if not capabilities.accepts_noise and not hasattr(backend, "sample"):

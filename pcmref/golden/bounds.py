@@ -38,8 +38,8 @@ class Tolerance:
 
 def accumulation_roundoff(op: str, capabilities: Capabilities, dtype: str) -> float:
     """u of what the backend accumulates in; between the layers of a composite operation it stores at its own dtype."""
-    accumulate = capabilities.accumulate_dtype or dtype
-    u = UNIT_ROUNDOFF[accumulate]
+    accumulate = capabilities.accumulate_dtype
+    u = UNIT_ROUNDOFF[(accumulate.get(op) if isinstance(accumulate, dict) else accumulate) or dtype]
     return max(u, UNIT_ROUNDOFF[dtype]) if OPS[op].composite else u
 
 

@@ -1,0 +1,71 @@
+"""aihwkit 1.2.0's device functions behind pcmref's backend protocol, called one by one; it draws its own noise.
+
+    cd validation/backends && pcmref golden check aihwkit_backend:Backend --dtype float32
+
+Conductances in uS; pcmref's t_s counts from programming, aihwkit's t_inference from t_0 = 20 s (D6).
+"""
+
+import aihwkit
+import numpy as np
+import torch
+from aihwkit.inference import PCMLikeNoiseModel
+from aihwkit.inference.compensation.drift import GlobalDriftCompensation
+from aihwkit.inference.converter.conductance import SinglePairConductanceConverter
+
+from pcmref.golden import Capabilities, Unsupported
+
+G_MAX_US, T_0_S = 25.0, 20.0
+
+
+class Backend:
+    """map, drift, gdc deterministic; program, drift_exponent, read and the weight modifier sampled."""
+
+    name, version = "aihwkit", aihwkit.__version__
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(dtypes=("float32",), accepts_noise=False, deterministic=False)
+
+    def run(self, op, version, inputs, noise, params):
+        if not hasattr(self, op):
+            raise Unsupported(f"not one of the toolkit's device functions: {op}")
+        return getattr(self, op)({k: torch.from_numpy(np.array(v)) for k, v in inputs.items()}, params)
+
+    def map(self, a, p):
+        pair, how = SinglePairConductanceConverter(g_max=p["g_max_us"]).convert_to_conductances(a["w"])
+        return {"g_us": torch.stack(pair).numpy(), "scale": how["scale_ratio"].numpy()}
+
+    def drift(self, a, p):
+        """The toolkit's power law with its read noise switched off."""
+        model = PCMLikeNoiseModel(g_max=G_MAX_US, read_noise_scale=0.0)
+        drifted = model.apply_drift_noise_to_conductance(a["g_prog_us"], a["nu"], p["t_s"] - T_0_S)
+        return {"g_drift_us": drifted.numpy()}
+
+    def gdc(self, a, p):
+        """Its read-out of the identity matrix, on the matrix of net conductances in units of G_max."""
+        if p["read_out"] != "one-hot":
+            raise Unsupported("the toolkit reads one-hot inputs (D10)")
+        at_t0, at_t = (self._read_out((a[k][0] - a[k][1]) / p["g_max_us"]) for k in ("g_t0_us", "g_t_us"))
+        return {"alpha": (at_t0 / at_t).numpy()}
+
+    def _read_out(self, w):
+        compensation = GlobalDriftCompensation()
+        readout = compensation.get_readout_tensor(w.shape[1]) @ w.T
+        return compensation.readout(readout)
+
+    def sample(self, op, version, inputs, params, *, n, seed):
+        torch.manual_seed(seed)
+        a = {k: torch.from_numpy(np.array(v)) for k, v in inputs.items()}
+        model = PCMLikeNoiseModel(g_max=G_MAX_US)
+        if op == "program":
+            return {"g_prog_us": model.apply_programming_noise_to_conductance(repeated(a["g_target_us"], n)).numpy()}
+        if op == "drift_exponent":
+            return {"nu": model.generate_drift_coefficients(repeated(a["g_target_us"], n)).numpy()}
+        if op == "read":  # without drift: nu = 0, the drifted conductance handed over as the programmed one
+            g = repeated(a["g_drift_us"], n)
+            read = model.apply_drift_noise_to_conductance(g, torch.zeros_like(g), params["t_s"] - T_0_S)
+            return {"g_us": read.numpy()}
+        raise Unsupported(f"not one of the toolkit's device functions: {op}")
+
+
+def repeated(values, n):
+    return values.expand(n, *values.shape).clone()
