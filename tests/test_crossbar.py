@@ -126,6 +126,13 @@ def test_ties_order_and_origin_are_what_they_are_called():
     np.testing.assert_array_equal(Converter(5, 2.5, origin="end").convert(x), [-2.5, 0.5, 2.5])
 
 
+def test_what_is_not_said_is_ideal_converters_on_tiles_of_256():
+    bar, w = Crossbar(np.ones((2, 3, 2)), 1.0), np.full((300, 1), 0.5)
+    for default in (bar, Periphery(), Crossbar.of_weights(w)):
+        assert (default.tile, default.dac, default.adc) == ((256, 256), None, None)
+    assert (bar.g_max_us, bar.alpha, Converter.of_bits(8).limit, Crossbar.of_weights(w).scale) == (25, 1, 1, 50)
+
+
 def test_the_widest_converters():
     assert Converter.of_bits(32).steps == 2**32 - 2 and Converter(2**32).steps == 2**32
     with pytest.raises(SettingError, match="from 1 to 2"):
@@ -196,7 +203,7 @@ def test_joshi32_on_any_tiles_with_ideal_converters_is_the_digital_network(tile)
 
 def test_layers_take_stride_padding_bias_and_compensation():
     """resnet8's every layer, in training mode as adabs runs it, and GDC: the state of the chip, computed on crossbars."""
-    net, x = ResNet.resnet8(), normal("images", 6, 9, 8, 1)
+    net, x = ResNet.resnet8(in_channels=1), normal("images", 6, 9, 8, 1)
     chip = chip_of(net, seed=1)
     g_us, factors = chip.read_conductances(DAY_S), chip.gdc_factors(DAY_S)
     periphery = Periphery((20, 5))
@@ -217,7 +224,7 @@ def test_layers_take_stride_padding_bias_and_compensation():
 @pytest.mark.parametrize(("converters", "changes"), [({}, False), ({"dac": Converter(4), "adc": Converter(8, 12.0)}, True)])
 def test_a_study_on_crossbars(converters, changes):
     """Ideal converters leave every accuracy as it is; five and nine levels do not."""
-    net = ResNet.resnet8()
+    net = ResNet.resnet8(in_channels=1)
     x, state = normal("study", 48, 8, 8, 1).astype(np.float32), net.init(dtype=np.float32)
     labels = net.forward(state, x).argmax(1)
     settings = {"times_s": [20.0, DAY_S], "n_chips": 1, "x_calibration": x[:20], "batch_size": 10}
