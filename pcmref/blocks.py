@@ -17,7 +17,7 @@ from threading import Lock, local
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from pcmref.errors import SettingError
+from pcmref.errors import whole_number
 
 _lock = Lock()
 _inside = 0  # calls of single_threaded_blas that are running, in all threads
@@ -69,9 +69,7 @@ def count_workers(workers: int | None) -> int:
     """The number of threads meant by `workers`: None is one per core this process may use."""
     if workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise SettingError(f"workers must be None (one per core) or a whole number from 1, got {workers!r}")
-    return workers
+    return whole_number("workers", workers, 1)
 
 
 def blocks_of(n: int, size: int) -> list[slice]:
@@ -100,6 +98,9 @@ def map_blocks(function: Callable, blocks: Iterable, workers: int | None = None)
                 except IndexError:  # another thread took the last one
                     return
                 results[i] = function(block)
+        except BaseException:
+            todo.clear()  # nobody starts another block
+            raise
         finally:
             _thread.in_block = False
 
@@ -108,7 +109,6 @@ def map_blocks(function: Callable, blocks: Iterable, workers: int | None = None)
         try:
             work()
         finally:
-            todo.clear()  # after an error nobody starts another block
             wait(others)
         for other in others:
             other.result()

@@ -7,6 +7,7 @@ and against fixed limits before memory is asked for; what does not fit raises Fi
 
 import gzip
 import io
+import lzma
 import pickle
 import tarfile
 import zipfile
@@ -24,7 +25,7 @@ FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_READ_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+_READ_ERRORS = (OSError, EOFError, MemoryError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,21 @@ def _idx(path: Path, ndim: int) -> np.ndarray:
             shape = tuple(int(v) for v in np.frombuffer(header[4:], ">u4"))
             if prod(shape) > MAX_BYTES or min(shape) == 0:
                 raise FileError(f"{path}: its header declares {shape}; expected 1 to {MAX_BYTES} values")
-            content = file.read(prod(shape) + 1)
+            content = _read_up_to(file, prod(shape) + 1)
     except _READ_ERRORS as error:
         raise FileError(f"{path}: cannot be read: {error}") from error
     if len(content) != prod(shape):
         found = "more" if len(content) > prod(shape) else str(len(content))
         raise FileError(f"{path}: its header declares {shape}, {prod(shape)} bytes, but the file holds {found}")
     return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _read_up_to(file, n: int) -> bytearray:
+    """At most n bytes, in pieces: memory grows with what is there, not with what a header declares."""
+    content = bytearray()
+    while len(content) < n and (piece := file.read(min(n - len(content), 1 << 20))):
+        content += piece
+    return content
 
 
 def load_fashion_mnist(folder) -> Dataset:
@@ -209,9 +218,26 @@ class _PickledArray:
         _version, self.shape, dtype, _fortran_order, self.content = state
         self.code = getattr(dtype, "code", None)
 
+    def is_uint8(self) -> bool:
+        return isinstance(self.code, bytes | str) and self.code in (b"u1", "u1")
+
+
+class _Entries(dict):
+    """A dict whose keys are texts: a key of nested tuples could take for ever to hash."""
+
+    def __setitem__(self, key, value):
+        if not isinstance(key, bytes | str):
+            raise pickle.UnpicklingError("a dict's key is no text")
+        super().__setitem__(key, value)
+
 
 class _BatchUnpickler(pickle._Unpickler):  # the pure-Python one: its memo cannot be made to allocate by an index
-    """Plain containers, numbers, strings, and arrays as _PickledArray; any other name in the pickle is refused."""
+    """Lists, tuples, dicts of texts, numbers, strings, and arrays as _PickledArray; any other name or opcode is refused."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch[pickle.EMPTY_DICT[0]] = lambda self: self.append(_Entries())
+    for opcode in (pickle.DICT, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET):  # these would hash what they are given
+        del dispatch[opcode[0]]
 
     ADMITTED = {
         ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
@@ -231,10 +257,17 @@ def _cifar_pickle(where: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
         batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
         entries = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
         data, labels = entries["data"], entries["labels"]
-        n = data.shape[0]
-        if tuple(data.shape) != (n, _RECORD - 1) or data.code not in (b"u1", "u1") or len(data.content) != n * (_RECORD - 1):
-            raise FileError(f"{where}: 'data' must be uint8 [N, 3072], got {data.code} {data.shape}")
-        if not all(type(v) is int and 0 <= v < 10 for v in labels):
+        if type(data) is not _PickledArray or type(data.content) is not bytes or not data.is_uint8():
+            raise FileError(f"{where}: 'data' must be an array of uint8")
+        n, rest = divmod(len(data.content), _RECORD - 1)
+        if (
+            rest
+            or type(data.shape) is not tuple
+            or [type(v) for v in data.shape] != [int, int]
+            or data.shape != (n, _RECORD - 1)
+        ):
+            raise FileError(f"{where}: 'data' must be [N, 3072] and have as many bytes, it has {len(data.content)}")
+        if type(labels) is not list or not all(type(v) is int and 0 <= v < 10 for v in labels):
             raise FileError(f"{where}: 'labels' must be a list of whole numbers 0 to 9")
     except FileError:
         raise
@@ -276,5 +309,5 @@ def _npy(where: str, file, size: int) -> np.ndarray:
     expected = prod(shape) * dtype.itemsize
     if expected != size - file.tell():
         raise FileError(f"{where}: its header declares {expected} bytes, the file holds {size - file.tell()}")
-    values = np.frombuffer(file.read(expected), dtype)
-    return values.reshape(shape, order="F" if fortran_order else "C").copy()
+    values = np.frombuffer(_read_up_to(file, expected), dtype)
+    return values.reshape(shape, order="F" if fortran_order else "C")

@@ -17,14 +17,12 @@ from math import prod
 import numpy as np
 from scipy.special import ndtri
 
-from pcmref.errors import SettingError
+from pcmref.errors import whole_number
 
 
 def _key(seed: int, name: str) -> int:
     """The 128-bit Philox key of a named stream."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise SettingError(f"seed must be an integer, got {seed!r}")
-    digest = hashlib.sha256(f"pcmref/1/{int(seed)}/{name}".encode()).digest()
+    digest = hashlib.sha256(f"pcmref/1/{whole_number('seed', seed)}/{name}".encode()).digest()
     return int.from_bytes(digest[:16], "little")
 
 
@@ -55,6 +53,5 @@ def permutation(seed: int, name: str, n: int) -> np.ndarray:
 
 def integers(seed: int, name: str, high: int, shape) -> np.ndarray:
     """Random integers 0 to high-1: floor(u * high), int64 of the given shape; high up to 2^31."""
-    if not 1 <= high <= 2**31:
-        raise SettingError(f"integers needs 1 <= high <= 2^31, got {high}")
+    high = whole_number("high", high, 1, 2**31)
     return np.floor(uniform(seed, name, shape) * high).astype(np.int64)

@@ -1,5 +1,7 @@
 """Errors a user can cause. Each message names what was wrong, where, and what to do about it."""
 
+import operator
+
 
 class PcmrefError(Exception):
     """The base of every error pcmref raises on purpose."""
@@ -27,3 +29,15 @@ class FileError(PcmrefError, ValueError):
 
 class MissingExtraError(PcmrefError, ImportError):
     """An optional dependency is needed for what was asked."""
+
+
+def whole_number(name: str, value, low: int | None = None, high: int | None = None) -> int:
+    """value as an int, Python's or NumPy's; SettingError where it is none (True is none) or outside low..high."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or (low is not None and number < low) or (high is not None and number > high):
+        bounds = "" if low is None else f" from {low}" if high is None else f" from {low} to {high}"
+        raise SettingError(f"{name} must be a whole number{bounds}, got {value!r}")
+    return number

@@ -23,9 +23,12 @@ def shipped() -> dict[str, Path]:
 
 def find(name_or_path) -> Path:
     """The path meant by a shipped name or a path; FileError lists the names where there is neither."""
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
+    try:
+        path = Path(name_or_path)
+        if path.is_file():
+            return path
+    except (OSError, TypeError, ValueError) as error:
+        raise FileError(f"{str(name_or_path)[:80]!r} is no shipped name and no path: {error}") from error
     files = shipped()
     if str(name_or_path) in files:
         return files[str(name_or_path)]
@@ -40,6 +43,18 @@ class NetworkFile:
     net: ResNet
     state: dict[str, np.ndarray]
     about: dict
+
+
+def check_normalisation(where, values, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) of images/255 as plain numbers, one a channel; FileError where `values` is no such pair."""
+    try:
+        mean, std = (tuple(float(v) for v in np.ravel(part)) for part in values)
+        fits = len(mean) == len(std) == channels and np.isfinite((mean, std)).all() and min(std) > 0
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise FileError(f"{where}: 'mean' and 'std' must be {channels} numbers each, 'std' above 0")
+    return mean, std
 
 
 def save(path, net: ResNet, state: dict, meta: dict | None = None) -> None:
@@ -62,6 +77,8 @@ def read_network(name_or_path) -> NetworkFile:
             if not isinstance(config, dict) or not isinstance(about, dict):
                 raise FileError(f"{path}: the description lacks 'network' or 'about'")
             net = ResNet(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+        if "normalisation" in about:
+            check_normalisation(path, about["normalisation"], net.in_channels)
         net.check_state(state)
     except FileError:
         raise
@@ -120,13 +137,11 @@ def load_images(name_or_path) -> Images:
         _check_pixels(path, what, value)
     if calibration is not None and calibration.shape[1:] != images.shape[1:]:
         raise FileError(f"{path}: 'calibration' {calibration.shape} and 'images' {images.shape} differ in image size")
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > 65_536:
         raise FileError(f"{path}: 'labels' must be {len(images)} integers from 0, got {labels.dtype} {labels.shape}")
     normalisation = None
     if "mean" in arrays or "std" in arrays:
-        normalisation = tuple(tuple(np.atleast_1d(arrays.get(k, ())).ravel().tolist()) for k in ("mean", "std"))
-        if any(len(v) != images.shape[3] or not np.isfinite(v).all() for v in normalisation) or min(normalisation[1]) <= 0:
-            raise FileError(f"{path}: 'mean' and 'std' must be {images.shape[3]} numbers each, 'std' above 0")
+        normalisation = check_normalisation(path, [arrays.get(k, ()) for k in ("mean", "std")], images.shape[3])
     name, about = str(meta.get("name", path.stem)), meta.get("about", {})
     return Images(name, images, labels.astype(np.int64), calibration, normalisation, about)
 

@@ -1,9 +1,11 @@
 """Pictures, in one style: colour-blind-safe colours, units on the axes, time on a log scale with human labels."""
 
+from pathlib import Path
+
 import numpy as np
 
 from pcmref import store
-from pcmref.errors import MissingExtraError
+from pcmref.errors import MissingExtraError, SettingError
 from pcmref.times import human_time
 
 # Okabe & Ito's colours, distinguishable with any colour vision
@@ -26,6 +28,9 @@ def pyplot():
 
 def plot_retention(results, path) -> None:
     """Accuracy over time, one panel a network: a line a compensation, one standard deviation shaded, software dashed."""
+    kind = Path(path).suffix.lower().lstrip(".")
+    if kind not in ("png", "svg"):
+        raise SettingError(f"{path}: a picture's name must end in .png or .svg")
     plt = pyplot()
     style = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "pcmref"}
     with plt.rc_context(style):
@@ -36,7 +41,6 @@ def plot_retention(results, path) -> None:
         axes[0, 0].legend(loc="lower left", frameon=False)
         figure.tight_layout()
         with store.replacing(path) as temporary:
-            kind = "svg" if str(path).endswith(".svg") else "png"
             figure.savefig(temporary, dpi=160, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
         plt.close(figure)
 

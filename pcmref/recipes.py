@@ -40,6 +40,8 @@ def read_plan(path) -> Plan:
     """A plan from a TOML file; FileError names the file and the field that is wrong."""
     path = Path(path)
     try:
+        if not path.is_file():
+            raise FileError(f"{path}: no such file")
         if path.stat().st_size > _MAX_BYTES:
             raise FileError(f"{path}: over {_MAX_BYTES} bytes is no recipe")
         values = tomllib.loads(path.read_text(encoding="utf-8"))

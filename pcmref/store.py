@@ -36,9 +36,9 @@ def replacing(path, suffix: str = "") -> Iterator[Path]:
 
     However the writing ends, `path` holds the old content or the new, never a mixture. Raises FileError.
     """
-    path = Path(path)
     temporary = None
     try:
+        path = Path(path).resolve()  # a link stays a link
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -51,8 +51,8 @@ def replacing(path, suffix: str = "") -> Iterator[Path]:
         temporary.replace(path)
         temporary = None
         _sync_folder(path.parent)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"cannot write {path}: {reason}; nothing there was changed") from error
     finally:
         if temporary is not None:
@@ -110,6 +110,8 @@ def read_any(path, max_bytes: int = MAX_BYTES, expected: str | None = None) -> t
     Raises FileError, naming the file and the field, where anything is not as the format says.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise FileError(f"{path}: is no file")
     try:
         with open(path, "rb") as file:
             header = file.read(USER_BLOCK)
@@ -176,4 +178,8 @@ def _checked_bytes(path, name: str, item: h5py.Dataset) -> int:
     filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
     if item.is_virtual or item.external or not filters <= _ALLOWED_FILTERS:
         raise FileError(f"{path}: {name!r} uses external, virtual or unknown storage; refused")
-    return prod(item.shape) * item.dtype.itemsize
+    n_bytes, stored = prod(item.shape) * item.dtype.itemsize, item.id.get_storage_size()
+    n_chunks = prod(-(-n // c) for n, c in zip(item.shape, item.chunks, strict=True)) if item.chunks else 1
+    if n_bytes > 1100 * stored or n_chunks > 100_000:  # deflate packs to no less than 1/1032
+        raise FileError(f"{path}: {name!r} declares {n_bytes} bytes in {n_chunks} chunks, but stores {stored}; refused")
+    return n_bytes

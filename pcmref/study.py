@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pcmref import store
-from pcmref.errors import FileError, SettingError, ShapeError
+from pcmref.errors import FileError, SettingError, ShapeError, whole_number
 from pcmref.nn.adabs import adabs
+from pcmref.nn.functional import check_labels
 from pcmref.nn.resnet import ResNet
 from pcmref.pcm import gdc
 from pcmref.pcm.chip import Chip
@@ -97,11 +98,17 @@ class RetentionResult:
         """A result that `to_hdf5` wrote; FileError where the file is anything else."""
         meta, columns = store.read(path, "retention")
         try:
-            names = [meta["compensations"][int(i)] for i in columns["compensation"]]
+            if meta["compensations"] != list(COMPENSATIONS):
+                raise ValueError("compensations this version does not know")
+            names = [COMPENSATIONS[whole_number("compensation", i, 0, 2)] for i in columns["compensation"].tolist()]
             numbers = zip(*(columns[k].tolist() for k in ("t_s", "chip", "read", "accuracy")), strict=True)
             rows = tuple(Row(meta["name"], c, *rest) for c, rest in zip(names, numbers, strict=True))
-            return cls(meta["name"], rows, float(meta["software_accuracy"]), dict(meta["settings"]))
-        except (KeyError, IndexError, ValueError, TypeError) as error:
+            software = float(meta["software_accuracy"])
+            sound = all(0 <= v <= 1 for v in (software, *(row.accuracy for row in rows)))
+            if not sound or not rows or not all(0 < row.t_s < np.inf and row.chip >= 0 for row in rows):
+                raise ValueError("an accuracy outside 0..1, a time that is none, or no rows")
+            return cls(str(meta["name"]), rows, software, dict(meta["settings"]))
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise FileError(f"{path}: does not hold a retention result: {error!r}") from error
 
     def plot(self, path) -> None:
@@ -136,12 +143,12 @@ def retention(
     the same without. `progress(done, total)` is called after each measurement, or each chip with an executor. `periphery`
     computes on tiles with converters, GDC's read-out included; None multiplies by the weights as read.
     """
-    _check_study(model, x, labels, times_s, compensations, n_chips, x_calibration)
     net.check_state(state)
+    times_s, compensations = tuple(model.check_time(t_s) for t_s in times_s), tuple(compensations)
+    n_chips, seed = whole_number("n_chips", n_chips, 1), whole_number("seed", seed)
+    _check_study(net, x, labels, times_s, compensations, x_calibration)
     software = accuracy(net, state, x, labels, workers)
-    study = _Study(
-        net, state, model, x, labels, tuple(times_s), tuple(compensations), x_calibration, batch_size, workers, periphery
-    )
+    study = _Study(net, state, model, x, labels, times_s, compensations, x_calibration, batch_size, workers, periphery)
     total = n_chips * len(times_s) * len(compensations)
     done = 0
 
@@ -172,20 +179,18 @@ def retention(
     return RetentionResult(name, tuple(rows), software, settings)
 
 
-def _check_study(model, x, labels, times_s, compensations, n_chips, x_calibration) -> None:
-    for t_s in times_s:
-        model.check_time(t_s)
+def _check_study(net, x, labels, times_s, compensations, x_calibration) -> None:
     unknown = [c for c in compensations if c not in COMPENSATIONS]
-    if unknown or not len(compensations) or not len(times_s) or len(set(compensations)) < len(compensations):
+    if unknown or not compensations or not times_s or len(set(compensations)) < len(compensations):
         raise SettingError(f"compensations must be some of {COMPENSATIONS} and there must be times; got {list(compensations)}")
     if len(set(times_s)) < len(times_s):
         raise SettingError(f"times must differ from each other, got {list(times_s)}")
-    if isinstance(n_chips, bool) or not isinstance(n_chips, int) or n_chips < 1:
-        raise SettingError(f"n_chips must be a whole number from 1, got {n_chips!r}")
     if "adabs" in compensations and x_calibration is None:
         raise SettingError("compensation 'adabs' needs x_calibration: a few hundred training images, without labels")
-    if len(x) == 0 or np.shape(labels) != (len(x),):
-        raise ShapeError(f"labels must be one integer an image: {len(x)} images, labels of shape {np.shape(labels)}")
+    check_labels(labels, len(x), net.num_classes)
+    for name, images in (("x", x), ("x_calibration", x_calibration)):
+        if images is not None and (len(images) == 0 or not np.isfinite(images).all()):
+            raise ShapeError(f"{name} holds no images, or NaN or infinity")
 
 
 @dataclass(frozen=True)

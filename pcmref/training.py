@@ -14,7 +14,7 @@ import numpy as np
 from pcmref import draws
 from pcmref.blocks import map_blocks
 from pcmref.data import Dataset
-from pcmref.errors import SettingError
+from pcmref.errors import SettingError, whole_number
 from pcmref.nn import functional as F
 from pcmref.nn.resnet import ResNet, predict
 from pcmref.pcm.mapping import crossbars
@@ -46,7 +46,7 @@ class Recipe:
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            wanted = {"float": (int, float)}.get(str(field.type), field.type)
+            wanted = (int, float) if field.type is float else field.type
             if not isinstance(value, wanted) or (isinstance(value, bool) and field.type is not bool):
                 raise SettingError(f"recipe: {field.name} must be of type {field.type.__name__}, got {value!r}")
             if field.type in (int, float) and not (np.isfinite(value) and value >= 0):
@@ -62,7 +62,7 @@ class Recipe:
 # ------------------------------------------------------------------------------------------- the steps of the algorithm
 
 
-def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int = 0) -> dict[str, np.ndarray]:
+def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int = 0, workers: int | None = None) -> dict:
     """W + eta * max|W| * z on every crossbar, fresh for every step: a new state (Joshi et al. 2020, methods).
 
     max|W| is the crossbar's, fc.bias included with fc.weight; z are the draws `noise/{step}/{name}`. No gradient flows
@@ -70,7 +70,7 @@ def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int 
     """
     if not (np.isfinite(eta) and eta >= 0):
         raise SettingError(f"eta must be a finite number from 0, got {eta!r}")
-    noisy = dict(state)
+    noisy, step = dict(state), whole_number("step", step)
 
     def add(names):
         sigma = eta * max(float(np.abs(state[name]).max()) for name in names)
@@ -80,7 +80,7 @@ def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int 
             noisy[name] = (w + sigma * z).astype(w.dtype)
 
     if eta > 0:
-        map_blocks(add, crossbars(state).values())
+        map_blocks(add, crossbars(state).values(), workers)
     return noisy
 
 
@@ -249,7 +249,7 @@ def train(
 
 def train_step(net: ResNet, at: Progress, x, labels, rate: float, recipe: Recipe, workers: int | None = None):
     """(state, velocity, loss) after one mini-batch of the paper's algorithm."""
-    noisy = inject_weight_noise(at.state, recipe.eta, recipe.seed, at.step)
+    noisy = inject_weight_noise(at.state, recipe.eta, recipe.seed, at.step, workers)
     logits, tape = net.forward(noisy, x, train=True, workers=workers)
     loss = float(F.softmax_cross_entropy(logits, labels, recipe.label_smoothing))
     if not np.isfinite(loss):

@@ -1,6 +1,7 @@
 """Blocks and threads: order, errors, nesting, and the BLAS setting they leave behind."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ def test_an_error_ends_the_work_and_reaches_the_caller(workers):
     def fail(i):
         if i == 3:
             raise KeyError("three")
+        time.sleep(0.001)
         done.append(i)
 
     before = blas_threads()

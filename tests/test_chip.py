@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import pcmref
 from pcmref import draws, store
-from pcmref.errors import DeviceError, FileError
+from pcmref.errors import DeviceError, FileError, SettingError
 from pcmref.pcm.model import PCMModel
 
 MODEL = PCMModel.joshi2020()
@@ -151,6 +151,10 @@ def test_a_chip_comes_back_from_its_file(tmp_path):
         lambda meta, arrays: arrays.update({"elsewhere/fc.bias": np.zeros((2, 3))}),
         lambda meta, arrays: meta["model"].update(t_0_s=-1),
         lambda meta, arrays: meta["model"].update(unknown=1),
+        lambda meta, arrays: meta["model"].update(t_r_s=[1, 2]),
+        lambda meta, arrays: meta["model"].update(q_factor="a"),
+        lambda meta, arrays: arrays.update({"g_prog_us/fc.bias": np.full((2, 3), 1e300)}),
+        lambda meta, arrays: arrays.update({"state/fc.weight": np.zeros((0, 4))}),
         lambda meta, arrays: meta.pop("model"),
         lambda meta, arrays: meta.update(seed="0"),
     ],
@@ -162,3 +166,23 @@ def test_a_file_that_is_no_chip_is_refused(tmp_path, change):
     store.write(tmp_path / "chip.h5", "chip", meta, arrays)
     with pytest.raises(FileError, match="chip.h5"):
         pcmref.Chip.load(tmp_path / "chip.h5")
+
+
+def test_a_reading_number_means_the_same_in_every_integer_type_and_nothing_else_is_one():
+    chip = pcmref.Chip.program(state_of(), MODEL)
+    expected = chip.read(100.0, read=1)["fc.bias"]
+    assert np.array_equal(chip.read(100, read=np.int8(1))["fc.bias"], expected)
+    for bad in (1.0, True, "1", None):
+        with pytest.raises(SettingError, match="read"):
+            chip.read(100.0, read=bad)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.array([1, 2, -3]), "floating"), (np.array([1.0, np.nan, 0]), "fc.bias.*NaN"), (np.zeros((0,)), "fc.bias")],
+)
+def test_weights_that_cannot_be_programmed_are_named(value, message):
+    with pytest.raises(DeviceError, match=message):
+        pcmref.Chip.program(state_of() | {"fc.bias": value}, MODEL)
+    with pytest.raises(SettingError, match="PCMModel"):
+        pcmref.Chip.program(state_of(), "joshi2020")

@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import tarfile
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -84,6 +85,10 @@ def test_a_pickle_runs_no_code(tmp_path, monkeypatch):
         pickle.dumps([1, 2]),
         pickle.dumps({b"data": [1], b"labels": [1]}),
         b"\x80\x02}(U\x04datacnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85U\x01btRU\x06labels](eu.",
+        b"\x80\x02}N" + b"2\x86" * 60 + b"K\x01s.",  # a key of nested tuples, two to the power of 60 to hash
+        b"\x80\x02(N" + b"2\x86" * 60 + b"K\x01d.",
+        b"\x80\x04\x8f(N" + b"2\x86" * 60 + b"\x90.",
+        b"\x80\x02}(U\x04datacnumpy\nndarray\n)R(K\x01N" + b"2\x86" * 60 + b"NNU\x00tbU\x06labels](eu.",
         b"\x80\x02r\xff\xff\xff\xff.",  # a memo index of four thousand million
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",  # bytes that claim to be eight exabytes
     ],
@@ -211,3 +216,25 @@ def test_what_is_no_zip_is_refused(tmp_path):
         data.read_npz(tmp_path / "x.npz")
     with pytest.raises(FileError, match="not a readable"):
         data.read_npz(tmp_path / "missing.npz")
+
+
+def test_a_header_allocates_nothing_that_is_not_there(tmp_path):
+    """An IDX file that declares four thousand million bytes, and damaged LZMA members: an error, and no memory."""
+    files.write_fashion_mnist(tmp_path, zipped=False)
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(bytes((0, 0, 8, 3)) + (3 << 30).to_bytes(4, "big") + b"\0\0\0\1" * 2)
+    tracemalloc.start()
+    with pytest.raises(FileError, match="holds 0"):
+        data.load_fashion_mnist(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+
+
+def test_damaged_lzma_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.npy", npy("{'descr': '<f8', 'fortran_order': False, 'shape': (99,), }", bytes(range(99)) * 8))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[60:80] = bytes(20)
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(FileError, match="x.npz"):
+        data.read_npz(tmp_path / "x.npz")

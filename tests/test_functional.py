@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcmref import draws
-from pcmref.errors import ShapeError
+from pcmref.errors import SettingError, ShapeError
 from pcmref.nn import functional as F
 
 U = 2.0**-53
@@ -225,5 +225,39 @@ def test_cross_entropy_of_equal_logits_is_log_of_the_classes():
     ],
 )
 def test_bad_input_is_named(call, message):
-    with pytest.raises(ShapeError, match=message):
+    with pytest.raises((ShapeError, SettingError), match=message):
+        call()
+
+
+def test_large_logits_neither_overflow_nor_mix_images():
+    logits = np.array([[1e4, 0], [0, 10]], np.float32)
+    labels = np.array([0, 1])
+    assert F.softmax_cross_entropy(logits, labels) == pytest.approx(np.log1p(np.exp(-10.0)) / 2, abs=2**-23)
+    expected = [[0, 0], [1 / (1 + np.exp(10.0)) / 2, -1 / (1 + np.exp(10.0)) / 2]]
+    assert F.softmax_cross_entropy_backward(logits, labels) == pytest.approx(np.array(expected), rel=1e-4)
+    assert F.softmax_cross_entropy([[0.0, 0.0]] * np.ones((1, 2)), [1]) == pytest.approx(np.log(2))
+
+
+def test_batch_norms_epsilon_is_1e_5():
+    x = np.array([0.0, 2.0]).reshape(2, 1, 1, 1)
+    assert F.batch_norm(x, np.ones(1), np.zeros(1), np.zeros(1), np.zeros(1)).max() == pytest.approx(
+        2 / np.sqrt(1e-5), rel=1e-14
+    )
+    assert F.batch_norm_train(x, np.ones(1), np.zeros(1))[0].max() == pytest.approx(1 / np.sqrt(1 + 1e-5), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: F.scale_shift(np.ones((2, 3, 3, 2)), np.ones(2), np.ones(2), out=np.asfortranarray(np.ones((2, 3, 3, 2)))),
+        lambda: F.conv2d(np.ones((2, 3, 3, 2)), np.ones((4, 2, 1, 1)), out=np.ones((2, 3, 3, 8))[..., ::2]),
+        lambda: F.conv2d_input_grad(np.ones((1, 3, 3, 4)), np.ones((4, 2, 3, 3)), (1, 3, 3, 2)),
+        lambda: F.softmax_cross_entropy_backward(np.zeros((2, 3)), [0, -1]),
+        lambda: F.max_pool2d(np.zeros((1, 2, 2, 1)), 3, 1),
+        lambda: F.max_pool2d(np.zeros((1, 4, 4, 1), int), 2, 2),
+        lambda: F.conv2d(np.ones((2, 3, 3, 2)), np.ones((4, 2, 1, 1)), stride=1.5),
+    ],
+)
+def test_what_would_be_silently_wrong_is_refused(call):
+    with pytest.raises((ShapeError, SettingError)):
         call()

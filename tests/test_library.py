@@ -92,6 +92,11 @@ def test_images_that_do_not_fit_are_named(tmp_path, arrays, message):
         lambda meta, arrays: meta["network"].update(widths=[3, 1 << 60]),
         lambda meta, arrays: meta["network"].update(depth=3),
         lambda meta, arrays: meta.update(network=[1]),
+        lambda meta, arrays: meta["about"].update(normalisation=5),
+        lambda meta, arrays: meta["about"].update(normalisation=[["a"], ["b"]]),
+        lambda meta, arrays: meta["about"].update(normalisation=[[0.5], [0]]),
+        lambda meta, arrays: meta["about"].update(normalisation=[[0.5, 0.5], [1, 1]]),
+        lambda meta, arrays: meta["network"].update(widths=[1] * 2000, blocks=[65536] * 2000),
         lambda meta, arrays: arrays.pop("fc.bias"),
         lambda meta, arrays: arrays.update({"fc.bias": np.full(3, np.nan, np.float32)}),
     ],
@@ -119,6 +124,9 @@ def test_an_npz_that_is_no_state_is_refused(tmp_path):
 def test_a_name_that_is_not_there_lists_those_that_are():
     with pytest.raises(FileError, match="fashionmnist-evaluation"):
         pcmref.load("resnet99")
+    for no_path in ("a" * 300, None, 5, "a\0b"):
+        with pytest.raises(FileError, match="no path|no such file"):
+            pcmref.load(no_path)
 
 
 def test_a_state_that_does_not_fit_is_not_saved(tmp_path):

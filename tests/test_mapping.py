@@ -47,7 +47,7 @@ def test_longdouble_stays_longdouble():
 
 
 def test_crossbars_are_the_convolutions_and_fc_with_its_bias():
-    net = pcmref.ResNet.resnet8()
+    net = pcmref.ResNet.resnet8(in_channels=1)
     bars = crossbars(net.init())
     assert bars["fc.weight"] == ["fc.weight", "fc.bias"] and bars["conv1.weight"] == ["conv1.weight"]
     assert sorted(n for names in bars.values() for n in names) == sorted(net.synaptic())

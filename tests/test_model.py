@@ -131,3 +131,33 @@ def test_impossible_constants_are_refused():
     for bad in ({"nu_law": "none"}, {"g_max_us": 0.0}, {"t_0_s": 1e-9}, {"pair": "single"}, {"t_r_s": float("nan")}):
         with pytest.raises(SettingError, match="PCMModel"):
             PCMModel(**bad)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"nu_mean_range": (0.1, 0.05)},
+        {"nu_std_range": (-1.0, -0.5)},
+        {"drifts": 5},
+        {"q_exponent": 0.65},
+        {"q_factor": -1.0},
+        {"g_max_us": True},
+        {"g_max_us": "25"},
+        {"programming": (float("nan"), 0.0, 0.0)},
+        {"programming": (1.0, 2.0)},
+        {"nu_mean_line": [1.0, 2.0]},
+    ],
+)
+def test_constants_of_another_kind_are_refused(bad):
+    with pytest.raises(SettingError, match="PCMModel"):
+        PCMModel(**bad)
+
+
+def test_a_time_means_the_same_in_every_number_type():
+    g, nu = np.array([3.0]), np.array([0.06])
+    expected = MODEL.drift(g, nu, 3000.0)
+    for t_s in (3000, np.float16(3000), np.float32(3000), np.int64(3000), np.array(3000.0)):
+        assert np.array_equal(MODEL.drift(g, nu, t_s), expected)
+    for t_s in ("86400", None, 10**400, [1.0, 2.0]):
+        with pytest.raises(DeviceError, match="t_s"):
+            MODEL.drift(g, nu, t_s)

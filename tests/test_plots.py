@@ -2,6 +2,7 @@
 
 import pytest
 
+from pcmref.errors import SettingError
 from pcmref.plots import plot_retention
 from pcmref.study import RetentionResult, Row
 
@@ -12,6 +13,12 @@ ROWS = tuple(
     Row("n", c, t, k, 0, MEANS[c][i] + 0.01 * k) for c in MEANS for i, t in enumerate((20.0, 86_400.0)) for k in range(2)
 )
 RESULT = RetentionResult("n", ROWS, 0.94, {"n_images": 1000})
+
+
+def test_another_kind_of_picture_is_refused(tmp_path):
+    for name in ("x.pdf", "x"):
+        with pytest.raises(SettingError, match=r"\.png or \.svg"):
+            RESULT.plot(tmp_path / name)
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])

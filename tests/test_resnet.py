@@ -215,3 +215,67 @@ def test_an_impossible_network_is_refused():
             pcmref.ResNet(**bad)
     with pytest.raises(StateError, match="no ResNet"):
         pcmref.ResNet.of_state({"conv1.weight": np.zeros((3, 3, 3, 3))})
+
+
+def views(x):
+    """The same images in other layouts of memory: Fortran order, a strided view, NCHW turned, reversed twice, read-only."""
+    strided = np.repeat(x, 2, axis=0)[::2]
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    nchw = np.ascontiguousarray(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    return [np.asfortranarray(x), strided, nchw, x[::-1].copy()[::-1], frozen, x.astype(x.dtype.newbyteorder(">"))]
+
+
+@pytest.mark.parametrize("kind", range(6))
+def test_the_layout_of_the_images_in_memory_changes_no_bit(kind):
+    state, x, labels = case(TINY, np.float32, 19)
+    results = []
+    for images in (x, views(x)[kind]):
+        logits, tape = TINY.forward(state, images, train=True)
+        grads = TINY.backward(state, tape, F.softmax_cross_entropy_backward(logits, labels))
+        results.append(grads | {"logits": logits, "evaluation": TINY.forward(state, images)})
+    assert all(np.array_equal(results[0][k], results[1][k]) for k in results[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.update({"bn1.bias": np.zeros(1)}),
+        lambda s: s.update({"fc.bias": np.zeros(())}),
+        lambda s: s.update({"fc.weight": np.zeros((4, 4)), "fc.bias": np.zeros(4)}),
+        lambda s: s.update({"conv1.weight": np.zeros((3, 2, 5, 5))}),
+        lambda s: s.pop("layer2.0.downsample.0.weight"),
+        lambda s: s.update({"bn1.weight": None}),
+    ],
+)
+def test_forward_refuses_a_state_that_would_fit_by_broadcasting(change):
+    state, x, _ = case(TINY)
+    change(state)
+    for train in (False, True):
+        with pytest.raises(StateError, match="must be an array of shape"):
+            TINY.forward(state, x, train=train)
+    with pytest.raises(StateError):
+        TINY.forward(None, x)
+
+
+def test_backward_takes_dlogits_in_the_passs_dtype_and_shape():
+    state, x, labels = case(TINY, np.float32)
+    logits, tape = TINY.forward(state, x, train=True)
+    dlogits = F.softmax_cross_entropy_backward(logits, labels)
+    grads = TINY.backward(state, tape, dlogits.astype(np.float64))
+    assert {g.dtype for g in grads.values()} == {np.dtype(np.float32)}
+    with pytest.raises(ShapeError, match="dlogits"):
+        TINY.backward(state, tape, dlogits[:-1])
+
+
+def test_one_image_of_one_pixel_has_no_variance_to_train_on():
+    state, x, _ = case(TINY, n=1, size=1)
+    assert TINY.forward(state, x).shape == (1, 3)
+    with pytest.raises(ShapeError, match="more than one value"):
+        TINY.forward(state, x, train=True)
+
+
+def test_a_network_of_too_many_blocks_is_refused():
+    with pytest.raises(SettingError, match="1,000 blocks"):
+        pcmref.ResNet(widths=(1,) * 20, blocks=(999,) * 20)
+    assert pcmref.ResNet(np.int64(1), 10, [np.int32(4)], [1]) == pcmref.ResNet(1, 10, (4,), (1,))

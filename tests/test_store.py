@@ -66,7 +66,8 @@ def test_no_flipped_bit_and_no_truncation_goes_unnoticed(tmp_path_factory, data)
         (lambda f: f.__setitem__("outside", h5py.ExternalLink("other.h5", "/")), "link"),
         (lambda f: f.create_dataset("text", data="words"), "dtype"),
         (lambda f: f.create_dataset("pairs", data=np.zeros(2, [("a", "f4")])), "dtype"),
-        (lambda f: f.create_dataset("huge", (1 << 50,), "f8", chunks=(1024,)), "declares over"),
+        (lambda f: f.create_dataset("huge", (1 << 50,), "f8", chunks=(1024,)), "declares"),
+        (lambda f: f.create_dataset("thin", (60_000_000,), "u1", chunks=(1,)), "chunks"),
         (lambda f: f.create_dataset("out", (4,), "f8", external=[("/dev/zero", 0, 32)]), "external"),
         (lambda f: f.create_virtual_dataset("virtual", h5py.VirtualLayout((4,), "f8")), "virtual"),
         (lambda f: f.create_dataset("odd", data=np.zeros(9000), compression="lzf"), "unknown storage"),
@@ -94,7 +95,7 @@ def test_what_is_no_file_of_ours_is_named(path, tmp_path):
         store.read(tmp_path / "text", "test")
     with pytest.raises(FileError, match="no such file"):
         store.read(tmp_path / "missing", "test")
-    with pytest.raises(FileError, match="Is a directory"):
+    with pytest.raises(FileError, match="is no file"):
         store.read(tmp_path, "test")
     resealed(path, lambda f: None)
     path.write_bytes(path.read_bytes()[: store.USER_BLOCK] + b"no HDF5")
@@ -133,3 +134,12 @@ def test_a_new_file_has_the_usual_permissions(path):
     other = path.parent / "y"
     other.write_text("")
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(other.stat().st_mode)
+
+
+def test_a_link_stays_a_link_and_a_pipe_is_no_file(path, tmp_path):
+    (tmp_path / "link.h5").symlink_to(path)
+    store.write(tmp_path / "link.h5", "test", {"k": 2}, {})
+    assert (tmp_path / "link.h5").is_symlink() and store.read(path, "test")[0] == {"k": 2}
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="is no file"):
+        store.read(tmp_path / "pipe", "test")

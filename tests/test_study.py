@@ -101,6 +101,13 @@ def test_csv_and_hdf5_come_back(tmp_path):
         lambda meta, arrays: arrays.update(compensation=np.array([7] * 12)),
         lambda meta, arrays: arrays.update(t_s=np.zeros(3)),
         lambda meta, arrays: meta.update(software_accuracy="x"),
+        lambda meta, arrays: meta.update(software_accuracy=7),
+        lambda meta, arrays: meta.update(software_accuracy=10**400),
+        lambda meta, arrays: meta.update(compensations=["evil"] * 3),
+        lambda meta, arrays: arrays.update(compensation=np.array([-1] * 12)),
+        lambda meta, arrays: arrays.update(compensation=np.array([np.inf] * 12)),
+        lambda meta, arrays: arrays.update(accuracy=np.full(12, np.nan)),
+        lambda meta, arrays: arrays.update(t_s=np.full(12, -5.0)),
     ],
 )
 def test_a_file_that_is_no_result_is_refused(tmp_path, change):
@@ -129,6 +136,21 @@ def test_an_impossible_study_is_refused_before_it_starts(change, error, message)
         study(**change)
 
 
-def test_labels_must_fit():
+@pytest.mark.parametrize("labels", [Y[:-1], Y * 0 + 7, Y * 0 - 1, Y + 0.5, Y.astype(str), Y > 0])
+def test_labels_must_fit(labels):
     with pytest.raises(ShapeError, match="labels"):
-        pcmref.retention(NET, STATE, MODEL, X, Y[:-1], compensations=("none",))
+        pcmref.retention(NET, STATE, MODEL, X, labels, compensations=("none",))
+
+
+def test_images_that_are_not_numbers_have_no_accuracy():
+    for changes in ({"x": np.full_like(X, np.nan)}, {"x_calibration": np.full_like(CALIBRATION, np.inf)}):
+        with pytest.raises(ShapeError, match="NaN"):
+            pcmref.retention(NET, STATE, MODEL, **({"x": X, "labels": Y, "x_calibration": CALIBRATION} | changes))
+
+
+def test_numpy_numbers_and_generators_are_as_good_as_pythons():
+    times = (np.float32(20.0), np.int64(86_400))
+    assert (
+        study(times_s=iter(times), compensations=iter(("none", "gdc", "adabs")), n_chips=np.int8(2), seed=np.uint8(5))
+        == study()
+    )

@@ -209,3 +209,39 @@ def test_what_cannot_be_trained_is_refused():
     for call in (lambda: pcmref.inject_weight_noise({}, -1.0), lambda: pcmref.clip_weights({}, 0.0)):
         with pytest.raises(SettingError):
             call()
+
+
+def test_a_run_is_its_public_steps_one_after_another():
+    """Two epochs by hand: order, augmentation, schedule, smoothing, log and the choice of the best epoch."""
+    recipe = dataclasses.replace(RECIPE, epochs=2, label_smoothing=0.1, cutout=0)
+    at = training.train(NET, NET.init(), DATA, recipe)
+    n, state, velocity, states = 66, NET.init(), {}, []
+    x = DATA.normalized(DATA.train_images)
+    for step in range(4):
+        epoch = step // 2
+        index = draws.permutation(0, f"shuffle/{epoch}", n)[32 * (step % 2) : 32 * (step % 2) + 32]
+        crop = draws.integers(0, f"crop/{epoch}", 3, (n, 2))[index]
+        flip = draws.uniform(0, f"flip/{epoch}", (n,))[index] < 0.5
+        black = np.float32((0 - 0.3) / 0.2)
+        batch = np.pad(x[index], ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=black)
+        batch = np.stack([image[r : r + 8, c : c + 8] for image, (r, c) in zip(batch, crop, strict=True)])
+        batch[flip] = batch[flip][:, :, ::-1]
+        noisy = pcmref.inject_weight_noise(state, recipe.eta, 0, step)
+        logits, tape = NET.forward(noisy, batch, train=True)
+        loss = F.softmax_cross_entropy(logits, DATA.train_labels[index], 0.1)
+        grads = NET.backward(noisy, tape, F.softmax_cross_entropy_backward(logits, DATA.train_labels[index], 0.1))
+        rate = training.learning_rate(recipe, step, 4)
+        state, velocity = training.sgd_step(NET.updated_state(state, tape), grads, velocity, rate, recipe)
+        state = pcmref.clip_weights(state, recipe.alpha)
+        states.append((state, float(loss), rate))
+    assert all(np.array_equal(at.state[k], state[k]) for k in state)
+    score = [training.accuracy(NET, states[i][0], x[66:], DATA.train_labels[66:]) for i in (1, 3)]
+    for epoch, entry in enumerate(at.history):
+        assert entry["loss"] == pytest.approx((states[2 * epoch][1] + states[2 * epoch + 1][1]) / 2, rel=1e-12)
+        assert entry["validation_accuracy"] == score[epoch] and entry["learning_rate"] == states[2 * epoch + 1][2]
+    assert at.best_epoch == (2 if score[1] >= score[0] else 1)
+    assert all(np.array_equal(at.best[k], states[2 * at.best_epoch - 1][0][k]) for k in state)
+
+
+def test_a_recipe_takes_whole_numbers_where_fractions_are_meant():
+    assert Recipe(eta=0, learning_rate=1, alpha=2).alpha == 2

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 
 import pcmref
@@ -32,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     except PcmrefError as error:
         print(f"pcmref {arguments.command}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"pcmref {arguments.command}: interrupted", file=sys.stderr)
         return 130

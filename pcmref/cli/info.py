@@ -52,7 +52,7 @@ def _print_network(file: library.NetworkFile) -> None:
 
 def _print_values(values: dict) -> None:
     for key, value in values.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
+        if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
             print(f"{key}:")
             for entry in value:
                 print("  " + ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()))

@@ -94,6 +94,35 @@ def _compensation():
     yield Case("gdc", "no_current", why, inputs, {}, {"read_out": "device sum", "g_max_us": 25.0})
 
 
+def _converter(steps, limit=1.0, rounding="half-even", order="clip first", origin="zero"):
+    return {"steps": steps, "limit": limit, "rounding": rounding, "order": order, "origin": origin}
+
+
+def _periphery():
+    x = np.concatenate([normal("converter/x", 40, scale=0.5), [0.0, 1.0, -1.0, 1.5, -4.0]])
+    ties = np.array([0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 0.25]) / 8
+    for name, values, converter, why in (
+        ("8_bit", x, _converter(254), "255 levels, 0 among them (D20)"),
+        ("256_steps", x, _converter(256), "257 levels (D20)"),
+        ("no_zero_code", x, _converter(255, origin="end"), "codes counted from the end: none at 0 (D20)"),
+        ("half_even", ties, _converter(16), "values in the middle of two codes, exactly (D22)"),
+        ("half_away", ties, _converter(16, rounding="half-away"), "the same, rounded away from 0 (D22)"),
+        ("round_first", x, _converter(15, order="round first"), "the last code lies beyond the limit and is cut (D21)"),
+    ):
+        yield Case("dac", name, why, {"x": values}, {}, {"converter": converter})
+        limited = converter | {"limit": 12.0 if name not in ("half_even", "half_away") else 1.0}
+        scaled = narrow(values * limited["limit"])
+        yield Case("adc", name, why, {"x": scaled}, {}, {"converter": limited})
+    x, g_us = normal("mvm/x", 3, 7), narrow(np.abs(normal("mvm/g", 2, 7, 4, scale=8.0)))
+    settings = {"g_max_us": 25.0, "scale": 20.0, "alpha": 1.0625}
+    for name, more, why in (
+        ("ideal", {"tile": [7, 4], "dac": None, "adc": None}, "without converters this is a matrix product"),
+        ("converters", {"tile": [7, 4], "dac": _converter(254), "adc": _converter(254, 12.0)}, "DAC, wire, ADC"),
+        ("tiles", {"tile": [3, 2], "dac": _converter(254), "adc": _converter(254, 12.0)}, "an ADC a tile; the last is short"),
+    ):
+        yield Case("crossbar_mvm", name, why, {"x": x, "g_us": g_us}, {}, settings | more)
+
+
 def _chips():
     state, seed = network_state("chip", RESNET8), 7
     synaptic = [name for name in state if np.ndim(state[name]) > 1] + ["fc.bias"]
@@ -162,6 +191,7 @@ def cases():
     yield from _mapping()
     yield from _devices()
     yield from _compensation()
+    yield from _periphery()
     yield from _chips()
     yield from _training()
     yield from _streams()

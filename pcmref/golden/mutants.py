@@ -199,6 +199,14 @@ _PLANTED = [
     ("read", "Q_s of the drifted conductance (D5)", _inputs(g_target_us=lambda a: np.minimum(a["g_drift_us"], 25.0))),
     ("read", "not clipped at 0", _no_clip("g_us", "g_drift_us")),
     ("gdc", "inverted", lambda own, a, n, p: own({"g_t0_us": a["g_t_us"], "g_t_us": a["g_t0_us"]}, n, p)),
+    ("dac", "half away instead of half even (D22)", lambda own, a, n, p: own(a, n, {"converter": _other_ties(p["converter"])})),
+    (
+        "adc",
+        "one level more (D20)",
+        lambda own, a, n, p: own(a, n, {"converter": p["converter"] | {"steps": p["converter"]["steps"] + 1}}),
+    ),
+    ("crossbar_mvm", "one ADC for all tiles", _with(tile=lambda t: [64, 64])),
+    ("crossbar_mvm", "drift compensation forgotten", _with(alpha=lambda alpha: 1.0)),
     ("chip", "the draws of another chip", lambda own, a, n, p: own(a, n, p | {"seed": p["seed"] + 1})),
     ("inject_weight_noise", "each array its own scale", _one_scale_each),
     ("inject_weight_noise", "eta 2 % off", _with(eta=lambda e: 1.02 * e)),
@@ -207,6 +215,10 @@ _PLANTED = [
     ("sgd_step", "no weight decay", _with(weight_decay=lambda d: 0.0)),
     ("draws", "block counters from 0", _first_block_zero),
 ]
+
+
+def _other_ties(converter):
+    return converter | {"rounding": {"half-even": "half-away", "half-away": "half-even"}[converter["rounding"]]}
 
 
 def _turned(w):

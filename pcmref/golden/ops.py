@@ -115,6 +115,16 @@ _DEVICE = [
         ("read_out", "g_max_us"),
         device=True,
     ),
+    Op("dac", {"x": _ANY}, {"q": _ANY}, ("converter",), device=True),
+    Op("adc", {"x": _ANY}, {"q": _ANY}, ("converter",), device=True),
+    Op(
+        "crossbar_mvm",
+        {"x": ("N,K", "1"), "g_us": ("2,K,O", "uS")},
+        {"y": _LOGITS},
+        ("tile", "dac", "adc", "g_max_us", "scale", "alpha"),
+        needs=("dac", "adc"),
+        device=True,
+    ),
     Op(
         "chip",
         {"x": _X} | _STATE,

@@ -11,6 +11,7 @@ from pcmref.golden.ops import OPS
 from pcmref.nn import functional as F
 from pcmref.nn.batch import Batch, Saved
 from pcmref.pcm import gdc
+from pcmref.pcm.crossbar import Converter, Crossbar
 from pcmref.pcm.model import PCMModel
 from pcmref.training import Recipe, sgd_step
 
@@ -153,6 +154,17 @@ class Reference:
     def gdc(self, a, _, p):
         at_t0, at_t = (gdc.read_out([a[k]], p["g_max_us"], p["read_out"]) for k in ("g_t0_us", "g_t_us"))
         return {"alpha": np.asarray(gdc.factor(at_t0, at_t))}
+
+    def dac(self, a, _, p):
+        return {"q": Converter(**p["converter"]).convert(a["x"])}
+
+    def adc(self, a, _, p):
+        return {"q": Converter(**p["converter"]).convert(a["x"])}
+
+    def crossbar_mvm(self, a, _, p):
+        dac, adc = (None if p[k] is None else Converter(**p[k]) for k in ("dac", "adc"))
+        bar = Crossbar(a["g_us"], p["scale"], tuple(p["tile"]), dac, adc, p["g_max_us"], p["alpha"])
+        return {"y": bar.multiply(a["x"])}
 
     def chip(self, a, _, p):
         """Seed and names are enough: the draws are the package's own."""

@@ -9,7 +9,7 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 
-from pcmref.golden import twin_draws, twin_net, twin_nn, twin_pcm
+from pcmref.golden import twin_crossbar, twin_draws, twin_net, twin_nn, twin_pcm
 from pcmref.golden.ops import OPS
 from pcmref.golden.twin import DIGITS, DRAW, Bounded, TooCoarse, each, errors, flat, grid, lift, nearest
 
@@ -188,6 +188,15 @@ def _gdc(a, _, p, u):
     return {"alpha": twin_pcm.gdc_factor(a["g_t0_us"], a["g_t_us"], p["read_out"], p["g_max_us"])}
 
 
+def _convert(a, _, p, u):
+    pairs = [twin_crossbar.convert(v, p["converter"]) for v in flat(a["x"])]
+    other = np.array([np.nan if second is None else float(second.value) for _, second in pairs]).reshape(a["x"].shape)
+    values = np.empty(len(pairs), object)
+    values[:] = [first for first, _ in pairs]
+    values = values.reshape(a["x"].shape)
+    return {"q": values, "kink/q": other}
+
+
 def _chip(a, noise, p, u):
     """Map, program, drift and read every crossbar, GDC if asked, and one forward pass with the weights as read."""
     model, out, state = p["model"], {}, dict(a)
@@ -267,6 +276,9 @@ TWINS = {
     "drift": _drift,
     "read": _read,
     "gdc": _gdc,
+    "dac": _convert,
+    "adc": _convert,
+    "crossbar_mvm": lambda a, _, p, u: {"y": twin_crossbar.multiply(a["x"], a["g_us"], p)},
     "chip": _chip,
     "inject_weight_noise": _inject_weight_noise,
     "clip_weights": _clip_weights,

@@ -80,6 +80,10 @@ def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dt
         index = tuple(int(i) for i in np.argwhere(np.isnan(got) != np.isnan(wanted))[0])
         values = {"index": index, "got": float(got[index]), "wanted": float(wanted[index])}
         return replace(verdict, status="fail", message="NaN where none is wanted, or none where one is", **values)
+    kinks = 0 if expected.kink is None else int((~np.isnan(expected.kink)).sum())
+    if kinks > KINK_SHARE * got.size:
+        return replace(verdict, status="fail", message=f"{kinks} of {got.size} elements lie on a kink: the case is worthless")
+    verdict = replace(verdict, kinks=kinks)
     if expected.scale is None:
         return _exact(verdict, got, wanted.astype(got.dtype), expected.kink)
     return _within_bound(verdict, golden, expected, got, capabilities)
@@ -88,16 +92,9 @@ def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dt
 def _exact(verdict: Verdict, got, wanted, kink) -> Verdict:
     """Equal to the bit, but for the sign of zero; where two branches meet, either value."""
     wrong = got != wanted
-    kinks = 0
     if kink is not None:
-        at_kink = ~np.isnan(kink)
-        kinks = int(at_kink.sum())
-        wrong &= ~(at_kink & (got == kink))
-        if kinks > KINK_SHARE * max(kink.size, 1):
-            return replace(
-                verdict, status="fail", message=f"{kinks} of {kink.size} elements lie on a kink: the case is worthless"
-            )
-    verdict = replace(verdict, compared=int(got.size), kinks=kinks)
+        wrong &= ~(~np.isnan(kink) & (got == kink))
+    verdict = replace(verdict, compared=int(got.size))
     if not wrong.any():
         return verdict
     index = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -116,6 +113,8 @@ def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, cap
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(got.astype(np.float64) - wanted)
         error = np.where(got == wanted, 0.0, np.where(np.isfinite(error), error, np.inf))
+        if expected.kink is not None:  # the other right value has the same scale: it lies one code away
+            error = np.fmin(error, np.abs(got - expected.kink))
         times, ulp = error / limits.fail, error / np.maximum(2 * UNIT_ROUNDOFF[dtype] * np.abs(wanted), 2.0**-1022)
     worst = int(times.argmax())
     index = tuple(int(i) for i in np.unravel_index(worst, got.shape))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pcmref.blocks import blocks_of
-from pcmref.errors import SettingError, ShapeError
+from pcmref.errors import ShapeError, whole_number
 from pcmref.nn.resnet import ResNet
 
 
@@ -13,8 +13,7 @@ def adabs(net: ResNet, state: dict, x_calibration, batch_size: int = 200, worker
     x_calibration [N, H, W, C]. Each batch goes forward in training mode; its means and unbiased variances enter a
     cumulative average weighted by its number of images, starting from nothing. ShapeError without images.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise SettingError(f"batch_size must be a whole number from 1, got {batch_size!r}")
+    batch_size = whole_number("batch_size", batch_size, 1)
     if len(x_calibration) == 0:
         raise ShapeError("adabs needs at least one calibration image")
     sums, seen = {}, 0
@@ -29,4 +28,6 @@ def adabs(net: ResNet, state: dict, x_calibration, batch_size: int = 200, worker
         dtype = np.asarray(state[f"{bn}.running_mean"]).dtype
         new[f"{bn}.running_mean"] = (mean / seen).astype(dtype)
         new[f"{bn}.running_var"] = (var / seen).astype(dtype)
+        if not np.isfinite([new[f"{bn}.running_mean"], new[f"{bn}.running_var"]]).all():
+            raise ShapeError(f"adabs: statistics of {bn} are not finite; check the calibration images and their dtype")
     return new

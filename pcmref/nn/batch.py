@@ -66,7 +66,7 @@ class Batch:
             return F.channel_dot(dy[block], x_hat[block]), F.channel_sum(dy[block])
 
         sum_dy_x_hat, sum_dy = (sum(part) for part in zip(*self.run(sums), strict=True))
-        dx = np.empty_like(x)
+        dx = np.empty(x.shape, x.dtype)
 
         def step(block):
             d = scratch("d_conv", dy[block].shape, dy.dtype)

@@ -12,48 +12,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from pcmref.blocks import scratch
-from pcmref.errors import ShapeError
+from pcmref.errors import ShapeError, whole_number
+from pcmref.nn.gather import columns, kernel_rows, padded
 
 BN_EPS = 1e-5  # batch normalisation's epsilon: Ioffe & Szegedy 2015, algorithm 1; the value is PyTorch's default
 
 
 # ---------------------------------------------------------------------------------------------------- convolution
-
-
-def _padded(x: np.ndarray, pad_h: tuple[int, int], pad_w: tuple[int, int], fill=0) -> np.ndarray:
-    """x with a border of `fill` around height and width (in scratch memory); a negative border crops."""
-    crop_h, crop_w = [(max(-a, 0), max(-b, 0)) for a, b in (pad_h, pad_w)]
-    x = x[:, crop_h[0] : x.shape[1] - crop_h[1], crop_w[0] : x.shape[2] - crop_w[1]]
-    (top, bottom), (left, right) = [(max(a, 0), max(b, 0)) for a, b in (pad_h, pad_w)]
-    if not (top or bottom or left or right):
-        return x
-    n, h, w, c = x.shape
-    out = scratch("padded", (n, top + h + bottom, left + w + right, c), x.dtype)
-    out[:, :top], out[:, top + h :], out[:, :, :left], out[:, :, left + w :] = fill, fill, fill, fill
-    out[:, top : top + h, left : left + w] = x
-    return out
-
-
-def _columns(x: np.ndarray, k_w: int, stride: int) -> np.ndarray:
-    """The k_w pixels under the kernel's width, side by side: [N, H, W, C] -> [N, H, W_out, k_w*C] (in scratch memory)."""
-    if k_w == 1 and stride == 1:
-        return x
-    windows = sliding_window_view(x, k_w, axis=2)[:, :, ::stride].transpose(0, 1, 2, 4, 3)  # [N, H, W_out, k_w, C]
-    columns = scratch("columns", windows.shape, x.dtype)
-    np.copyto(columns, windows)
-    return columns.reshape(*columns.shape[:3], -1)
-
-
-def _kernel_rows(columns: np.ndarray, k_h: int, stride: int):
-    """For each row of the kernel, what it meets: k_h times [N, H_out*W_out, k_w*C] (a view, or in scratch memory)."""
-    n, h, w_out, k = columns.shape
-    h_out = (h - k_h) // stride + 1
-    for i in range(k_h):
-        rows = columns[:, i : i + (h_out - 1) * stride + 1 : stride]
-        if stride > 1:
-            np.copyto(packed := scratch("rows", rows.shape, rows.dtype), rows)
-            rows = packed
-        yield rows.reshape(n, h_out * w_out, k)
 
 
 def conv2d_shape(x_shape, w_shape, stride: int = 1, padding: int = 0) -> tuple[int, int, int, int]:
@@ -64,9 +29,8 @@ def conv2d_shape(x_shape, w_shape, stride: int = 1, padding: int = 0) -> tuple[i
     if c_x != c:
         nchw = "; x looks like NCHW: x.transpose(0, 2, 3, 1) makes it channels-last" if h == c else ""
         raise ShapeError(f"conv2d: x {x_shape} has {c_x} channels (last axis), w {w_shape} wants {c}{nchw}")
-    if stride < 1 or padding < 0:
-        raise ShapeError(f"conv2d needs stride >= 1 and padding >= 0, got stride {stride}, padding {padding}")
-    if min(h + 2 * padding - k_h, width + 2 * padding - k_w) < 0:
+    stride, padding = whole_number("conv2d: stride", stride, 1), whole_number("conv2d: padding", padding, 0)
+    if min(h + 2 * padding - k_h, width + 2 * padding - k_w) < 0 or 0 in w_shape:
         raise ShapeError(f"conv2d: kernel {(k_h, k_w)} is larger than the padded image {(h, width)} + 2*{padding}")
     return n, (h + 2 * padding - k_h) // stride + 1, (width + 2 * padding - k_w) // stride + 1, o
 
@@ -81,12 +45,12 @@ def conv2d(x: np.ndarray, w: np.ndarray, stride: int = 1, padding: int = 0, out=
     if not isinstance(w, np.ndarray):
         return w.convolve(x, stride, padding, np.empty(shape, x.dtype) if out is None else out)
     o, c, k_h, k_w = w.shape
-    x = _padded(x, (padding, padding), (padding, padding))
+    x = padded(x, (padding, padding), (padding, padding))
     w_rows = w.transpose(2, 3, 1, 0).reshape(k_h, k_w * c, o)
-    columns = _columns(x, k_w, stride)  # [N, H, W_out, kW*C]
-    y = np.empty(shape, np.result_type(x, w)) if out is None else out
+    cols = columns(x, k_w, stride)  # [N, H, W_out, kW*C]
+    y = np.empty(shape, np.result_type(x, w)) if out is None else _check_out(out)
     y_flat = y.reshape(shape[0], -1, o)  # [N, H_out*W_out, O]
-    for i, (rows, w_row) in enumerate(zip(_kernel_rows(columns, k_h, stride), w_rows, strict=True)):
+    for i, (rows, w_row) in enumerate(zip(kernel_rows(cols, k_h, stride), w_rows, strict=True)):
         if i == 0:
             np.matmul(rows, w_row, out=y_flat)
         else:
@@ -101,21 +65,23 @@ def conv2d_input_grad(dy, w, x_shape, stride: int = 1, padding: int = 0, out=Non
     """
     n, h, width, _ = x_shape
     k_h, k_w = w.shape[2:]
+    if dy.shape != conv2d_shape(x_shape, w.shape, stride, padding):
+        raise ShapeError(f"dy {dy.shape} is not the shape of conv2d's output for x {tuple(x_shape)}, w {w.shape}")
     if stride > 1:
         spread = np.zeros((n, (dy.shape[1] - 1) * stride + 1, (dy.shape[2] - 1) * stride + 1, dy.shape[3]), dy.dtype)
         spread[:, ::stride, ::stride] = dy
         dy = spread
     top, left = k_h - 1 - padding, k_w - 1 - padding
-    dy = _padded(dy, (top, h + k_h - 1 - top - dy.shape[1]), (left, width + k_w - 1 - left - dy.shape[2]))
+    dy = padded(dy, (top, h + k_h - 1 - top - dy.shape[1]), (left, width + k_w - 1 - left - dy.shape[2]))
     return conv2d(dy, w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3), out=out)
 
 
 def conv2d_weight_grad(dy, x, w_shape, stride: int = 1, padding: int = 0) -> np.ndarray:
     """dw[o,c,i,j] = sum_{n,p,q} dy[n,p,q,o] * x[n, p*stride+i-padding, q*stride+j-padding, c], as [O, C, kH, kW]."""
     o, c, k_h, k_w = w_shape
-    columns = _columns(_padded(x, (padding, padding), (padding, padding)), k_w, stride)
+    cols = columns(padded(x, (padding, padding), (padding, padding)), k_w, stride)
     dy = dy.reshape(dy.shape[0], -1, o)  # [N, H_out*W_out, O]
-    dw = [(rows.transpose(0, 2, 1) @ dy).sum(0) for rows in _kernel_rows(columns, k_h, stride)]  # kH times [kW*C, O]
+    dw = [(rows.transpose(0, 2, 1) @ dy).sum(0) for rows in kernel_rows(cols, k_h, stride)]  # kH times [kW*C, O]
     return np.stack(dw).reshape(k_h, k_w, c, o).transpose(3, 2, 0, 1)
 
 
@@ -184,9 +150,16 @@ def merge_moments(parts: list[Moments]) -> Moments:
     return Moments(n, mean, m2)
 
 
+def _check_out(out) -> np.ndarray:
+    """out itself; ShapeError where its memory is not in C order (what is written to a reshaped copy would be lost)."""
+    if not out.flags.c_contiguous:
+        raise ShapeError("out= must be a C-contiguous array")
+    return out
+
+
 def _out_lines(out, x):
     """Where to write: the lines of `out`, or of a new array like x."""
-    return _lines(np.empty_like(x, order="C") if out is None else out)
+    return _lines(np.empty_like(x, order="C") if out is None else _check_out(out))
 
 
 def batch_norm(x, weight, bias, mean, var, eps: float = BN_EPS, out=None) -> np.ndarray:
@@ -292,15 +265,17 @@ def global_avg_pool_backward(dy, x_shape) -> np.ndarray:
 
 def _pool_windows(x, kernel, stride, padding) -> np.ndarray:
     """The values under each pooling window: [N, H, W, C] -> [N, H_out, W_out, C, kernel*kernel]; the border is -inf."""
-    x = _padded(x, (padding, padding), (padding, padding), -np.inf)
+    x = padded(x, (padding, padding), (padding, padding), -np.inf)
     windows = sliding_window_view(x, (kernel, kernel), axis=(1, 2))[:, ::stride, ::stride]
     return windows.reshape(*windows.shape[:4], -1)
 
 
 def max_pool2d(x, kernel: int, stride: int, padding: int = 0) -> np.ndarray:
     """The largest value under each window: [N, H, W, C] -> [N, H_out, W_out, C]; the border never wins."""
-    if 2 * padding > kernel:
-        raise ShapeError(f"max_pool2d: padding {padding} is over half the kernel {kernel}; some windows would be empty")
+    kernel, stride = whole_number("max_pool2d: kernel", kernel, 1), whole_number("max_pool2d: stride", stride, 1)
+    whole_number("max_pool2d: padding (at most half the kernel, or windows would be empty)", padding, 0, kernel // 2)
+    if x.ndim != 4 or min(x.shape[1:3]) + 2 * padding < kernel or x.dtype.kind != "f":
+        raise ShapeError(f"max_pool2d needs floating-point x [N, H, W, C] of at least {kernel} pixels, got {x.dtype} {x.shape}")
     return _pool_windows(x, kernel, stride, padding).max(-1)
 
 
@@ -322,8 +297,19 @@ def _softmax(logits) -> np.ndarray:
     return e / e.sum(1, keepdims=True)
 
 
+def check_labels(labels, n: int, classes: int) -> np.ndarray:
+    """labels as an array [n] of integers in 0..classes-1; ShapeError where they are anything else."""
+    labels = np.asarray(labels)
+    if labels.shape != (n,) or labels.dtype.kind not in "iu":
+        raise ShapeError(f"labels must be {n} integers, one an image; got shape {labels.shape}, dtype {labels.dtype}")
+    if n and (labels.min() < 0 or labels.max() >= classes):
+        raise ShapeError(f"labels must lie in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
+    return labels
+
+
 def _targets(logits, labels, smoothing) -> np.ndarray:
     """(1 - smoothing) on the label, smoothing spread evenly over all classes: [N, classes]."""
+    labels = check_labels(labels, *logits.shape)
     t = np.full(logits.shape, smoothing / logits.shape[1], logits.dtype)
     t[np.arange(len(labels)), labels] += 1 - smoothing
     return t
@@ -334,11 +320,6 @@ def softmax_cross_entropy(logits, labels, smoothing: float = 0.0):
 
     t is one-hot for smoothing 0, else (1 - smoothing) on the label and smoothing/classes on every class (Szegedy 2016).
     """
-    labels = np.asarray(labels)
-    if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
-        raise ShapeError(f"labels must be {logits.shape[0]} integers, got shape {labels.shape}, dtype {labels.dtype}")
-    if labels.size and (labels.min() < 0 or labels.max() >= logits.shape[1]):
-        raise ShapeError(f"labels must lie in 0..{logits.shape[1] - 1}, got {labels.min()}..{labels.max()}")
     shifted = logits - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     return -(_targets(logits, labels, smoothing) * log_p).sum() / len(labels)

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from pcmref import draws
-from pcmref.blocks import blocks_of, map_blocks, scratch
-from pcmref.errors import SettingError, ShapeError, StateError
+from pcmref.blocks import blocks_of, map_blocks, scratch, single_threaded_blas
+from pcmref.errors import SettingError, ShapeError, StateError, whole_number
 from pcmref.nn import functional as F
 from pcmref.nn.batch import BLOCK, Batch, Saved
 
@@ -31,11 +31,13 @@ class ResNet:
     stem: str = "small"
 
     def __post_init__(self):
-        sizes = (self.in_channels, self.num_classes, *self.widths, *self.blocks)
-        if not all(isinstance(v, int) and not isinstance(v, bool) and 0 < v <= 65_536 for v in sizes):
-            raise SettingError(f"ResNet: channels, classes, widths and blocks must be whole numbers from 1, got {sizes}")
-        if len(self.widths) != len(self.blocks) or not self.widths:
-            raise SettingError(f"ResNet: widths {self.widths} and blocks {self.blocks} need one entry a stage each")
+        for name in ("in_channels", "num_classes"):
+            object.__setattr__(self, name, whole_number(f"ResNet: {name}", getattr(self, name), 1, 65_536))
+        for name, high in (("widths", 65_536), ("blocks", 1000)):
+            values = tuple(whole_number(f"ResNet: each of {name}", v, 1, high) for v in getattr(self, name))
+            object.__setattr__(self, name, values)
+        if len(self.widths) != len(self.blocks) or not self.widths or sum(self.blocks) > 1000:
+            raise SettingError("ResNet: widths and blocks need one entry a stage each, and at most 1,000 blocks in all")
         if self.stem not in ("small", "imagenet"):
             raise SettingError(f"ResNet: stem must be 'small' or 'imagenet', got {self.stem!r}")
 
@@ -45,7 +47,7 @@ class ResNet:
         return cls(in_channels, num_classes)
 
     @classmethod
-    def resnet8(cls, in_channels: int = 1, num_classes: int = 10) -> "ResNet":
+    def resnet8(cls, in_channels: int = 3, num_classes: int = 10) -> "ResNet":
         """One block a stage, for tests and class."""
         return cls(in_channels, num_classes, blocks=(1, 1, 1))
 
@@ -64,7 +66,7 @@ class ResNet:
                 widths.append(int(state[f"{stage}.0.conv1.weight"].shape[0]))
                 blocks.append(sum(f"{stage}.{b}.conv1.weight" in state for b in range(len(state))))
             stem = "imagenet" if state["conv1.weight"].shape[2:] == (7, 7) else "small"
-            return cls(state["conv1.weight"].shape[1], state["fc.weight"].shape[0], tuple(widths), tuple(blocks), stem)
+            return cls(state["conv1.weight"].shape[1], state["fc.weight"].shape[0], widths, blocks, stem)
         except (KeyError, IndexError, SettingError) as error:
             raise StateError(
                 f"no ResNet has these names and shapes (conv1.weight, layer1.0.conv1.weight, ...): {error}"
@@ -147,7 +149,23 @@ class ResNet:
             if name.endswith("running_var") and (value < 0).any():
                 raise StateError(f"state[{name!r}] holds a negative variance")
 
-    def _check_images(self, x) -> None:
+    def _checked_state(self, state: dict, dtype) -> dict:
+        """The state's arrays in a dtype; StateError where one is missing or misshapen, or would fit by broadcasting alone.
+
+        Weights that compute by themselves (see `functional.conv2d`) stay as they are.
+        """
+        checked = {}
+        for name, shape in self.shapes().items():
+            value = state.get(name) if isinstance(state, dict) else None
+            if getattr(value, "shape", None) != shape:
+                found = "nothing" if value is None else getattr(value, "shape", type(value).__name__)
+                raise StateError(f"state[{name!r}] must be an array of shape {shape}, found {found}")
+            checked[name] = value if hasattr(value, "multiply") else value.astype(dtype, copy=False)
+        return checked
+
+    def _checked_images(self, x) -> np.ndarray:
+        """x in C order and native byte order; ShapeError where it is no batch of images of this network."""
+        x = np.asarray(x)
         if x.ndim != 4 or x.shape[3] != self.in_channels:
             hint = ""
             if x.ndim == 4 and x.shape[1] == self.in_channels:
@@ -157,6 +175,7 @@ class ResNet:
             raise ShapeError("x holds no images")
         if x.dtype.kind != "f":
             raise ShapeError(f"x must be floating point (normalised pixels), got {x.dtype}")
+        return np.ascontiguousarray(x, x.dtype.newbyteorder("="))
 
     # ------------------------------------------------------------------------------------------------ evaluation
 
@@ -164,10 +183,11 @@ class ResNet:
         """Logits of a batch: x [N, H, W, C] -> [N, num_classes], in x's dtype.
 
         train=False normalises with the running statistics; train=True with the batch's own and returns (logits, tape)
-        for `backward` and `updated_state`. Raises ShapeError (an NCHW batch is recognised).
+        for `backward` and `updated_state`; the tape refers to x: leave x as it is until then. Raises ShapeError (an NCHW
+        batch is recognised) and StateError.
         """
-        self._check_images(x)
-        state = _in_dtype(state, x.dtype)
+        x = self._checked_images(x)
+        state = self._checked_state(state, x.dtype)
         if train:
             return self._forward_train(state, x, workers)
         logits = map_blocks(lambda block: self._forward_eval(state, x[block]), blocks_of(len(x), BLOCK), workers)
@@ -204,8 +224,8 @@ class ResNet:
 
         Nothing is kept for a backward pass: memory is that of the largest layers.
         """
-        self._check_images(x)
-        return self._forward_train(_in_dtype(state, x.dtype), x, workers, keep=False)[1]["moments"]
+        x = self._checked_images(x)
+        return self._forward_train(self._checked_state(state, x.dtype), x, workers, keep=False)[1]["moments"]
 
     def _forward_train(self, state, x, workers, keep=True):
         batch = Batch(len(x), workers)
@@ -227,7 +247,8 @@ class ResNet:
             y = conv_bn(y, f"{name}.conv1", f"{name}.bn1", stride, 1, relu=True)
             y = conv_bn(y, f"{name}.conv2", f"{name}.bn2", 1, 1, plus=shortcut, relu=True)
         tape["last"], tape["features"] = y, F.global_avg_pool(y)  # [N, H, W, widths[-1]], [N, widths[-1]]
-        return F.linear(tape["features"], state["fc.weight"], state["fc.bias"]), tape
+        with single_threaded_blas():
+            return F.linear(tape["features"], state["fc.weight"], state["fc.bias"]), tape
 
     def backward(self, state: dict, tape: dict, dlogits: np.ndarray) -> dict[str, np.ndarray]:
         """Gradients of a loss from dlogits = dloss/dlogits [N, num_classes]: the trainable names, and "input".
@@ -243,7 +264,12 @@ class ResNet:
             )
             return dx
 
-        dy, grads["fc.weight"], grads["fc.bias"] = F.linear_backward(dlogits, tape["features"], state["fc.weight"])
+        features = tape["features"]
+        dlogits = np.asarray(dlogits).astype(features.dtype, copy=False)
+        if dlogits.shape != (len(features), self.num_classes):
+            raise ShapeError(f"dlogits must be [{len(features)}, {self.num_classes}] as the logits, got {dlogits.shape}")
+        with single_threaded_blas():
+            dy, grads["fc.weight"], grads["fc.bias"] = F.linear_backward(dlogits, features, state["fc.weight"])
         dy = F.global_avg_pool_backward(dy, tape["last"].shape)
         for name, _, _, _ in reversed(list(self._blocks())):
             dx = conv_bn(dy, f"{name}.conv2", f"{name}.bn2", relu=True)  # dy is now that before the block's last relu
@@ -264,12 +290,6 @@ class ResNet:
                 old = np.asarray(state[f"{bn}.{entry}"])
                 new[f"{bn}.{entry}"] = ((1 - momentum) * old + momentum * value).astype(old.dtype)
         return new
-
-
-def _in_dtype(state: dict, dtype) -> dict:
-    """The state's arrays in a dtype; weights that compute by themselves (see `functional.conv2d`) as they are."""
-    own = {name: value for name, value in state.items() if hasattr(value, "multiply")}
-    return {name: np.asarray(value).astype(dtype, copy=False) for name, value in state.items() if name not in own} | own
 
 
 def predict(net: ResNet, state: dict, x, workers: int | None = None) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pcmref import draws, store
 from pcmref.blocks import map_blocks
-from pcmref.errors import FileError, PcmrefError
+from pcmref.errors import DeviceError, FileError, PcmrefError, SettingError, whole_number
 from pcmref.pcm import gdc
 from pcmref.pcm.mapping import crossbars, map_weights, unmap_weights, weight_scale
 from pcmref.pcm.model import PCMModel
@@ -35,6 +35,8 @@ class Chip:
 
         Draws `program/{name}` and `drift/{name}`, shape [2, *w.shape]. DeviceError where a weight is not finite.
         """
+        if not isinstance(model, PCMModel):
+            raise SettingError(f"model must be a PCMModel, for example PCMModel.joshi2020(); got {model!r}")
         g_target_us, scale = _map(state, model)
 
         def devices(name):
@@ -61,7 +63,7 @@ class Chip:
         Draws `read/{read}/{repr(float(t_s))}/{name}`: another read index is another, independent reading. DeviceError
         before t_0.
         """
-        self.model.check_time(t_s)
+        t_s, read = self.model.check_time(t_s), whole_number("read", read)
 
         def one(name):
             g_drift = self.model.drift(self.g_prog_us[name], self.nu[name], t_s)
@@ -121,14 +123,15 @@ class Chip:
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["model"].items()}
             model, seed = PCMModel(**values), meta["seed"]
             g_target_us, scale = _map(parts["state"], model)
-        except (KeyError, TypeError, AttributeError, PcmrefError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, PcmrefError) as error:
             raise FileError(f"{path}: does not describe a chip: {error}") from error
         for part in ("g_prog_us", "nu"):
             shapes = {name: value.shape for name, value in parts[part].items()}
             if shapes != {name: g.shape for name, g in g_target_us.items()}:
                 raise FileError(f"{path}: the arrays under {part!r} do not fit the weights under 'state'")
-        if isinstance(seed, bool) or not isinstance(seed, int) or any((g < 0).any() for g in parts["g_prog_us"].values()):
-            raise FileError(f"{path}: the seed must be a whole number and no conductance negative")
+        possible = all(((g >= 0) & (g <= 100 * model.g_max_us)).all() for g in parts["g_prog_us"].values())
+        if isinstance(seed, bool) or not isinstance(seed, int) or not possible:
+            raise FileError(f"{path}: the seed must be a whole number, every conductance in 0..{100 * model.g_max_us} uS")
         return cls(model, seed, parts["state"], scale, g_target_us, parts["g_prog_us"], parts["nu"])
 
 
@@ -136,6 +139,9 @@ def _map(state: dict, model: PCMModel) -> tuple[dict[str, np.ndarray], dict[str,
     """(g_target_us, scale) of every array on a crossbar, the arrays of one crossbar with one scale."""
     g_target_us, scale = {}, {}
     for names in crossbars(state).values():
+        for name in names:
+            if not np.isfinite(state[name]).all():
+                raise DeviceError(f"{name!r} holds NaN or infinity; nothing can be programmed")
         shared = weight_scale(max(float(np.abs(state[name]).max()) for name in names), model.g_max_us)
         for name in names:
             g_target_us[name], scale[name] = map_weights(state[name], model.g_max_us, shared)

@@ -19,6 +19,9 @@ def crossbars(state: dict) -> dict[str, list[str]]:
         if np.ndim(value) in (2, 4) and name.endswith(".weight"):
             bias = name.removesuffix("weight") + "bias"
             bars[name] = [name, bias] if bias in state else [name]
+            for array in bars[name]:
+                if np.asarray(state[array]).dtype.kind != "f" or not np.size(state[array]):
+                    raise DeviceError(f"{array!r} must hold floating-point weights to be on a crossbar, got {state[array]!r}")
     return bars
 
 
@@ -37,6 +40,8 @@ def map_weights(w: np.ndarray, g_max_us: float = 25.0, scale: float | None = Non
     w = w.astype(np.result_type(w.dtype, np.float64))
     if not np.isfinite(w).all():
         raise DeviceError("map_weights: the weights hold NaN or infinity; nothing can be programmed")
+    if not (np.isfinite(g_max_us) and g_max_us > 0):
+        raise DeviceError(f"map_weights: g_max_us must be above 0, got {g_max_us!r}")
     if scale is None:
         scale = weight_scale(np.abs(w).max(initial=0), g_max_us)
     return np.clip(np.stack([scale * w, -scale * w]), 0, g_max_us), scale

@@ -21,6 +21,19 @@ def _constant(value, unit: str, grade: str, source: str):
     return field(default=value, metadata={"unit": unit, "grade": grade, "source": source})
 
 
+def _check_constant(name: str, value, default) -> None:
+    """SettingError unless value is of the default's kind: True or False, a finite number, or as many of them."""
+    if isinstance(default, bool):
+        fits = isinstance(value, bool)
+    else:
+        expected = len(default) if isinstance(default, tuple) else 1
+        numbers = value if isinstance(default, tuple) and isinstance(value, tuple) else (value,)
+        plain = all(isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in numbers)
+        fits = plain and len(numbers) == expected
+    if not fits:
+        raise SettingError(f"PCMModel: {name} must be like {default!r}, finite; got {value!r}")
+
+
 @dataclass(frozen=True)
 class PCMModel:
     """The device model as a set of constants; the equations below read them. Profiles differ in named fields only."""
@@ -54,9 +67,17 @@ class PCMModel:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise SettingError(f"PCMModel: {name} must be one of {allowed}, got {getattr(self, name)!r}")
+        for constant in (f for f in fields(self) if f.metadata and not isinstance(f.default, str)):
+            _check_constant(constant.name, getattr(self, constant.name), constant.default)
         for name in ("g_max_us", "t_0_s", "t_r_s", "q_max"):
-            if not (np.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+            if getattr(self, name) <= 0:
                 raise SettingError(f"PCMModel: {name} must be above 0, got {getattr(self, name)!r}")
+        if self.q_factor < 0 or self.q_exponent > 0:
+            raise SettingError(f"PCMModel: q_factor from 0 and q_exponent to 0, got {self.q_factor!r} and {self.q_exponent!r}")
+        for name in ("nu_mean_range", "nu_std_range"):
+            low, high = getattr(self, name)
+            if low > high or (name == "nu_std_range" and low < 0):
+                raise SettingError(f"PCMModel: {name} must be (low, high), deviations from 0; got {(low, high)!r}")
         if self.t_0_s <= self.t_r_s:
             raise SettingError(f"PCMModel: t_0_s {self.t_0_s} must be longer than a read pulse, t_r_s {self.t_r_s}")
 
@@ -132,10 +153,14 @@ class PCMModel:
         return g_prog_us * (self.check_time(t_s) / self.t_0_s) ** -np.asarray(nu)
 
     def check_time(self, t_s: float) -> float:
-        """t_s itself; DeviceError before t_0, when nothing has been read yet, or where it is not a number."""
-        if not (np.isscalar(t_s) and np.isfinite(t_s) and t_s >= self.t_0_s):
+        """t_s as a float (a longdouble stays one); DeviceError before t_0, when nothing has been read yet, or no number."""
+        try:
+            seconds = t_s if isinstance(t_s, np.longdouble) else float(None if isinstance(t_s, str | bytes) else t_s)
+        except (TypeError, ValueError, OverflowError):
+            seconds = np.nan
+        if not (np.isfinite(seconds) and seconds >= self.t_0_s):
             raise DeviceError(f"t_s must be a time from t_0 = {self.t_0_s} s after programming on, got {t_s!r}")
-        return t_s
+        return seconds
 
     # -------------------------------------------------------------------------------------------------- read noise
 

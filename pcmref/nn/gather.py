@@ -1,0 +1,42 @@
+"""Borders and windows: what a convolution's matrix products are fed, gathered into scratch memory."""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from pcmref.blocks import scratch
+
+
+def padded(x: np.ndarray, pad_h: tuple[int, int], pad_w: tuple[int, int], fill=0) -> np.ndarray:
+    """x with a border of `fill` around height and width (in scratch memory); a negative border crops."""
+    crop_h, crop_w = [(max(-a, 0), max(-b, 0)) for a, b in (pad_h, pad_w)]
+    x = x[:, crop_h[0] : x.shape[1] - crop_h[1], crop_w[0] : x.shape[2] - crop_w[1]]
+    (top, bottom), (left, right) = [(max(a, 0), max(b, 0)) for a, b in (pad_h, pad_w)]
+    if not (top or bottom or left or right):
+        return x
+    n, h, w, c = x.shape
+    out = scratch("padded", (n, top + h + bottom, left + w + right, c), x.dtype)
+    out[:, :top], out[:, top + h :], out[:, :, :left], out[:, :, left + w :] = fill, fill, fill, fill
+    out[:, top : top + h, left : left + w] = x
+    return out
+
+
+def columns(x: np.ndarray, k_w: int, stride: int) -> np.ndarray:
+    """The k_w pixels under the kernel's width, side by side: [N, H, W, C] -> [N, H, W_out, k_w*C] (in scratch memory)."""
+    if k_w == 1 and stride == 1:
+        return x
+    windows = sliding_window_view(x, k_w, axis=2)[:, :, ::stride].transpose(0, 1, 2, 4, 3)  # [N, H, W_out, k_w, C]
+    out = scratch("columns", windows.shape, x.dtype)
+    np.copyto(out, windows)
+    return out.reshape(*out.shape[:3], -1)
+
+
+def kernel_rows(cols: np.ndarray, k_h: int, stride: int):
+    """For each row of the kernel, what it meets: k_h times [N, H_out*W_out, k_w*C] (a view, or in scratch memory)."""
+    n, h, w_out, k = cols.shape
+    h_out = (h - k_h) // stride + 1
+    for i in range(k_h):
+        rows = cols[:, i : i + (h_out - 1) * stride + 1 : stride]
+        if stride > 1:
+            np.copyto(packed := scratch("rows", rows.shape, rows.dtype), rows)
+            rows = packed
+        yield rows.reshape(n, h_out * w_out, k)
