@@ -1,0 +1,108 @@
+"""Tolerances: the formula, its precisions, Winograd's, and that correct arithmetic of every kind stays inside."""
+
+import numpy as np
+import pytest
+
+from pcmref.golden import Capabilities, Reference
+from pcmref.golden.bounds import STORAGE, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, tolerance
+from pcmref.golden.cases import Case, narrow, normal
+from pcmref.golden.check import check_case, in_dtype
+from pcmref.golden.file import make
+from pcmref.nn import functional as F
+
+
+def test_the_formula():
+    value, scale = np.array([3.0, 0.0]), np.array([10.0, 10.0])
+    t = tolerance("conv2d", value, scale, 64, {}, Capabilities(accumulate_dtype="float32"), "bfloat16")
+    assert t.fail == pytest.approx(10 * 2.0**-24 + (2.0**-8 + 2.0**-53) * value + 2.0**-126, rel=1e-15)
+    assert t.loose == pytest.approx(0.5 * 10 * 2.0**-24 + (2.0**-8 + 2.0**-53) * value + 2.0**-126, rel=1e-15)
+    wide = tolerance("conv2d", value, scale, 64, {}, Capabilities(libm_ulp=4.0), "float64")
+    assert wide.fail[1] == pytest.approx(20 * 2.0**-53, rel=1e-12)
+
+
+def test_precision_is_that_of_the_sums_and_between_layers_that_of_storage():
+    mixed = Capabilities(accumulate_dtype="float32")
+    assert accumulation_roundoff("conv2d", mixed, "bfloat16") == 2.0**-24
+    assert accumulation_roundoff("basic_block", mixed, "bfloat16") == 2.0**-8
+    by_op = Capabilities(accumulate_dtype={"conv2d": "float32"})
+    assert accumulation_roundoff("conv2d", by_op, "float16") == 2.0**-24
+    assert accumulation_roundoff("linear", by_op, "float16") == 2.0**-11
+
+
+def test_representable():
+    assert is_representable(np.float32([1.0, 1.0078125]), "bfloat16")
+    assert not is_representable(np.float32([1.001]), "bfloat16") and not is_representable(np.ones(1), "float32")
+    assert {d: np.finfo(STORAGE[d]).eps / 2 for d in ("float64", "float32", "float16")}.items() <= UNIT_ROUNDOFF.items()
+
+
+def test_bfloat16_rounds_to_nearest_even():
+    got = in_dtype({"x": np.array([1 + 2.0**-9, 1 + 3 * 2.0**-9, 1 + 2.0**-8, -0.1])}, "bfloat16")["x"]
+    assert got.tolist() == [1.0, 1.0078125, 1.0, -0.10009765625]
+    assert is_representable(got, "bfloat16")
+
+
+def winograd_f23(x, w):
+    """A 3x3 convolution, stride 1, no padding, by F(2x2, 3x3) (Lavin & Gray 2016), in x's dtype."""
+    b = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], x.dtype)
+    g = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], x.dtype)
+    a = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], x.dtype)
+    u = np.einsum("ai,ocij,bj->ocab", g, w, g)
+    n, h, width, _ = x.shape
+    y = np.empty((n, h - 2, width - 2, len(w)), x.dtype)
+    for p in range(0, h - 2, 2):
+        for q in range(0, width - 2, 2):
+            v = np.einsum("ai,nijc,bj->ncab", b, x[:, p : p + 4, q : q + 4], b)
+            y[:, p : p + 2, q : q + 2] = np.einsum("pa,noab,qb->npqo", a, np.einsum("ncab,ocab->noab", v, u), a)
+    return y
+
+
+class Winograd(Reference):
+    algorithm = "winograd F(2,3)"
+
+    def capabilities(self):
+        return Capabilities(dtypes=("float32",), conv_algorithm=self.algorithm)
+
+    def conv2d(self, a, _, p):
+        return {"y": winograd_f23(a["x"], a["w"])}
+
+
+class WinogradCalledDirect(Winograd):
+    algorithm = "direct"
+
+
+def test_winograd_needs_to_be_declared():
+    """The kernel's middle row is 0: a sum never meets the large pixels under it, a transform adds and subtracts them."""
+    x, w = normal("test/winograd/x", 1, 6, 6, 2) * 2.0**-6, normal("test/winograd/w", 3, 2, 3, 3)
+    x[:, 1::2], w[:, :, 1] = normal("test/winograd/large", 1, 3, 6, 2) * 128, 0
+    golden = make(Case("conv2d", "winograd", "", {"x": narrow(x), "w": w}, {}, {"stride": 1, "padding": 0}))
+    declared, hidden = Winograd(), WinogradCalledDirect()
+    assert check_case(declared, declared.capabilities(), golden, "float32").status in ("pass", "loose")
+    assert check_case(hidden, hidden.capabilities(), golden, "float32").status == "fail"
+
+
+def test_half_precision_sums_are_judged_by_their_own_precision():
+    class Half(Reference):
+        def capabilities(self):
+            return Capabilities(dtypes=("float32",), accumulate_dtype="float16")
+
+        def linear(self, a, _, p):
+            y = np.zeros((len(a["x"]), len(a["w"])), np.float16)
+            for c in range(a["x"].shape[1]):
+                y += np.float16(a["x"][:, c, None]) * np.float16(a["w"][:, c])
+            return {"y": (y + np.float16(a["b"])).astype(np.float32)}
+
+    x, w, b = normal("test/half/x", 2, 9), normal("test/half/w", 3, 9), normal("test/half/b", 3)
+    golden = make(Case("linear", "half", "", {"x": x, "w": w, "b": b}))
+    assert check_case(Half(), Half().capabilities(), golden, "float32").status in ("pass", "loose")
+    assert check_case(Half(), Capabilities(dtypes=("float32",)), golden, "float32").status == "fail"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_correct_float32_stays_inside_in_any_order(seed):
+    """Fresh inputs: forwards in two orders, and the share of the bound that correct sums use."""
+    x, w = normal("test/any/x", 1, 5, 4, 6, seed=seed), normal("test/any/w", 2, 6, 3, 3, seed=seed)
+    golden = make(Case("conv2d", "any", "", {"x": x, "w": w}, {}, {"stride": 1, "padding": 1}))
+    e = golden.expected["y"]
+    for order in (slice(None), slice(None, None, -1)):
+        got = F.conv2d(np.float32(x)[..., order], np.float32(w)[:, order], 1, 1)
+        assert (np.abs(got - e.value) <= 0.3 * e.scale * 2.0**-24).all()
