@@ -1,0 +1,58 @@
+"""The pytest suite: a correct backend passes, a wrong one fails in its case, comparing nothing fails."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pcmref.golden import file
+
+MODULE = """
+from pcmref.golden import Capabilities, Reference
+
+class Wrong(Reference):
+    def linear(self, a, _, p):
+        return {"y": a["x"] @ a["w"].T}
+
+class Empty(Reference):
+    def capabilities(self):
+        return Capabilities(ops=("relu",))
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    (tmp_path / "backends_of_test.py").write_text(MODULE)
+    file.write(tmp_path / "few.h5", [g for g in file.read() if g.case.op in ("linear", "linear_backward")])
+
+    def run(*options):
+        plugin = ("-p", "pcmref.conformance.plugin", "-p", "no:cacheprovider", "--pyargs", "pcmref.conformance")
+        command = [sys.executable, "-m", "pytest", *plugin, "--pcmref-file=few.h5", *options]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    return run
+
+
+def test_pcmref_passes(suite):
+    done = suite("--pcmref-backend=pcmref.golden:Reference")
+    assert done.returncode == 0 and "8 passed" in done.stdout, done.stdout
+
+
+def test_a_wrong_operation_fails_in_its_cases(suite):
+    done = suite("--pcmref-backend=backends_of_test:Wrong", "--pcmref-dtype=float64", "--pcmref-level=2")
+    assert done.returncode == 1 and "3 failed, 3 passed" in done.stdout, done.stdout
+    assert "FAIL linear/v1/plain float64: y[" in done.stdout and "times the bound" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--pcmref-backend=backends_of_test:Empty"], 1, "nothing was compared"),
+        ([], 2, "--pcmref-backend"),
+        (["--pcmref-backend=no_such_module:Backend"], 2, "no_such_module"),
+        (["--pcmref-backend=pcmref.golden:Reference", "--pcmref-dtype=float8"], 2, "float8"),
+    ],
+)
+def test_what_cannot_be_checked_does_not_pass(suite, options, status, message):
+    done = suite(*options)
+    assert done.returncode == status and message in done.stdout + done.stderr, done.stdout

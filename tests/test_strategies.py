@@ -1,0 +1,75 @@
+"""Strategies: what they make fits the package, counterexamples shrink to something readable, hypothesis is imported late."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import find, given, settings
+
+from pcmref import Chip, ResNet, strategies
+from pcmref.nn import functional as F
+from pcmref.pcm.mapping import map_weights, unmap_weights
+
+QUICK = settings(max_examples=15)
+
+
+@given(strategies.tensors())
+def test_tensors_are_exact_images(x):
+    assert x.ndim == 4 and x.size and np.array_equal(np.float16(x), x) and np.abs(x).max() <= 4
+
+
+@given(strategies.convolutions())
+def test_convolutions_have_an_output(case):
+    x, w, stride, padding = case
+    assert min(F.conv2d(x, w, stride, padding).shape) >= 1
+
+
+@given(strategies.weights())
+def test_weights_go_on_a_crossbar_and_back(w):
+    assert w.ndim in (2, 4) and w.any()
+    g_us, scale = map_weights(w)
+    assert np.allclose(unmap_weights(g_us, scale), w, rtol=1e-12)
+
+
+@QUICK
+@given(strategies.networks(), strategies.tensors((2, 8, 8, 1)))
+def test_networks_run(net, x):
+    assert isinstance(net, ResNet)
+    logits = net.forward(net.init(0, np.float64), np.repeat(x, net.in_channels, 3), workers=1)
+    assert logits.shape == (2, net.num_classes)
+
+
+@QUICK
+@given(strategies.chips(), strategies.times())
+def test_chips_can_be_read_at_any_time(chip, t_s):
+    assert isinstance(chip, Chip) and t_s >= 20
+    assert all(np.isfinite(v).all() for v in chip.read(t_s, workers=1).values())
+
+
+def test_counterexamples_are_readable():
+    x = find(strategies.tensors(), lambda x: (x > 1).any())
+    assert x.shape == (1, 1, 1, 1) and x.item() == 1.125
+    assert find(strategies.times(), lambda t: t > 20) in (21.0, 60.0)
+    assert find(strategies.networks(), lambda net: True) == ResNet(1, 2, (1,), (1,))
+
+
+@pytest.mark.parametrize("module", ["pcmref.strategies", "pcmref.checks", "pcmref.golden"])
+def test_hypothesis_and_scipy_stats_are_imported_only_when_used(module):
+    code = f"import sys, {module}; assert not {{'hypothesis', 'scipy.stats', 'pytest'}} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_missing_hypothesis_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(ImportError, match="extra `test`"):
+        strategies.tensors()
+
+
+def test_the_ci_profile_is_deterministic():
+    before = settings.get_current_profile_name()
+    try:
+        strategies.load_ci_profile(7)
+        assert settings.default.derandomize and settings.default.max_examples == 7 and settings.default.deadline is None
+    finally:
+        settings.load_profile(before)
