@@ -72,15 +72,14 @@ def alterations(equation: dict) -> list[mutate.Mutant]:
 
 def confirm_routes(numbers: list[str]) -> None:
     """See which routes notice an altered equation, each in a copy of the project; ROUTES keeps "" for those that do not."""
-    with mutate.Copy() as copy:
-        for equation in LISTED["equation"]:
-            if numbers and str(equation["number"]) not in numbers:
-                continue
+    chosen = [(e, alterations(e)) for e in LISTED["equation"] if not numbers or str(e["number"]) in numbers]
+    with mutate.Copy() as copy:  # of the same sources, whatever is edited meanwhile
+        for equation, altered in chosen:
             waiting = [test for _, test in equation["routes"]]
             if failed := copy.failures([f"tests/{test}" for test in waiting]):
                 raise SystemExit(f"{failed[0]} fails on the code as it is: nothing can be learnt from it")
             seen = dict.fromkeys(waiting, "")
-            for mutant in alterations(equation):
+            for mutant in altered:
                 failed = set(waiting) & set(copy.failures([f"tests/{test}" for test in waiting], mutant))
                 seen |= dict.fromkeys(failed, f"line {mutant.line}: {mutant.change}")
                 waiting = [test for test in waiting if test not in failed]
