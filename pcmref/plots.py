@@ -27,31 +27,40 @@ def pyplot():
 
 
 def plot_retention(results, path) -> None:
-    """Accuracy over time, one panel a network: a line a compensation, one standard deviation shaded, software dashed."""
+    """Accuracy over time, a row a network: the whole range on the left, what lies near the software's accuracy on the right.
+
+    A line a compensation, one standard deviation shaded, the software's accuracy dashed.
+    """
     kind = Path(path).suffix.lower().lstrip(".")
     if kind not in ("png", "svg"):
         raise SettingError(f"{path}: a picture's name must end in .png or .svg")
     plt = pyplot()
     style = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "pcmref"}
     with plt.rc_context(style):
-        figure, axes = plt.subplots(1, len(results), figsize=(7.2 * len(results), 4.6), squeeze=False, sharey=True)
-        for axis, result in zip(axes[0], results, strict=True):
-            _retention_panel(axis, result)
-        axes[0, 0].set_ylabel("classification accuracy (%)")
-        axes[0, 0].legend(loc="lower left", frameon=False)
+        figure, axes = plt.subplots(len(results), 2, figsize=(11.5, 4.4 * len(results)), squeeze=False)
+        for (whole, near), result in zip(axes, results, strict=True):
+            for axis in (whole, near):
+                _draw_curves(axis, result)
+            whole.set_ylim(0, 101)
+            whole.set_ylabel("classification accuracy (%)")
+            whole.legend(loc="center right", frameon=False)
+            near.set_ylim(*_near_software(result))
+            near.annotate("software", (1, 100 * result.software_accuracy), (0, 4), xycoords=("axes fraction", "data"),
+                          textcoords="offset points", ha="right", fontsize=9)  # fmt: skip
+            n_chips = max(s.n_chips for s in result.summary())
+            size = f"{result.settings['n_images']:,} images, {n_chips} chip{'s' * (n_chips > 1)}"
+            whole.set_title(f"{result.name}: {size}", loc="left", fontsize=11)
+            near.set_title(f"enlarged; software {100 * result.software_accuracy:.1f} %", loc="left", fontsize=11)
         figure.tight_layout()
         with store.replacing(path) as temporary:
             figure.savefig(temporary, dpi=160, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
         plt.close(figure)
 
 
-def _retention_panel(axis, result) -> None:
+def _draw_curves(axis, result) -> None:
     summary = result.summary()
     times_s = sorted({s.t_s for s in summary})
-    software = 100 * result.software_accuracy
-    axis.axhline(software, color="black", linestyle="--", linewidth=1)
-    axis.annotate(f"software {software:.1f} %", (1, software), (0, 4), xycoords=("axes fraction", "data"),
-                  textcoords="offset points", ha="right", fontsize=9)  # fmt: skip
+    axis.axhline(100 * result.software_accuracy, color="black", linestyle="--", linewidth=1)
     for compensation in dict.fromkeys(s.compensation for s in summary):
         points = sorted((s for s in summary if s.compensation == compensation), key=lambda s: s.t_s)
         t = [s.t_s for s in points]
@@ -63,7 +72,14 @@ def _retention_panel(axis, result) -> None:
     axis.set_xticks(times_s, [human_time(t) for t in times_s])
     axis.minorticks_off()
     axis.set_xlabel("time since programming")
-    axis.set_ylim(top=101, bottom=0)
     axis.grid(axis="y", linewidth=0.5, alpha=0.5)
-    n_chips = max(s.n_chips for s in summary)
-    axis.set_title(f"{result.name}\n{result.settings['n_images']:,} images, {n_chips} chip{'s' * (n_chips > 1)}", fontsize=11)
+
+
+def _near_software(result) -> tuple[float, float]:
+    """The range of accuracy, in percent, that shows the compensated curves and what else is within 10 points of software."""
+    software = result.software_accuracy
+    near = [s for s in result.summary() if s.mean > software - 0.1 or s.compensation != "none"]
+    low = min([software, *(s.mean - np.nan_to_num(s.std) for s in near)])
+    high = max([software, *(s.mean + np.nan_to_num(s.std) for s in near)])
+    margin = max(0.1 * (high - low), 0.002)
+    return 100 * (low - margin), 100 * (high + margin)
