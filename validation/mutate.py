@@ -33,7 +33,8 @@ SWAPS = {
     ast.And: ast.Or, ast.Or: ast.And, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
 }  # fmt: skip
 NAMES = {"maximum": "minimum", "minimum": "maximum", "max": "min", "min": "max", "abs": "positive", "log": "log10",
-         "sqrt": "square", "square": "sqrt", "ones": "zeros", "zeros": "ones", "subtract": "add"}  # fmt: skip
+         "sqrt": "square", "square": "sqrt", "ones": "zeros", "zeros": "ones", "subtract": "add",
+         "divide": "multiply"}  # fmt: skip
 
 
 @dataclass(frozen=True)
