@@ -15,7 +15,7 @@ from pcmref import draws
 from pcmref.golden import twin_draws, twin_nn, twin_pcm
 from pcmref.golden.cases import narrow
 from pcmref.golden.cases_pcm import JOSHI2020
-from pcmref.golden.twin import DIGITS, TooCoarse, constant, exact, is_narrow, largest, lift, total
+from pcmref.golden.twin import DIGITS, LIBM, TooCoarse, constant, exact, is_narrow, largest, lift, total
 from pcmref.golden.twin_ops import evaluate, expected
 
 U = 2.0**-24
@@ -56,6 +56,9 @@ def test_the_bound_is_not_vacuous():
         terms = [exact(1, 2.0**-53) * exact(1, 2.0**-53) for _ in range(10)]
         assert total(terms).error == pytest.approx(10 + 9 * 10, rel=1e-12)
         assert (exact(3, U) * exact(5, U)).error == 15
+        assert exact(3, U).log().error == pytest.approx(LIBM * np.log(3)) and exact(2, U).exp().error == pytest.approx(
+            LIBM * np.exp(2)
+        )
 
 
 def test_what_the_bound_does_not_decide_is_refused():
