@@ -212,7 +212,7 @@ class _Study:
     def measure(self, chip_seed: int, report: Callable[[], None] | None = None) -> list[tuple[str, float, float]]:
         """(compensation, t_s, accuracy) of one chip: programmed once, read once a time, each reading under every scheme."""
         chip = Chip.program(self.state, self.model, chip_seed, self.workers)
-        currents_t0 = self._currents(chip, chip.read_conductances(self.model.t_0_s, workers=self.workers))
+        currents_t0 = self._currents(chip, chip.baseline_conductances(workers=self.workers))
         rows = []
         for t_s in self.times_s:
             g_us = chip.read_conductances(t_s, workers=self.workers)

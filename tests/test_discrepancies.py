@@ -58,6 +58,13 @@ def test_d03_a_device_with_target_0():
     assert CS.programming_std_us(0.25) == near(0.30524)
 
 
+def test_d03_crosssim_programs_no_device_below_a_quarter_microsiemens():
+    chip = Chip.program({"fc.weight": np.array([[1.0, 0.0, -0.5]])}, CS)
+    assert chip.g_target_us["fc.weight"].ravel() == pytest.approx([25, 0.25, 0.25, 0.25, 0.25, 12.625])
+    exact = chip.weights(chip.g_target_us)["fc.weight"]
+    np.testing.assert_allclose(exact, [[1.0, 0.0, -0.5]], rtol=1e-15)
+
+
 def test_d03_aihwkit_measured(toolkit):
     z = draws.standard_normal(0, "discrepancy/3", 20_000)
     got = toolkit.program(np.zeros(20_000), z)
@@ -200,6 +207,10 @@ def test_d11_noise_in_the_baseline():
     readings = [chip.currents(chip.read_conductances(20.0, read=r))["fc.weight"] for r in range(3)]
     exact = chip.currents(chip.g_target_us)["fc.weight"]
     assert len(set(readings)) == 3 and all(0 < abs(r / exact - 1) < 0.5 for r in readings)
+    for baseline, g_us in (("target", chip.g_target_us), ("programmed", chip.g_prog_us)):
+        kept = Chip.program(chip.state, replace(JOSHI, gdc_baseline=baseline))
+        later = kept.currents(kept.read_conductances(DAY_S, read=1))["fc.weight"]
+        assert kept.gdc_factors(DAY_S, read=1) == {"fc.weight": kept.currents(g_us)["fc.weight"] / later}
     later = chip.currents(chip.read_conductances(DAY_S, read=1))["fc.weight"]
     assert chip.gdc_factors(DAY_S, read=1) == {"fc.weight": readings[1] / later}
 

@@ -49,7 +49,7 @@ class Variant:
         currents = chip.currents if self.periphery is None else lambda g_us: self.periphery.currents(chip, g_us)
         weights = chip.weights if self.periphery is None else lambda g_us, f=None: self.periphery.state(chip, g_us, f)
         g_us = chip.read_conductances(self.t_s)
-        at_t0, at_t = currents(chip.read_conductances(self.model.t_0_s)), currents(g_us)
+        at_t0, at_t = currents(chip.baseline_conductances()), currents(g_us)
         factors = {bar: gdc.factor(at_t0[bar], at_t[bar]) for bar in at_t}
         return {"none": self.after(weights(g_us), state), "gdc": self.after(weights(g_us, factors), state)}
 
@@ -82,6 +82,7 @@ def converters(bits: int) -> Periphery:
 VARIANTS = (
     Variant("-", "joshi2020"),
     Variant("D3", "devices with target 0 stay empty", programmed=empty_zeros),
+    Variant("D3", "no conductance below .25 uS", replace(JOSHI, g_min_us=0.25)),
     Variant("D4", "pairs collapsed to their net", replace(JOSHI, pair="collapsed")),
     Variant("D5", "Q_s of the programmed conductance", replace(JOSHI, q_argument="programmed")),
     Variant("D6", "20 s later (aihwkit's t_inference of a day)", t_s=DAY_S + 20),
@@ -89,6 +90,8 @@ VARIANTS = (
     Variant("D7", "nu folded", replace(JOSHI, nu_law="folded")),
     Variant("D10", "GDC by one-hot inputs", replace(JOSHI, gdc_read_out="one-hot")),
     Variant("D10", "GDC by ones", replace(JOSHI, gdc_read_out="ones")),
+    Variant("D11", "GDC baseline of the programmed conductances", replace(JOSHI, gdc_baseline="programmed")),
+    Variant("D11", "GDC baseline of the targets", replace(JOSHI, gdc_baseline="target")),
     Variant("D13", "a scale for every tile of 256x256", before=scaled_by_tile, after=scaled_back),
     Variant("D26", "nu clamped", replace(JOSHI, nu_law="clamped")),
     *(Variant("ADC", f"DAC and ADC of {bits} bits, tiles of 256x256", periphery=converters(bits)) for bits in (10, 8, 6)),

@@ -78,9 +78,15 @@ class Chip:
         kind, g_max_us = self.model.gdc_read_out, self.model.g_max_us
         return {bar: gdc.read_out([g_us[n] for n in names], g_max_us, kind) for bar, names in crossbars(self.state).items()}
 
+    def baseline_conductances(self, read: int = 0, workers: int | None = None) -> dict[str, np.ndarray]:
+        """What GDC's I(t_0) is taken of: a reading at t_0, or the programmed or the target conductances, as the model says."""
+        if self.model.gdc_baseline == "read":
+            return self.read_conductances(self.model.t_0_s, read, workers)
+        return self.g_prog_us if self.model.gdc_baseline == "programmed" else self.g_target_us
+
     def gdc_factors(self, t_s: float, read: int = 0, workers: int | None = None) -> dict[str, float]:
-        """{crossbar: alpha = I(t_0)/I(t)}, both currents as read with the same read index."""
-        at_t0 = self.currents(self.read_conductances(self.model.t_0_s, read, workers))
+        """{crossbar: alpha = I(t_0)/I(t)}, I(t) and, unless the model says otherwise, I(t_0) as read with this read index."""
+        at_t0 = self.currents(self.baseline_conductances(read, workers))
         at_t = self.currents(self.read_conductances(t_s, read, workers))
         return {bar: gdc.factor(at_t0[bar], at_t[bar]) for bar in at_t0}
 
@@ -138,11 +144,13 @@ class Chip:
 def _map(state: dict, model: PCMModel) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """(g_target_us, scale) of every array on a crossbar, the arrays of one crossbar with one scale."""
     g_target_us, scale = {}, {}
+    window_us = model.g_max_us - model.g_min_us  # weights lie above the lowest conductance, which cancels in a pair
     for names in crossbars(state).values():
         for name in names:
             if not np.isfinite(state[name]).all():
                 raise DeviceError(f"{name!r} holds NaN or infinity; nothing can be programmed")
-        shared = weight_scale(max(float(np.abs(state[name]).max()) for name in names), model.g_max_us)
+        shared = weight_scale(max(float(np.abs(state[name]).max()) for name in names), window_us)
         for name in names:
-            g_target_us[name], scale[name] = map_weights(state[name], model.g_max_us, shared)
+            g_us, scale[name] = map_weights(state[name], window_us, shared)
+            g_target_us[name] = g_us + model.g_min_us
     return g_target_us, scale

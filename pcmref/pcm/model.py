@@ -40,6 +40,7 @@ class PCMModel:
 
     name: str = "joshi2020"
     g_max_us: float = _constant(25.0, "uS", "B", "[T]; [J] programs up to 25 uS")
+    g_min_us: float = _constant(0.0, "uS", "B", "[T]; CrossSim's device bottoms at .25 uS [X]")
     programming: tuple[float, float, float] = _constant((0.26348, 1.9650, -1.1731), "uS for G_max = 25 uS", "B", "[N] [T] code")
     nu_mean_line: tuple[float, float] = _constant((-0.0155, 0.0244), "1, 1", "B", "[N] [T] slope of ln x, intercept")
     nu_mean_range: tuple[float, float] = _constant((0.049, 0.1), "1", "B", "[N] [T]")
@@ -54,6 +55,7 @@ class PCMModel:
     q_argument: str = _constant("target", "", "B", "[N] [T] document; the toolkit's code takes the programmed G")
     pair: str = _constant("kept", "", "A", "[J] two devices a weight, each with its own state")
     gdc_read_out: str = _constant("device sum", "", "C", "derived: the currents of both devices of every pair add up")
+    gdc_baseline: str = _constant("read", "", "C", "derived: a chip knows its own readings only; [T] code: programmed")
     drifts: bool = _constant(True, "", "A", "[J]")
     reads_noisily: bool = _constant(True, "", "A", "[J]")
 
@@ -63,6 +65,7 @@ class PCMModel:
             "q_argument": ("target", "programmed"),
             "pair": ("kept", "collapsed"),
             "gdc_read_out": ("device sum", "one-hot", "ones"),
+            "gdc_baseline": ("read", "programmed", "target"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -78,6 +81,8 @@ class PCMModel:
             low, high = getattr(self, name)
             if low > high or (name == "nu_std_range" and low < 0):
                 raise SettingError(f"PCMModel: {name} must be (low, high), deviations from 0; got {(low, high)!r}")
+        if not 0 <= self.g_min_us < self.g_max_us:
+            raise SettingError(f"PCMModel: g_min_us must lie in 0..{self.g_max_us}, got {self.g_min_us!r}")
         if self.t_0_s <= self.t_r_s:
             raise SettingError(f"PCMModel: t_0_s {self.t_0_s} must be longer than a read pulse, t_r_s {self.t_r_s}")
 
@@ -89,14 +94,20 @@ class PCMModel:
     @classmethod
     def aihwkit(cls) -> "PCMModel":
         """As aihwkit's code has it: folded nu, Q_s of the programmed G, pairs collapsed to their net, one-hot GDC."""
-        changes = {"nu_law": "folded", "q_argument": "programmed", "pair": "collapsed", "gdc_read_out": "one-hot"}
+        changes = {
+            "nu_law": "folded",
+            "q_argument": "programmed",
+            "pair": "collapsed",
+            "gdc_read_out": "one-hot",
+            "gdc_baseline": "programmed",
+        }
         return replace(cls(), name="aihwkit", **changes)
 
     @classmethod
     def crosssim(cls) -> "PCMModel":
         """CrossSim's PCM: programming error only, its own fit (in G/25 uS: .28638599, .07585724*25, -.00178767*625) [X]."""
         fit = (0.28638599, 0.07585724 * 25, -0.00178767 * 625)
-        return replace(cls(), name="crosssim", programming=fit, drifts=False, reads_noisily=False)
+        return replace(cls(), name="crosssim", g_min_us=0.25, programming=fit, drifts=False, reads_noisily=False)
 
     @classmethod
     def constants(cls) -> list[tuple[str, object, str, str, str]]:
