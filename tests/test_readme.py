@@ -6,16 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pcmref import cli, library
+from pcmref import cli
 
 TOP = Path(__file__).parent.parent
 TEXT = (TOP / "README.md").read_text(encoding="utf-8")
-needs_weights = pytest.mark.skipif(
-    "resnet8-fashionmnist-noise" not in library.shipped(), reason="the shipped networks are not in this checkout"
-)
 
 
-@needs_weights
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", TEXT, re.S))
 def test_python_blocks_run(block, capsys):
     exec(compile(block, "README.md", "exec"), {})
