@@ -12,7 +12,7 @@ $(VENV)/installed: pyproject.toml setup.py
 	touch $@
 
 demo: $(VENV)/installed  ## the retention experiment on shipped weights and real images
-	$(PYTHON) -m pcmref retention resnet32-fashionmnist-noise --times 20s,1h,1d,30d,1y --chips 3 --images 1000
+	$(PYTHON) -m pcmref retention resnet32-fashionmnist-noise --times 20s,1h,1d,30d,1y --chips 3 --images 1000 --calibration 800
 
 test: $(VENV)/installed  ## the test suite
 	$(PYTHON) -m pytest -m 'not slow'

@@ -45,9 +45,14 @@ class Batch:
         moments = F.merge_moments(self.run(convolve))
         F.check_batch(moments)
 
+        weight, bias = state[f"{bn}.weight"], state[f"{bn}.bias"]
+
         def normalize(block):
-            F.normalize(x_hat[block], moments, out=x_hat[block])
-            F.scale_shift(x_hat[block], state[f"{bn}.weight"], state[f"{bn}.bias"], out=y[block])
+            if keep:
+                F.normalize(x_hat[block], moments, out=x_hat[block])
+                F.scale_shift(x_hat[block], weight, bias, out=y[block])
+            else:
+                F.batch_norm(x_hat[block], weight, bias, moments.mean, moments.m2 / moments.n, out=y[block])
             if plus is not None:
                 y[block] += plus[block]
             if relu:

@@ -114,7 +114,8 @@ def _pixels(x: np.ndarray) -> int:
 
 def _line(v: np.ndarray, x: np.ndarray) -> np.ndarray:
     """A per-channel vector [C] repeated along a line of x, in x's dtype."""
-    return np.tile(v.astype(x.dtype, copy=False), _pixels(x))
+    v = v.astype(x.dtype, copy=False)
+    return np.broadcast_to(v, (_pixels(x), len(v))).reshape(-1)
 
 
 def channel_sum(x: np.ndarray) -> np.ndarray:
