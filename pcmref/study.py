@@ -216,9 +216,15 @@ class _Study:
         rows = []
         for t_s in self.times_s:
             g_us = chip.read_conductances(t_s, workers=self.workers)
+            known = {}
             for compensation in self.compensations:
-                state = self._compensated(chip, g_us, currents_t0, compensation)
-                rows.append((compensation, t_s, accuracy(self.net, state, self.x, self.labels, self.workers)))
+                factors = self._factors(chip, g_us, currents_t0) if compensation == "gdc" else None
+                if factors is not None and set(factors.values()) == {1.0}:
+                    factors = None  # as at t_0, where the same weights need not be evaluated twice
+                scheme = (compensation == "adabs", factors is None)
+                if scheme not in known:
+                    known[scheme] = self._accuracy(chip, g_us, factors, compensation == "adabs")
+                rows.append((compensation, t_s, known[scheme]))
                 if report is not None:
                     report()
         return rows
@@ -226,13 +232,13 @@ class _Study:
     def _currents(self, chip: Chip, g_us) -> dict[str, float]:
         return chip.currents(g_us) if self.periphery is None else self.periphery.currents(chip, g_us)
 
-    def _compensated(self, chip: Chip, g_us, currents_t0, compensation: str) -> dict:
-        factors = None
-        if compensation == "gdc":
-            currents = self._currents(chip, g_us)
-            factors = {bar: gdc.factor(currents_t0[bar], currents[bar]) for bar in currents}
+    def _factors(self, chip: Chip, g_us, currents_t0) -> dict[str, float]:
+        currents = self._currents(chip, g_us)
+        return {bar: gdc.factor(currents_t0[bar], currents[bar]) for bar in currents}
+
+    def _accuracy(self, chip: Chip, g_us, factors, recalibrate: bool) -> float:
         weights = chip.weights if self.periphery is None else partial(self.periphery.state, chip)
         state = weights(g_us, factors)
-        if compensation == "adabs":
+        if recalibrate:
             state = adabs(self.net, state, self.x_calibration, self.batch_size, self.workers)
-        return state
+        return accuracy(self.net, state, self.x, self.labels, self.workers)
