@@ -76,7 +76,9 @@ def test_info_on_everything_it_reads(own, capsys):
         (["retention", "state.npz", "--data", "images.npz", "--images", "-1"], "--images"),
         (["retention", "state.npz", "--data", "images.npz", "--out", "state.npz/x"], "--out"),
         (["retention", "state.npz", "--data", "few.npz"], "calibration"),
-        (["retention", "state.npz", "--data", "classes.npz"], "classes"),
+        (["retention", "state.npz", "--data", "classes.npz"], "labels must be 0 to 2, got 7"),
+        (["retention", "state.npz", "--data", "nchw.npz"], "images.transpose(0, 2, 3, 1)"),
+        (["retention", "three.npz"], "--data names your own images"),
         (["info", "few.txt"], "not a pcmref file"),
         (["train", "few.txt", "--data", "."], "few.txt"),
     ],
@@ -85,6 +87,8 @@ def test_a_mistake_is_one_line_and_exit_status_2(own, capsys, arguments, message
     x = np.zeros((2, 8, 8, 1))
     np.savez("few.npz", images=x, labels=np.zeros(2, int))
     np.savez("classes.npz", images=x, labels=np.array([0, 7]), calibration=x)
+    np.savez("nchw.npz", images=np.zeros((2, 1, 8, 8)), labels=np.zeros(2, int), calibration=np.zeros((2, 1, 8, 8)))
+    np.savez("three.npz", **pcmref.ResNet(3, 10, (3, 4), (1, 1)).init(0))
     (own / "few.txt").write_text("words, not TOML")
     status, out, err = run(capsys, *arguments)
     assert status == 2 and message in err and out == "" and len(err.strip().splitlines()) == 1

@@ -67,8 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             "add it, or leave adabs out: --compensations none,gdc"
         )
     calibration = None if data.calibration is None else data.normalized(data.calibration[: arguments.calibration], fallback)
-    if labels.max(initial=0) >= file.net.num_classes:
-        raise FileError(f"{arguments.data}: a label is {labels.max()}, but the network has {file.net.num_classes} classes")
+    _check_fit(arguments.data, file.net, x, labels)
     make_folder(arguments.out)
     with ProgressBar("retention", "measurement") as bar:
         result = retention(
@@ -100,6 +99,18 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"no picture: {error}", file=sys.stderr)
     print(f"\nwritten: {', '.join(str(arguments.out / f'retention.{ending}') for ending in written)}")
     return 0
+
+
+def _check_fit(data: str, net, x, labels) -> None:
+    """FileError where the images' channels or labels are not the network's; --data has a default, so it is named."""
+    if x.shape[3] != net.in_channels:
+        nchw = "; NCHW? images.transpose(0, 2, 3, 1) makes them channels-last" if x.shape[1] == net.in_channels else ""
+        raise FileError(
+            f"{data}: images {x.shape} have {x.shape[3]} channels (last axis), the network takes {net.in_channels}{nchw}; "
+            "--data names your own images"
+        )
+    if labels.max(initial=0) >= net.num_classes:
+        raise FileError(f"{data}: labels must be 0 to {net.num_classes - 1}, got {labels.max()}; --data names your own images")
 
 
 def _periphery(tile: str | None, dac_bits: int | None, adc_bits: int | None) -> Periphery | None:

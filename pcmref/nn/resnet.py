@@ -69,7 +69,8 @@ class ResNet:
             return cls(state["conv1.weight"].shape[1], state["fc.weight"].shape[0], widths, blocks, stem)
         except (KeyError, IndexError, SettingError) as error:
             raise StateError(
-                f"no ResNet has these names and shapes (conv1.weight, layer1.0.conv1.weight, ...): {error}"
+                "no ResNet of basic blocks has these names and shapes (conv1.weight, layer1.0.conv1.weight, ..., fc.weight): "
+                f"{error}; found {sorted(state)[:3]}"
             ) from error
 
     def config(self) -> dict:
