@@ -77,12 +77,14 @@ def carry_out(
     stopped: Callable[[], bool] = lambda: False,
     progress: Callable[[str, int, int], None] | None = None,
     workers: int | None = None,
+    commit: str | None = None,
 ) -> list[Path]:
     """Train every stage of a plan and write its network to out/{stage}.h5 and its log to out/{stage}.csv.
 
     A checkpoint is written at the end of every epoch, when `due()` says so, and when `stopped()` does, which then ends
     the run with KeyboardInterrupt. With `resume` a run goes on from its checkpoint and from the stages that are done, to the
     same bytes as one that was never stopped. `progress(stage, images, total)` follows every mini-batch.
+    `commit` names the source that trains; it goes into the files.
     """
     net = NETWORKS[plan.network](in_channels=data.train_images.shape[3], num_classes=len(data.classes))
     checkpoint = out / f"{plan.name}.checkpoint.h5"
@@ -118,7 +120,7 @@ def carry_out(
         at = train(net, state, data, recipe, start, after_step, workers)
         state = at.best
         _write_log(out / f"{name}.csv", at.history)
-        library.save(path, net, state, _about(identity, at, net, data, workers))
+        library.save(path, net, state, {**_about(identity, at, net, data, workers), "commit": commit})
         done.append(identity)
         checkpoint.unlink(missing_ok=True)
     return written

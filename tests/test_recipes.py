@@ -55,10 +55,11 @@ def contents(folder):
 
 def test_a_run_writes_networks_that_say_how_they_were_made(plan, small, tmp_path):
     (tmp_path / "out").mkdir()
-    paths = recipes.carry_out(plan, small, tmp_path / "out")
+    paths = recipes.carry_out(plan, small, tmp_path / "out", commit="abc")
     assert sorted(contents(tmp_path / "out")) == ["first.csv", "first.h5", "second.csv", "second.h5"]
     first, second = (library.read_network(p) for p in paths)
     assert second.about["start"] == "first" and second.about["recipe"]["eta"] == 0.038
+    assert first.about["commit"] == second.about["commit"] == "abc"
     assert [e["epoch"] for e in first.about["history"]] == [1, 2] and first.about["normalisation"][0] == list(small.mean)
     assert 0 <= second.about["software_accuracy"] <= 1 and second.about["history"][0]["validation_accuracy"] is None
     assert (tmp_path / "out" / "first.csv").read_text().splitlines()[0] == "epoch,loss,learning_rate,validation_accuracy"

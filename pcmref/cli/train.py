@@ -7,9 +7,11 @@ run reaches.
 
 import argparse
 import signal
+import subprocess
 import time
 from pathlib import Path
 
+import pcmref
 from pcmref.cli.progress import ProgressBar
 from pcmref.cli.retention import make_folder
 from pcmref.library import read_network
@@ -33,6 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("out"), help="folder for the networks (default: %(default)s)")
     add("--resume", action="store_true", help="go on from the checkpoint in the folder")
     add("--workers", type=int, default=None, help="threads (default: one per core)")
+
+
+def source_commit() -> str:
+    """The commit of the checkout that runs, "-dirty" where files differ from it, else the installed version."""
+    root = Path(pcmref.__file__).parent.parent
+    version = f"pcmref {pcmref.__version__}"
+    if not (root / ".git").exists():
+        return version
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return version
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         options = {"due": due, "stopped": lambda: bool(signals), "progress": progress, "workers": arguments.workers}
+        options["commit"] = source_commit()
         paths = carry_out(plan, data, arguments.out, arguments.resume, **options)
     finally:
         for bar in bars.values():
