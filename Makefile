@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 DATA ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: demo test test-slow lint wheel readme against-torch clean
+.PHONY: demo test test-slow lint wheel readme imagenet34 against-torch clean
 
 $(VENV)/installed: pyproject.toml setup.py
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcmref needs Python 3.11 or newer")'
@@ -34,6 +34,9 @@ wheel: $(VENV)/installed  ## build a wheel, install it alone, load a shipped net
 
 readme: $(VENV)/installed  ## run the experiments of the README again and put their tables and picture into it
 	$(PYTHON) validation/readme.py
+
+imagenet34: $(VENV)/installed  ## ResNet-34 for ImageNet on a chip, inside 8 GB
+	$(PYTHON) validation/imagenet34.py
 
 against-torch:  ## compare with PyTorch autograd, where it is installed
 	python3 validation/against_torch.py

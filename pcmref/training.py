@@ -66,7 +66,9 @@ def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int 
     """W + eta * max|W| * z on every crossbar, fresh for every step: a new state (Joshi et al. 2020, methods).
 
     max|W| is the crossbar's, fc.bias included with fc.weight; z are the draws `noise/{step}/{name}`. No gradient flows
-    through the standard deviation. Batch norm is untouched.
+    through the standard deviation. Batch norm is untouched. The first step has its noise like any other, which one
+    toolkit leaves out (D24 in validation/discrepancies.md). Toolkits also offer noise that depends on each weight's
+    value (a polynomial, D14 and D15; proportional, D17), drift (D16) and rounding (D18): other trainings than the paper's.
     """
     if not (np.isfinite(eta) and eta >= 0):
         raise SettingError(f"eta must be a finite number from 0, got {eta!r}")
@@ -88,7 +90,8 @@ def clip_weights(state: dict, alpha: float = ALPHA) -> dict[str, np.ndarray]:
     """Every crossbar clipped to +-alpha * sigma_W, sigma_W its population standard deviation: a new state.
 
     fc.bias counts to fc.weight's crossbar. Toolkits that use the sample standard deviation (ddof 1) differ by a factor
-    sqrt(N/(N-1)); ones that clip the noisy weights, or only at the start, train something else.
+    sqrt(N/(N-1)) (D19 in validation/discrepancies.md); code that clips the noisy weights in the forward pass and never
+    the clean ones (D27), or only at the start, trains something else.
     """
     if not (np.isfinite(alpha) and alpha > 0):
         raise SettingError(f"alpha must be a finite number above 0, got {alpha!r}")

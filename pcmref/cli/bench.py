@@ -171,15 +171,15 @@ def _peak_memory_mb(what: str) -> float:
     net, state = pcmref.ResNet.joshi32(), pcmref.ResNet.joshi32().init()
     x, labels = np.ones((10_000 if what == "predict" else BATCH, 32, 32, 3), np.float32), np.zeros(BATCH, int)
     F.conv2d(x[:1], state["conv1.weight"], 1, 1)  # loads the BLAS
-    before = _peak_kb()
+    before = peak_kb()
     if what == "predict":
         pcmref.predict(net, state, x)
     else:
         train_step(net, Progress(0, state, {}), x, labels, 0.05, Recipe(eta=0.038, alpha=2.0))
-    return (_peak_kb() - before) / 1024
+    return (peak_kb() - before) / 1024
 
 
-def _peak_kb() -> int:
+def peak_kb() -> int:
     """The process's own peak so far: VmHWM on Linux, where ru_maxrss would count the parent it was forked from."""
     path = Path("/proc/self/status")
     if path.exists():
