@@ -98,10 +98,15 @@ def test_a_file_that_is_something_else_is_refused(tmp_path, meta, arrays):
         file.read(path)
 
 
-def test_a_negative_scale_is_refused(tmp_path):
+def test_a_negative_scale_is_refused(tmp_path, monkeypatch):
     golden = BY_KEY["linear/v1/plain"]
     y = golden.expected["y"]
-    file.write(tmp_path / "x.h5", [replace(golden, expected={"y": replace(y, scale=-y.scale)})])
+    wrong = replace(golden, expected={"y": replace(y, scale=-y.scale)})
+    with pytest.raises(file.GoldenError, match="scale"):
+        file.write(tmp_path / "x.h5", [wrong])
+    with monkeypatch.context() as careless:
+        careless.setattr(file, "check_values_fit", lambda golden: None)
+        file.write(tmp_path / "x.h5", [wrong])
     with pytest.raises(FileError, match="scale"):
         file.read(tmp_path / "x.h5")
 
@@ -204,7 +209,7 @@ def test_the_documents_table_is_the_packages(monkeypatch):
     assert operations.document(DOCUMENT) == DOCUMENT, "run python validation/backends/operations.py"
 
 
-def test_inputs_reach_a_backend_as_copies():
+def test_inputs_reach_a_backend_as_copies_and_changing_them_fails():
     class Spoiler(Reference):
         def linear(self, a, _, p):
             y = super().linear(a, _, p)
@@ -213,5 +218,7 @@ def test_inputs_reach_a_backend_as_copies():
 
     golden = BY_KEY["linear/v1/plain"]
     for _ in range(2):
-        assert check_case(Spoiler(), Spoiler().capabilities(), golden, "float64").status == "pass"
+        v = check_case(Spoiler(), Spoiler().capabilities(), golden, "float64")
+        assert (v.status, v.message) == ("fail", "changed its input: x") and v.compared == 12
+    assert check_case(Reference(), Spoiler().capabilities(), golden, "float64").status == "pass"
     assert in_dtype(golden.case.inputs, "float32")["x"].dtype == np.float32

@@ -11,7 +11,7 @@ from pcmref.golden import Capabilities, Reference, Unsupported, check, exit_stat
 from pcmref.golden.backends import BackendError, load_backend
 from pcmref.golden.cases import Case
 from pcmref.golden.check import check_case, check_results, in_dtype
-from pcmref.golden.mutants import CORRECT, Sampled
+from pcmref.golden.correct import CORRECT, Sampled
 from pcmref.golden.ops import upstream
 from pcmref.golden.selfcheck import selfcheck
 from pcmref.golden.verify import Verdict, mark_suspects

@@ -1,11 +1,17 @@
 """Check a backend against golden vectors; write, list, verify and extend them.
 
 `check` runs a Python backend. For anything else, `write` a request, run it in your language, and `verify` the results: an
-.npz with arrays named op/vN/case/output. Exit status: 0 all that ran passed, 1 something failed, 2 nothing could run.
+.npz with arrays named op/vN/case/output.
+
+Exit status of check and verify:
+  0  at least one case was judged, and all that were passed; operations of which no case could be judged are named
+  1  a case failed or crashed, or passed although its failure was expected, or every case was inconclusive
+  2  nothing was compared: the backend cannot be loaded or supports nothing of what was asked, or an input is wrong
 """
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,7 +20,7 @@ import numpy as np
 from pcmref.data import read_npz
 from pcmref.errors import PcmrefError, SettingError
 from pcmref.golden import file, report
-from pcmref.golden.backends import Capabilities, load_backend
+from pcmref.golden.backends import CONV_ALGORITHMS, Capabilities, check_backend, load_backend
 from pcmref.golden.cases import Case
 from pcmref.golden.check import check, check_results, exit_status
 from pcmref.golden.ops import DTYPES, OPS
@@ -54,8 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("results", help=".npz with arrays op/vN/case/output")
     one.add_argument("--dtype", choices=DTYPES, default="float64")
     one.add_argument("--accumulate-dtype", choices=DTYPES, help="what sums are kept in (default: the dtype)")
-    one.add_argument("--conv-algorithm", default="direct", help='"direct", "winograd F(2,3)" or "winograd F(4,3)"')
+    one.add_argument("--conv-algorithm", choices=CONV_ALGORITHMS, default="direct", help="how convolutions are computed")
     one.add_argument("--libm-ulp", type=float, default=2.0, help="error of exp, log and power (default 2)")
+    one.add_argument("--case", action="append", metavar="OP/vN/NAME", help="only this case (may repeat)")
     actions.add_parser("list", parents=[selection], help="list the cases")
     one = actions.add_parser("freeze", help="keep a counterexample: add a case to a file")
     one.add_argument("path", help="golden file, made if it is not there")
@@ -100,10 +107,18 @@ def _finish(arguments, name: str, version: str, route: str, verdicts) -> int:
 def _check(arguments) -> int:
     backend = load_backend(arguments.backend)
     golden = _selected(arguments)
-    dtypes = arguments.dtype or list(backend.capabilities().dtypes)
+    dtypes = arguments.dtype or list(check_backend(backend, arguments.backend).dtypes)
     verdicts = check(backend, golden, dtypes, seed=arguments.seed)
-    route = f"pcmref golden check {arguments.backend}" + (f" --file {arguments.file}" if arguments.file else "")
+    route = _command("check", arguments.backend, file=arguments.file, seed=arguments.seed)
     return _finish(arguments, backend.name, backend.version, route, verdicts)
+
+
+def _command(*words, **options) -> str:
+    """The command line of a run, quoted for a shell; options that were not given are left out."""
+    words = ["pcmref", "golden", *words]
+    for name, value in options.items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 def _write(arguments) -> int:
@@ -127,8 +142,13 @@ def _verify(arguments) -> int:
         libm_ulp=arguments.libm_ulp,
     )
     results = read_npz(Path(arguments.results))
-    verdicts = check_results(results, file.read(arguments.request), capabilities, arguments.dtype)
-    route = f"pcmref golden verify {arguments.request} {arguments.results}"
+    golden = file.read(arguments.request)
+    unknown = set(arguments.case or ()) - {g.case.key for g in golden}
+    if unknown:
+        raise SettingError(f"{arguments.request} holds no case {sorted(unknown)[0]!r}; `pcmref golden list --file` shows them")
+    verdicts = check_results(results, golden, capabilities, arguments.dtype, arguments.case)
+    options = {name: getattr(arguments, name) for name in ("accumulate_dtype", "conv_algorithm", "libm_ulp")}
+    route = _command("verify", arguments.request, arguments.results, **options)
     return _finish(arguments, arguments.results, "", route, verdicts)
 
 

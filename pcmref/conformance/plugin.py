@@ -4,6 +4,8 @@ An installed pcmref registers it. From a checkout: `pytest -p pcmref.conformance
 Nothing of pcmref is imported before the suite runs, so that other test runs pay nothing.
 """
 
+import shlex
+
 import pytest
 
 _COMPARED = pytest.StashKey[list]()
@@ -24,27 +26,36 @@ def pytest_generate_tests(metafunc):
     metafunc.config.stash[_COMPARED] = []
     if not option.pcmref_backend:
         raise pytest.UsageError("say which backend to check: --pcmref-backend=package.module:Backend")
-    metafunc.parametrize(("backend", "golden", "dtype", "n_tests"), _rows(option))
+    metafunc.parametrize(("backend", "capabilities", "golden", "dtype", "n_tests"), _rows(option))
 
 
 def _rows(option):
     """A parameter set for every case and dtype; UsageError where backend, file or dtype are not what they should be."""
     from pcmref.errors import PcmrefError
     from pcmref.golden import file
-    from pcmref.golden.backends import load_backend
+    from pcmref.golden.backends import check_backend, load_backend
     from pcmref.golden.check import count_tests
     from pcmref.golden.ops import DTYPES
 
     try:
         backend = load_backend(option.pcmref_backend)
+        capabilities = check_backend(backend, option.pcmref_backend)
         cases = [g for g in file.read(option.pcmref_file or file.SHIPPED) if g.case.level <= option.pcmref_level]
     except PcmrefError as error:
         raise pytest.UsageError(str(error)) from error
-    dtypes = [option.pcmref_dtype] if option.pcmref_dtype else list(backend.capabilities().dtypes)
+    dtypes = [option.pcmref_dtype] if option.pcmref_dtype else list(capabilities.dtypes)
     if not set(dtypes) <= set(DTYPES):
         raise pytest.UsageError(f"--pcmref-dtype must be one of {DTYPES}, got {option.pcmref_dtype!r}")
     n_tests = count_tests(cases) * len(dtypes)
-    return [pytest.param(backend, g, d, n_tests, id=f"{g.case.key}-{d}") for d in dtypes for g in cases]
+    return [pytest.param(backend, capabilities, g, d, n_tests, id=f"{g.case.key}-{d}") for d in dtypes for g in cases]
+
+
+@pytest.fixture
+def route(request) -> str:
+    """The command that repeats a failure, but for --dtype and --case."""
+    option = request.config.option
+    words = ["pcmref", "golden", "check", option.pcmref_backend]
+    return shlex.join(words + (["--file", option.pcmref_file] if option.pcmref_file else []))
 
 
 @pytest.fixture

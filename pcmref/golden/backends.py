@@ -4,12 +4,17 @@ import importlib
 import os
 import sys
 from dataclasses import dataclass
+from math import isfinite
+from numbers import Real
 from typing import Protocol
 
 import numpy as np
 
 from pcmref.errors import PcmrefError
-from pcmref.golden.ops import DTYPES
+from pcmref.golden.ops import DTYPES, OPS
+
+CONV_ALGORITHMS = ("direct", "winograd F(2,3)", "winograd F(4,3)")
+LIBM_ULP_MAX = 64  # the widest bound that OpenCL allows a library is 16 ulp, of pow
 
 
 class Unsupported(Exception):
@@ -29,7 +34,7 @@ class Capabilities:
     accumulate_dtype: what sums and intermediate results are kept in, for all operations or {operation: dtype}; None, and
     operations not named, the dtype itself. accepts_noise: takes the draws of random
     operations; without, they are sampled. conv_algorithm: "direct", "winograd F(2,3)" or "winograd F(4,3)". libm_ulp: the
-    error of its exp, log and power.
+    error of its exp, log and power, above 0 and at most LIBM_ULP_MAX. BackendError where a field is anything else.
     """
 
     ops: tuple[str, ...] = ()
@@ -39,6 +44,34 @@ class Capabilities:
     deterministic: bool = True
     conv_algorithm: str = "direct"
     libm_ulp: float = 2.0
+
+    def __post_init__(self):
+        _names("ops", self.ops, OPS)
+        _names("dtypes", self.dtypes, DTYPES)
+        accumulate = self.accumulate_dtype
+        if isinstance(accumulate, dict):
+            _names("the operations of accumulate_dtype", list(accumulate), OPS)
+            _names("the dtypes of accumulate_dtype", list(accumulate.values()), DTYPES)
+        elif accumulate is not None:
+            _names("accumulate_dtype", [accumulate], DTYPES)
+        _names("conv_algorithm", [self.conv_algorithm], CONV_ALGORITHMS)
+        if not self.dtypes:
+            raise BackendError(f"Capabilities: dtypes must name at least one of {DTYPES}")
+        for name in ("accepts_noise", "deterministic"):
+            if not isinstance(getattr(self, name), bool):
+                raise BackendError(f"Capabilities: {name} must be True or False, got {getattr(self, name)!r}")
+        ulp = self.libm_ulp
+        if not isinstance(ulp, Real) or isinstance(ulp, bool) or not isfinite(ulp) or not 0 < ulp <= LIBM_ULP_MAX:
+            raise BackendError(f"Capabilities: libm_ulp must be a number above 0 and up to {LIBM_ULP_MAX}, got {ulp!r}")
+
+
+def _names(what: str, names, known) -> None:
+    """BackendError unless `names` is a tuple or list of known names."""
+    if not isinstance(names, (tuple, list)):
+        raise BackendError(f"Capabilities: {what} must be a tuple of names, got {names!r}")
+    unknown = [name for name in names if not isinstance(name, str) or name not in known]
+    if unknown:
+        raise BackendError(f"Capabilities: {what} must be of {', '.join(known)}; got {unknown[0]!r}")
 
 
 class Backend(Protocol):
@@ -68,7 +101,9 @@ def load_backend(name: str):
     try:
         found = getattr(importlib.import_module(module_name), attribute)
         backend = found() if callable(found) else found
-    except Exception as error:  # whatever a stranger's module raises while it is loaded
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a stranger's module raises while it is loaded, sys.exit among it
         raise BackendError(f"backend {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(os.getcwd())
@@ -81,18 +116,16 @@ def check_backend(backend, name: str) -> Capabilities:
     missing = [part for part in ("name", "version", "capabilities", "run") if not hasattr(backend, part)]
     if missing:
         raise BackendError(f"backend {name!r} lacks {missing}; see the Backend protocol in pcmref.golden.backends")
-    capabilities = backend.capabilities()
+    if not (isinstance(backend.name, str) and isinstance(backend.version, str)):
+        raise BackendError(f"backend {name!r}: its name and version must be texts, got {backend.name!r}, {backend.version!r}")
+    try:
+        capabilities = backend.capabilities()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a stranger's code
+        raise BackendError(f"backend {name!r}: capabilities() raised {type(error).__name__}: {error}") from error
     if not isinstance(capabilities, Capabilities):
         raise BackendError(f"backend {name!r}: capabilities() must return Capabilities, got {type(capabilities).__name__}")
-    accumulate = capabilities.accumulate_dtype or {}
-    kept_in = (accumulate,) if isinstance(accumulate, str) else tuple(accumulate.values())
-    unknown = [d for d in (*capabilities.dtypes, *kept_in) if d not in DTYPES]
-    algorithms = ("direct", "winograd F(2,3)", "winograd F(4,3)")
-    if unknown or not capabilities.dtypes or capabilities.conv_algorithm not in algorithms or not capabilities.libm_ulp > 0:
-        raise BackendError(
-            f"backend {name!r}: all dtypes must be some of {DTYPES}, conv_algorithm one of {algorithms}, libm_ulp above 0; got "
-            f"{capabilities}"
-        )
     if not capabilities.accepts_noise and not hasattr(backend, "sample"):
         raise BackendError(f"backend {name!r} takes no noise and has no `sample`: its random operations cannot be checked")
     return capabilities

@@ -49,13 +49,20 @@ def tolerance(op: str, value, scale, terms: int, inputs: dict, capabilities: Cap
     `loose` is 4/sqrt(terms) of the bound: errors that scatter add up to about the square root of the number of terms.
     """
     u, u_out = accumulation_roundoff(op, capabilities, dtype), UNIT_ROUNDOFF[dtype]
-    scale = scale * max(1.0, capabilities.libm_ulp / LIBM_ULP)
+    if OPS[op].libm:
+        scale = scale * max(1.0, capabilities.libm_ulp / LIBM_ULP)
     growth = WINOGRAD_GROWTH[capabilities.conv_algorithm]
     if growth is not None and op.startswith("conv2d") and inputs["w"].shape[2:] == (3, 3):
         factors = [v for name, v in inputs.items() if name in ("x", "w", "dy")]
         scale = np.full_like(scale, max(scale.max(), growth * terms * np.prod([np.abs(v).max() for v in factors[-2:]])))
     stored = (u_out + 2.0**-53) * np.abs(value) + TINY[dtype]
     return Tolerance(scale * u + stored, min(1.0, 4 / sqrt(max(terms, 1))) * scale * u + stored, u)
+
+
+def native(values) -> np.ndarray:
+    """Results as an array of this machine's byte order; their numbers stay as they are."""
+    values = np.asarray(values)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def is_representable(values: np.ndarray, dtype: str) -> bool:

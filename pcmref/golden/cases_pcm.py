@@ -7,7 +7,7 @@ import numpy as np
 
 from pcmref import draws
 from pcmref.golden.cases import Case, narrow, normal
-from pcmref.golden.cases_nn import EPS, network_state
+from pcmref.golden.cases_nn import EPS, ONE_BLOCK, network_state
 
 JOSHI2020 = {
     "profile": "joshi2020",
@@ -124,21 +124,28 @@ def _periphery():
 
 
 def _chips():
-    state, seed = network_state("chip", RESNET8), 7
-    synaptic = [name for name in state if np.ndim(state[name]) > 1] + ["fc.bias"]
+    end_to_end = "seed -> G_prog, nu, weights at one day, ten logits"
     x = normal("chip/x", 1, 8, 8, 1)
-    for gdc in (False, True):
-        streams = {"program": "program", "drift": "drift", "read": f"read/0/{DAY_S!r}"}
-        if gdc:
-            streams["read_t0"] = "read/0/20.0"
-        noise = {
-            f"{what}/{name}": draws.standard_normal(seed, f"{stream}/{name}", (2, *state[name].shape))
-            for what, stream in streams.items()
-            for name in synaptic
-        }
-        params = {"model": JOSHI2020, "network": RESNET8, "seed": seed, "t_s": DAY_S, "read": 0, "gdc": gdc, "eps": EPS}
-        why = "seed -> G_prog, nu, weights at one day, ten logits" + (", with drift compensation" if gdc else "")
-        yield Case("chip", "resnet8_gdc" if gdc else "resnet8", why, {"x": x} | state, noise, params, 2)
+    yield _chip("resnet8", end_to_end, "chip", RESNET8, x, False, 2)
+    yield _chip("resnet8_gdc", end_to_end + ", with drift compensation", "chip", RESNET8, x, True, 2)
+    why = "a whole chip of one block: program, drift, read and drift compensation of every crossbar, then the logits"
+    yield _chip("one_block_gdc", why, "chip/one_block", ONE_BLOCK, normal("chip/one_block/x", 2, 4, 3, 1), True, 1)
+
+
+def _chip(name: str, why: str, states: str, network: dict, x, gdc: bool, level: int) -> Case:
+    """A chip of seed 7, one day after programming; its noise is what its streams draw."""
+    state, seed = network_state(states, network), 7
+    synaptic = [name for name in state if np.ndim(state[name]) > 1] + ["fc.bias"]
+    streams = {"program": "program", "drift": "drift", "read": f"read/0/{DAY_S!r}"}
+    if gdc:
+        streams["read_t0"] = "read/0/20.0"
+    noise = {
+        f"{what}/{name}": draws.standard_normal(seed, f"{stream}/{name}", (2, *state[name].shape))
+        for what, stream in streams.items()
+        for name in synaptic
+    }
+    params = {"model": JOSHI2020, "network": network, "seed": seed, "t_s": DAY_S, "read": 0, "gdc": gdc, "eps": EPS}
+    return Case("chip", name, why, {"x": x} | state, noise, params, level)
 
 
 def _training():

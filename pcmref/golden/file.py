@@ -11,11 +11,12 @@ import numpy as np
 
 import pcmref
 from pcmref import store
-from pcmref.errors import FileError, PcmrefError
+from pcmref.errors import FileError
 from pcmref.golden import sampled
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.cases import Case, all_cases
 from pcmref.golden.cases_pcm import law_cases
+from pcmref.golden.fit import GoldenError, check_case_fits, check_values_fit
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
 from pcmref.golden.twin_ops import Expected, directional_derivative, expected, law
@@ -40,12 +41,9 @@ _DERIVATIVES = {
 }
 
 
-class GoldenError(PcmrefError, ValueError):
-    """A case is not fit for the golden file: pcmref, the slow twin and central differences do not agree on it."""
-
-
 def make(case: Case) -> Golden:
-    """A case with the twin's expected outputs; GoldenError where pcmref or central differences disagree."""
+    """A case with the twin's expected outputs; GoldenError where it is incomplete, or pcmref or differences disagree."""
+    check_case_fits(case)
     golden = Golden(case, expected(case.op, case.inputs, case.noise, case.params))
     check_derivative(golden)
     results = Reference().run(case.op, case.version, case.inputs, case.noise, case.params)
@@ -56,7 +54,8 @@ def make(case: Case) -> Golden:
 
 
 def make_law(case: Case) -> Golden:
-    """A case to be sampled, with its law."""
+    """A case to be sampled, with its law; GoldenError where it is incomplete."""
+    check_case_fits(case, to_be_sampled=True)
     kind, low, high = sampled.law_kind(case.op, case.params)
     laws = law(case.op, case.inputs, case.params)
     return Golden(case, {}, {name: sampled.Law(kind, *where, low, high) for name, where in laws.items()})
@@ -103,9 +102,11 @@ def make_all(level: int = 2, progress=None) -> list[Golden]:
 
 
 def write(path, golden: list[Golden]) -> None:
-    """Write cases to a golden file, atomically; FileError where the disk refuses."""
+    """Write cases to a golden file, atomically; GoldenError for a case that is not fit, FileError where the disk refuses."""
     arrays, described = {}, {}
     for g in golden:
+        check_case_fits(g.case, to_be_sampled=g.law is not None)
+        check_values_fit(g)
         prefix = f"cases/{g.case.key}"
         for group, values in (("inputs", g.case.inputs), ("noise", g.case.noise)):
             arrays |= {f"{prefix}/{group}/{name}": value for name, value in values.items()}
@@ -156,6 +157,8 @@ def read(path=SHIPPED) -> list[Golden]:
         grouped.setdefault("/".join(parts[1:4]), {}).setdefault(parts[4], {})[parts[5]] = array
     try:
         return [_unpack(key, about, grouped.get(key, {})) for key, about in meta["cases"].items()]
+    except GoldenError as error:
+        raise FileError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileError(f"{path}: a case is incomplete or misshapen: {error!r}") from error
 
@@ -174,10 +177,11 @@ def _unpack(key: str, about: dict, groups: dict) -> Golden:
             continue
         value, kink = groups["expected"][output], groups.get("kink", {}).get(output)
         scale = groups["scale"][output] if how["compare"] == "bound" else None
-        if scale is not None and (scale.shape != value.shape or not (scale >= 0).all()):
-            raise ValueError(f"{key}: the scale of {output!r} does not fit its expected value")
         values[output] = Expected(value, scale, float(how.get("u_max", 1.0)), int(how.get("terms", 1)), kink)
-    return Golden(case, values, laws or None)
+    golden = Golden(case, values, laws or None)
+    check_case_fits(case, to_be_sampled=bool(laws))
+    check_values_fit(golden)
+    return golden
 
 
 def freeze(path, case: Case) -> Golden:

@@ -1,9 +1,10 @@
-"""The checker's own check: backends with one planted error each, and correct ones that compute in another order.
+"""The checker's own check: backends with one planted error each.
 
-Each mutant is pcmref's backend with one operation replaced; it must fail there and nowhere else. The correct variants add
-up their sums in other orders and blocks; they must pass everywhere.
+Each mutant is pcmref's backend with one operation replaced; it must fail there and nowhere else. Errors in draws are in
+`mutants_sampled`, backends that are right in `correct`.
 """
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -207,6 +208,15 @@ _PLANTED = [
     ),
     ("crossbar_mvm", "one ADC for all tiles", _with(tile=lambda t: [64, 64])),
     ("crossbar_mvm", "drift compensation forgotten", _with(alpha=lambda alpha: 1.0)),
+    ("batch_norm", "overwrites its input", lambda own, a, n, p: _overwritten(own, a, n, p)),
+    ("relu", "ends the program", lambda own, a, n, p: sys.exit(0)),
+    (
+        "linear",
+        "NaN in one element",
+        lambda own, a, n, p: {"y": np.where(np.arange(a["w"].shape[0]) == 0, np.nan, own(a, n, p)["y"])},
+    ),
+    ("chip", "no drift compensation", _with(gdc=lambda gdc: False)),
+    ("chip", "read at t_0", _with(t_s=lambda t: 20.0)),
     ("chip", "the draws of another chip", lambda own, a, n, p: own(a, n, p | {"seed": p["seed"] + 1})),
     ("inject_weight_noise", "each array its own scale", _one_scale_each),
     ("inject_weight_noise", "eta 2 % off", _with(eta=lambda e: 1.02 * e)),
@@ -240,40 +250,17 @@ def _signed(own, a, noise, p):
     return own({"w": np.clip(w, -top, top)}, noise, p) if top > 0 else {}
 
 
-def _spoiled_sample(op: str, spoil):
-    """A `sample` whose draws of one operation are spoiled: samples [n, *shape] -> the same."""
-
-    def sample(self, asked, version, inputs, params, *, n, seed):
-        made = Reference.sample(self, asked, version, inputs, params, n=n, seed=seed)
-        return {name: spoil(value, inputs) for name, value in made.items()} if asked == op else made
-
-    return sample
-
-
-def _wider(samples, inputs):
-    centre = next(iter(inputs.values()))
-    return np.where(samples == 0, 0, np.maximum(centre + (samples - centre) * 1.02, 0))
-
-
-def _shared_draw(samples, inputs):
-    """The second element has the first one's noise, brought to its own scale."""
-    samples = samples.copy()
-    a, b = samples[:, -2], samples[:, -1]
-    samples[:, -1] = np.maximum(b.mean() + (a - a.mean()) / a.std() * b.std(), 0)
-    return samples
-
-
-_SAMPLED = [
-    ("program", "sampled: sigma 2 % off", _wider),
-    ("program", "sampled: the noise of a pair correlated", _shared_draw),
-    ("drift_exponent", "sampled: sign of nu", lambda samples, _: -samples),
-    ("read", "sampled: sigma 2 % off", _wider),
-    ("read", "sampled: one draw for all repetitions", lambda samples, _: np.broadcast_to(samples[:1], samples.shape)),
-]
+def _overwritten(own, a, noise, p):
+    """Subtracts the mean from its own input, in place."""
+    out = own(a, noise, p)
+    a["x"] -= a["mean"]
+    return out
 
 
 def mutants() -> list[Mutant]:
     """All planted errors."""
+    from pcmref.golden.mutants_sampled import SPOILED, spoiled_sample
+
     made = []
     for op, error, spoil in _PLANTED:
 
@@ -281,58 +268,7 @@ def mutants() -> list[Mutant]:
             return spoil(getattr(super(Mutant, self), op), a, noise, p)
 
         made.append(type("Planted", (Mutant,), {"planted": op, "error": error, op: method})())
-    for op, error, spoil in _SAMPLED:
-        members = {"planted": op, "error": error, "takes_noise": False, "sample": _spoiled_sample(op, spoil)}
+    for op, error, spoil in SPOILED:
+        members = {"planted": op, "error": f"sampled: {error}", "takes_noise": False, "sample": spoiled_sample(op, spoil)}
         made.append(type("Planted", (Mutant,), members)())
     return made
-
-
-# ------------------------------------------------------------------------------------------ correct, in another order
-
-
-class Reordered(Reference):
-    """Sums over channels, inputs and pixels the other way round."""
-
-    name = "reordered sums"
-
-    def conv2d(self, a, _, p):
-        return {"y": F.conv2d(a["x"][..., ::-1], a["w"][:, ::-1], p["stride"], p["padding"])}
-
-    def conv2d_backward(self, a, _, p):
-        dx, dw = F.conv2d_backward(a["dy"][..., ::-1], a["x"][..., ::-1], a["w"][::-1, ::-1], p["stride"], p["padding"])
-        return {"dx": dx[..., ::-1], "dw": dw[::-1, ::-1]}
-
-    def linear(self, a, _, p):
-        return {"y": a["b"] + a["x"][:, ::-1] @ a["w"][:, ::-1].T}
-
-    def global_avg_pool(self, a, _, p):
-        return {"y": a["x"].sum((2, 1), dtype=a["x"].dtype) / a["x"][0, :, :, 0].size}
-
-    def batch_norm(self, a, _, p):
-        return {"y": (a["x"] - a["mean"]) / np.sqrt(a["var"] + a["var"].dtype.type(p["eps"])) * a["weight"] + a["bias"]}
-
-
-class Blocked(Reference):
-    """Matrix products and convolutions in blocks of two terms, added up one after the other."""
-
-    name = "blocked products"
-
-    def conv2d(self, a, _, p):
-        parts = [np.s_[c : c + 2] for c in range(0, a["w"].shape[1], 2)]
-        return {"y": sum(F.conv2d(a["x"][..., c], a["w"][:, c], p["stride"], p["padding"]) for c in parts)}
-
-    def linear(self, a, _, p):
-        parts = [np.s_[:, c : c + 2] for c in range(0, a["w"].shape[1], 2)]
-        return {"y": sum(a["x"][c] @ a["w"][c].T for c in parts) + a["b"]}
-
-
-class Sampled(Reference):
-    """pcmref as a backend that takes no noise."""
-
-    name = "pcmref, sampled"
-
-    def capabilities(self):
-        return replace(super().capabilities(), accepts_noise=False)
-
-
-CORRECT = (Reference, Reordered, Blocked, Sampled)

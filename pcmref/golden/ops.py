@@ -22,6 +22,7 @@ class Op:
     exact: tuple[str, ...] = ()  # outputs that are compared bit by bit: choices and copies, no arithmetic
     device: bool = False  # conductances: checked in float32 or wider
     composite: bool = False  # several layers, between which a backend stores at its own dtype
+    libm: bool = False  # takes exponentials, logarithms or powers: a backend's `libm_ulp` counts
     version: int = 1
 
     @property
@@ -41,6 +42,7 @@ _AFFINE = {"weight": _PER_CHANNEL, "bias": _PER_CHANNEL}
 _RUNNING = {"running_mean": _PER_CHANNEL, "running_var": _PER_CHANNEL}
 _BN_GRADS = {"dx": _X, "dweight": _PER_CHANNEL, "dbias": _PER_CHANNEL}
 _STATE = {"{param}": ("by name", "1")}
+_LOSS = {"logits": _LOGITS, "labels": ("N", "class")}
 _FC = {"w": ("O,C", "1"), "b": ("O", "1")}
 
 _NETWORK = [
@@ -58,8 +60,8 @@ _NETWORK = [
     Op("global_avg_pool_backward", {"dy": _FLAT, "x": _X}, {"dx": _X}),
     Op("max_pool2d", {"x": _X}, {"y": ("N,P,Q,C", "1")}, _POOL, exact=("y",)),
     Op("max_pool2d_backward", {"dy": ("N,P,Q,C", "1"), "x": _X}, {"dx": _X}, _POOL, exact=("dx",)),
-    Op("softmax_cross_entropy", {"logits": _LOGITS, "labels": ("N", "class")}, {"loss": _SCALAR}, ("smoothing",)),
-    Op("softmax_cross_entropy_backward", {"logits": _LOGITS, "labels": ("N", "class")}, {"dlogits": _LOGITS}, ("smoothing",)),
+    Op("softmax_cross_entropy", _LOSS, {"loss": _SCALAR}, ("smoothing",), libm=True),
+    Op("softmax_cross_entropy_backward", _LOSS, {"dlogits": _LOGITS}, ("smoothing",), libm=True),
     Op(
         "basic_block",
         {"x": _X} | _STATE,
@@ -105,9 +107,9 @@ _NETWORK = [
 _DEVICE = [
     Op("map", {"w": _ANY}, {"g_us": ("2,D", "uS"), "scale": ("", "uS")}, ("g_max_us",), device=True),
     Op("program", {"g_target_us": _US}, {"g_prog_us": _US}, ("model",), {"z": _Z}, device=True),
-    Op("drift_exponent", {"g_target_us": _US}, {"nu": _Z}, ("model",), {"z": _Z}, device=True),
-    Op("drift", {"g_prog_us": _US, "nu": _Z}, {"g_drift_us": _US}, ("model", "t_s"), device=True),
-    Op("read", {"g_drift_us": _US, "g_target_us": _US}, {"g_us": _US}, ("model", "t_s"), {"z": _Z}, device=True),
+    Op("drift_exponent", {"g_target_us": _US}, {"nu": _Z}, ("model",), {"z": _Z}, device=True, libm=True),
+    Op("drift", {"g_prog_us": _US, "nu": _Z}, {"g_drift_us": _US}, ("model", "t_s"), device=True, libm=True),
+    Op("read", {"g_drift_us": _US, "g_target_us": _US}, {"g_us": _US}, ("model", "t_s"), {"z": _Z}, device=True, libm=True),
     Op(
         "gdc",
         {"g_t0_us": ("2,O,K", "uS"), "g_t_us": ("2,O,K", "uS")},
@@ -135,10 +137,12 @@ _DEVICE = [
             "logits": _LOGITS,
         },
         ("model", "network", "seed", "t_s", "read", "gdc", "eps"),
-        {f"{what}/{{param}}": ("2,by name", "1") for what in ("program", "drift", "read")},
+        {f"{what}/{{param}}": ("2,by name", "1") for what in ("program", "drift", "read")}
+        | {"read_t0/{param} (with gdc)": ("2,by name", "1")},
         needs=("map", "program", "drift_exponent", "drift", "read", "gdc", "resnet", "draws"),
         device=True,
         composite=True,
+        libm=True,
     ),
 ]
 

@@ -12,6 +12,7 @@ Expected failures live in a TOML file; each entry has a reason, an issue and the
 """
 
 import json
+import shlex
 import tomllib
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ import numpy as np
 import pcmref
 from pcmref import store
 from pcmref.errors import FileError, SettingError
+from pcmref.golden.ops import DTYPES, OPS
 from pcmref.golden.verify import STATUSES, Verdict
 
 REPORT_SCHEMA, REPORT_VERSION = "pcmref-report", 1
@@ -34,7 +36,7 @@ class Report:
 
     backend: str
     version: str
-    route: str  # the command that repeats the run
+    route: str  # the command that repeats the run, but for --dtype and --case
     verdicts: tuple[Verdict, ...]
 
 
@@ -50,21 +52,46 @@ def line(verdict: Verdict, route: str = "") -> str:
             text += f", {verdict.times_bound:.3g} times the bound ({verdict.ulp:.3g} ulp)"
     if verdict.message:
         text += f"; {verdict.message}"
+    if verdict.top1:
+        text += f"; top-1 agrees in {verdict.top1[0]} of {verdict.top1[1]} images"
     if verdict.suspects:
         text += f"; suspect: follows from {', '.join(verdict.suspects)}"
     if route:
-        text += f"; repeat: {route} --dtype {verdict.dtype} --case {verdict.case}"
+        text += f"; repeat: {route} --dtype {verdict.dtype} --case {shlex.quote(verdict.case)}"
     return text
 
 
+def not_judged(verdicts) -> dict[tuple[str, str], int]:
+    """{(operation, dtype): cases} where cases ran and every one is inconclusive: nothing is known of these operations."""
+    ran: dict[tuple[str, str], list[str]] = {}
+    for v in verdicts:
+        if v.status not in ("unsupported", "skip"):
+            ran.setdefault((v.op, v.dtype), []).append(v.status)
+    return {where: len(found) for where, found in ran.items() if set(found) == {"inconclusive"}}
+
+
+def top1(verdicts) -> dict[str, tuple[int, int]]:
+    """{dtype: (images whose largest logit is the golden one's, images)} over the end-to-end cases."""
+    found = {}
+    for v in verdicts:
+        if v.top1:
+            agree, images = found.get(v.dtype, (0, 0))
+            found[v.dtype] = agree + v.top1[0], images + v.top1[1]
+    return found
+
+
 def terminal(report: Report) -> str:
-    """Failures and warnings first, one line each, then the table and the counts."""
+    """Failures and warnings first, one line each, then the table, what was not judged, top-1 agreement and the counts."""
     shown = [v for v in report.verdicts if v.status in ("fail", "error", "xpass", "loose", "inconclusive")]
     lines = [line(v, report.route if v.status in ("fail", "error") else "") for v in shown]
     counts = Counter(v.status for v in report.verdicts)
     summary = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
     compared, kinks = sum(v.compared for v in report.verdicts), sum(v.kinks for v in report.verdicts)
     lines += [markdown(report)] if report.verdicts else []
+    for (op, dtype), n in not_judged(report.verdicts).items():
+        lines.append(f"NOT JUDGED {op} {dtype}: all of its {n} cases are inconclusive, which is no pass")
+    for dtype, (agree, images) in top1(report.verdicts).items():
+        lines.append(f"end to end, {dtype}: top-1 agrees in {agree} of {images} images")
     lines.append(f"{report.backend} {report.version}: {summary}; {compared:,} numbers compared, {kinks} of them at a kink")
     return "\n".join(lines)
 
@@ -106,7 +133,8 @@ def to_json(report: Report) -> str:
     rows = [{k: _plain(v) for k, v in asdict(verdict).items()} for verdict in report.verdicts]
     about = {"backend": report.backend, "backend_version": report.version, "repeat": report.route}
     head = {"schema": REPORT_SCHEMA, "schema_version": REPORT_VERSION, "pcmref_version": pcmref.__version__}
-    return json.dumps(head | about | {"verdicts": rows}, indent=1, allow_nan=False) + "\n"
+    found = {"not_judged": [list(where) for where in not_judged(report.verdicts)], "top1": top1(report.verdicts)}
+    return json.dumps(head | about | found | {"verdicts": rows}, indent=1, allow_nan=False) + "\n"
 
 
 def save(path, text: str) -> None:
@@ -147,11 +175,18 @@ def _entries(path) -> list[dict]:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FileError(f"{path}: cannot be read as TOML: {error}") from error
-    entries, known = table.get("xfail", []), {"op", "case", "dtype", "reason", "issue", "expires"}
-    for entry in entries if isinstance(entries, list) else [None]:
+    entries, known = table.get("xfail"), {"op", "case", "dtype", "reason", "issue", "expires"}
+    if table.keys() - {"xfail"}:
+        raise FileError(f"{path}: only [[xfail]] tables are known, found {sorted(table.keys() - {'xfail'})[0]!r}")
+    if not isinstance(entries, list) or not entries:
+        raise FileError(f"{path}: at least one [[xfail]] table is needed; without any, leave out --xfail")
+    for entry in entries:
         needed = ("op", "reason", "issue", "expires")
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(k), str) for k in needed) or entry.keys() - known:
+        texts = isinstance(entry, dict) and all(isinstance(v, str) for v in entry.values())
+        if not texts or not set(needed) <= entry.keys() <= known:
             raise FileError(f"{path}: each [[xfail]] needs the texts {needed}, may have case and dtype; got {entry!r}")
+        if entry["op"] not in OPS or entry.get("dtype", DTYPES[0]) not in DTYPES:
+            raise FileError(f"{path}: unknown operation or dtype in {entry!r}")
         if _numbers(entry["expires"]) <= _numbers(pcmref.__version__):
             raise SettingError(f"{path}: the entry for {entry['op']} expired with version {entry['expires']}; look at it again")
     return entries

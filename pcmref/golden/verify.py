@@ -11,7 +11,7 @@ import numpy as np
 
 from pcmref.golden import sampled
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.bounds import KINK_SHARE, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, tolerance
+from pcmref.golden.bounds import KINK_SHARE, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, native, tolerance
 from pcmref.golden.cases import Case
 from pcmref.golden.ops import OPS
 from pcmref.golden.twin_ops import Expected
@@ -46,6 +46,7 @@ class Verdict:
     compared: int = 0  # elements
     kinks: int = 0  # elements where two values were right
     suspects: tuple[str, ...] = ()  # failed operations that this one is made of
+    top1: tuple[int, int] | None = None  # end to end: (images with the golden largest logit, images); never judged
 
 
 def judge(golden: Golden, results, capabilities: Capabilities, dtype: str) -> Verdict:
@@ -61,13 +62,24 @@ def judge(golden: Golden, results, capabilities: Capabilities, dtype: str) -> Ve
     compared, kinks = sum(v.compared for v in parts), sum(v.kinks for v in parts)
     if worst.status in ("pass", "loose") and not compared:
         return replace(blank, status="fail", message="nothing was compared")
-    return replace(worst, compared=compared, kinks=kinks)
+    return replace(worst, compared=compared, kinks=kinks, top1=_top1(golden, results))
+
+
+def _top1(golden: Golden, results) -> tuple[int, int] | None:
+    """(images whose largest logit is the golden one's, images) where a case goes end to end."""
+    if not OPS[golden.case.op].composite or "logits" not in golden.expected:
+        return None
+    got, wanted = native(results["logits"]), golden.expected["logits"].value
+    if got.shape != wanted.shape or got.dtype.kind != "f":
+        return None
+    agree = (got.argmax(1) == wanted.argmax(1)) & np.isfinite(got).all(1)
+    return int(agree.sum()), len(wanted)
 
 
 def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dtype: str) -> Verdict:
     case, expected = golden.case, golden.expected[name]
     verdict = Verdict(case.op, case.key, dtype, "pass", output=name)
-    got, wanted = np.asarray(got), expected.value
+    got, wanted = native(got), expected.value
     if got.shape != wanted.shape:
         return replace(verdict, status="fail", message=f"shape {list(wanted.shape)} wanted, got {list(got.shape)}")
     if wanted.dtype.kind in "iu":
@@ -76,10 +88,10 @@ def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dt
         return _exact(verdict, got, wanted, None)
     if not is_representable(got, dtype):
         return replace(verdict, status="fail", message=f"{dtype} wanted, got {got.dtype} or values outside it")
-    if not np.array_equal(np.isnan(got), np.isnan(wanted)):
-        index = tuple(int(i) for i in np.argwhere(np.isnan(got) != np.isnan(wanted))[0])
+    if np.isnan(got).any():  # a case never wants one
+        index = tuple(int(i) for i in np.argwhere(np.isnan(got))[0])
         values = {"index": index, "got": float(got[index]), "wanted": float(wanted[index])}
-        return replace(verdict, status="fail", message="NaN where none is wanted, or none where one is", **values)
+        return replace(verdict, status="fail", message=f"NaN in {int(np.isnan(got).sum())} of {got.size} elements", **values)
     kinks = 0 if expected.kink is None else int((~np.isnan(expected.kink)).sum())
     if kinks > KINK_SHARE * got.size:
         return replace(verdict, status="fail", message=f"{kinks} of {got.size} elements lie on a kink: the case is worthless")
@@ -115,7 +127,8 @@ def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, cap
         error = np.where(got == wanted, 0.0, np.where(np.isfinite(error), error, np.inf))
         if expected.kink is not None:  # the other right value has the same scale: it lies one code away
             error = np.fmin(error, np.abs(got - expected.kink))
-        times, ulp = error / limits.fail, error / np.maximum(2 * UNIT_ROUNDOFF[dtype] * np.abs(wanted), 2.0**-1022)
+        times = np.where(np.isfinite(limits.fail), error / limits.fail, np.inf)  # no bound, no pass
+        ulp = error / np.maximum(2 * UNIT_ROUNDOFF[dtype] * np.abs(wanted), 2.0**-1022)
     worst = int(times.argmax())
     index = tuple(int(i) for i in np.unravel_index(worst, got.shape))
     verdict = replace(
@@ -127,8 +140,9 @@ def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, cap
         times_bound=float(times[index]),
         ulp=float(ulp[index]),
     )
-    if times[index] > 1:
-        return replace(verdict, status="fail", message=f"{int((times > 1).sum())} of {got.size} elements outside the bound")
+    outside = int((~(times <= 1)).sum())  # a NaN too
+    if outside:
+        return replace(verdict, status="fail", message=f"{outside} of {got.size} elements outside the bound")
     if limits.fail.max() >= 0.5 * np.abs(wanted).max(initial=0) and np.abs(wanted).max(initial=0) > 0:
         return replace(verdict, status="inconclusive", message=f"at {dtype} the bound is as large as the values")
     if (error > limits.loose).any():
@@ -145,25 +159,32 @@ def judge_samples(golden: Golden, results, dtype: str, n_tests: int) -> Verdict:
     verdict = Verdict(case.op, case.key, dtype, "pass")
     if not isinstance(results, dict) or results.keys() != golden.law.keys():
         return replace(verdict, status="fail", message=f"samples of {sorted(golden.law)} wanted")
-    needed, compared = sampled.draws_needed(n_tests), 0
+    samples = {name: native(results[name]) for name in golden.law}
     for name, law in golden.law.items():
-        values = np.asarray(results[name])
+        values, failed = samples[name], replace(verdict, status="fail", output=name)
         if values.shape[1:] != law.location.shape or values.ndim == 0 or len(values) < 2:
-            return replace(verdict, status="fail", output=name, message=f"shape [n, {law.location.shape}] wanted")
+            return replace(failed, message=f"shape [n, {law.location.shape}] wanted, got {list(values.shape)}")
+        if len(values) != len(samples[next(iter(samples))]):
+            return replace(failed, message="all outputs must have the same number of draws")
+        if not is_representable(values, dtype):
+            return replace(failed, message=f"{dtype} wanted, got {values.dtype} or values outside it")
         if not np.isfinite(values).all():
-            return replace(verdict, status="fail", output=name, message="samples hold NaN or infinity")
-        failed = sampled.failures(sampled.element_tests(law, values), n_tests)
-        if failed:
-            first = failed[0]
-            message = f"{first.what}: p = {first.p:.1e}, off by {100 * first.effect:.2f} %; n = {len(values)}"
-            return replace(verdict, status="fail", output=name, index=first.element, message=message, times_bound=np.inf)
-        if len(values) < needed:
-            message = f"{len(values)} draws; a 2 % error of the spread takes {needed} to show"
-            return replace(verdict, status="inconclusive", output=name, message=message)
-        compared += values.size
-    if not compared:
-        return replace(verdict, status="fail", message="nothing was compared")
-    return replace(verdict, compared=compared, message=f"sampled, n = {len(values)}")
+            return replace(failed, message=f"{int((~np.isfinite(values)).sum())} samples are NaN or infinite")
+    if sampled.rounding(golden.law, UNIT_ROUNDOFF[dtype]) > sampled.MARGIN / 10:
+        message = f"the rounding of {dtype} hides what the tests look for; sample in float32 or float64"
+        return replace(verdict, status="inconclusive", message=message)
+    n, needed = len(samples[name]), sampled.draws_needed(n_tests)
+    failures = sampled.failures(sampled.case_tests(golden.law, samples, UNIT_ROUNDOFF[dtype]), n_tests)
+    if failures:
+        first = failures[0]
+        message = f"{first.what}: p = {first.p:.1e}, off by {100 * first.effect:.3g} %; n = {n}"
+        where = {"output": first.output, "index": first.element, "times_bound": np.inf}
+        return replace(verdict, status="fail", message=message, **where)
+    if n < needed:
+        message = f"{n} draws; a 2 % error of the spread takes {needed} to show"
+        return replace(verdict, status="inconclusive", output=name, message=message)
+    compared = sum(values.size for values in samples.values())
+    return replace(verdict, compared=compared, message=f"sampled, n = {n}")
 
 
 def mark_suspects(verdicts: list[Verdict]) -> list[Verdict]:
