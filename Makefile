@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 DATA ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: demo test test-slow lint wheel readme imagenet34 against-torch clean
+.PHONY: demo test test-slow lint wheel readme imagenet34 against-torch figures docs docs-links docs-outputs clean
 
 $(VENV)/installed: pyproject.toml setup.py
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcmref needs Python 3.11 or newer")'
@@ -37,6 +37,21 @@ readme: $(VENV)/installed  ## run the experiments of the README again and put th
 
 imagenet34: $(VENV)/installed  ## ResNet-34 for ImageNet on a chip, inside 8 GB
 	$(PYTHON) validation/imagenet34.py
+
+figures: $(VENV)/installed  ## draw every picture again, from the current code (the README's from its last result)
+	$(PYTHON) docs/course.py figures
+	$(PYTHON) validation/reads_in_time.py
+	$(PYTHON) validation/readme.py picture
+
+docs-outputs: $(VENV)/installed  ## run the pages of the course and write what their code prints into them
+	$(PYTHON) docs/course.py outputs
+
+docs-links: $(VENV)/installed  ## point the links of the course at the lines where the functions are now
+	$(PYTHON) docs/course.py links
+
+docs: $(VENV)/installed  ## the API reference from the docstrings, in build/api
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(PYTHON) -m pdoc --docformat markdown --math --output-directory build/api pcmref '!pcmref.cli' '!pcmref.golden.twin' '!pcmref.conformance'
 
 against-torch:  ## compare with PyTorch autograd, where it is installed
 	python3 validation/against_torch.py

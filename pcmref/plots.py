@@ -9,9 +9,31 @@ from pcmref.errors import MissingExtraError, SettingError
 from pcmref.times import human_time
 
 # Okabe & Ito's colours, distinguishable with any colour vision
-COLOURS = {"none": "#D55E00", "gdc": "#0072B2", "adabs": "#009E73"}
+PALETTE = {"vermilion": "#D55E00", "blue": "#0072B2", "green": "#009E73", "purple": "#CC79A7", "orange": "#E69F00"}
+COLOURS = {"none": PALETTE["vermilion"], "gdc": PALETTE["blue"], "adabs": PALETTE["green"]}
 MARKERS = {"none": "v", "gdc": "s", "adabs": "o"}
 LABELS = {"none": "no compensation", "gdc": "global drift compensation", "adabs": "batch-norm recalibration (AdaBS)"}
+STYLE = {  # for matplotlib's rcParams
+    "axes.grid": True,
+    "axes.prop_cycle": f"cycler('color', {list(PALETTE.values())})",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.figsize": (9.6, 3.8),
+    "font.size": 11,
+    "grid.alpha": 0.5,
+    "grid.linewidth": 0.5,
+    "image.cmap": "cividis",
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "savefig.dpi": 160,
+    "svg.hashsalt": "pcmref",
+}
 
 
 def pyplot():
@@ -26,53 +48,52 @@ def pyplot():
     return plt
 
 
+def time_axis(axis, times_s) -> None:
+    """Make an axis's x logarithmic in the time since programming, with a human label at each of times_s (seconds)."""
+    axis.set_xscale("log")
+    axis.set_xticks(times_s, [human_time(t_s) for t_s in times_s])
+    axis.minorticks_off()
+    axis.set_xlabel("time since programming")
+
+
 def plot_retention(results, path) -> None:
     """Accuracy over time, a row a network: the whole range on the left, what lies near the software's accuracy on the right.
 
-    A line a compensation, one standard deviation shaded, the software's accuracy dashed.
+    A line a compensation, one standard deviation over the chips as bars, the software's accuracy dashed.
     """
     kind = Path(path).suffix.lower().lstrip(".")
     if kind not in ("png", "svg"):
         raise SettingError(f"{path}: a picture's name must end in .png or .svg")
     plt = pyplot()
-    style = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "pcmref"}
-    with plt.rc_context(style):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(len(results), 2, figsize=(11.5, 4.4 * len(results)), squeeze=False)
         for (whole, near), result in zip(axes, results, strict=True):
             for axis in (whole, near):
                 _draw_curves(axis, result)
             whole.set_ylim(0, 101)
-            whole.set_ylabel("classification accuracy (%)")
-            whole.legend(loc="center right", frameon=False)
+            whole.legend(loc="center right")
             near.set_ylim(*_near_software(result))
-            near.annotate("software", (1, 100 * result.software_accuracy), (0, 4), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", ha="right", fontsize=9)  # fmt: skip
             n_chips = max(s.n_chips for s in result.summary())
             size = f"{result.settings['n_images']:,} images, {n_chips} chip{'s' * (n_chips > 1)}"
-            whole.set_title(f"{result.name}: {size}", loc="left", fontsize=11)
-            near.set_title(f"enlarged; software {100 * result.software_accuracy:.1f} %", loc="left", fontsize=11)
-        figure.tight_layout()
+            whole.set_title(f"{result.name}: {size}")
+            near.set_title(f"enlarged; dashed: software, {100 * result.software_accuracy:.1f} %")
         with store.replacing(path) as temporary:
-            figure.savefig(temporary, dpi=160, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+            figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
         plt.close(figure)
 
 
 def _draw_curves(axis, result) -> None:
     summary = result.summary()
-    times_s = sorted({s.t_s for s in summary})
+    time_axis(axis, sorted({s.t_s for s in summary}))
+    axis.set_ylabel("classification accuracy (%)")
     axis.axhline(100 * result.software_accuracy, color="black", linestyle="--", linewidth=1)
-    for compensation in dict.fromkeys(s.compensation for s in summary):
+    compensations = list(dict.fromkeys(s.compensation for s in summary))
+    for i, compensation in enumerate(compensations):
         points = sorted((s for s in summary if s.compensation == compensation), key=lambda s: s.t_s)
-        t = [s.t_s for s in points]
+        t = np.array([s.t_s for s in points]) * 1.12 ** (i - (len(compensations) - 1) / 2)  # side by side: bars stay readable
         mean, std = 100 * np.array([s.mean for s in points]), 100 * np.nan_to_num([s.std for s in points])
         style = {"color": COLOURS[compensation], "marker": MARKERS[compensation], "label": LABELS[compensation]}
-        axis.plot(t, mean, linewidth=2, markersize=6, **style)
-        axis.fill_between(t, mean - std, mean + std, color=COLOURS[compensation], alpha=0.2, linewidth=0)
-    axis.set_xscale("log")
-    axis.set_xticks(times_s, [human_time(t) for t in times_s])
-    axis.minorticks_off()
-    axis.set_xlabel("time since programming")
-    axis.grid(axis="y", linewidth=0.5, alpha=0.5)
+        axis.errorbar(t, mean, std, markersize=6, capsize=3, elinewidth=1.2, **style)
 
 
 def _near_software(result) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """The pictures: drawn from the numbers, the same bytes each time, readable."""
 
+import numpy as np
 import pytest
 
 from pcmref.errors import SettingError
@@ -37,9 +38,11 @@ def test_the_picture_shows_what_it_is_about(tmp_path, monkeypatch):
     assert len(figures[0].axes) == 4  # two networks, the whole range and enlarged
     axis, enlarged = figures[0].axes[:2]
     assert axis.get_xscale() == "log" and [t.get_text() for t in axis.get_xticklabels()] == ["20 s", "1 day"]
-    lines = {line.get_label(): line.get_ydata() for line in axis.get_lines()}
-    assert lines["no compensation"] == pytest.approx([90.5, 10.5]) and "1,000 images, 2 chips" in axis.get_title(loc="left")
-    assert "software 94.0 %" in enlarged.get_title(loc="left") and len(axis.collections) == 3
+    curves = {bars.get_label(): bars.lines for bars in axis.containers}
+    mean, _, (bars,) = curves["no compensation"]
+    assert mean.get_ydata() == pytest.approx([90.5, 10.5]) and "1,000 images, 2 chips" in axis.get_title(loc="left")
+    assert [np.ptp(bar[:, 1]) for bar in bars.get_segments()] == pytest.approx([2**0.5] * 2)  # two standard deviations
+    assert "software, 94.0 %" in enlarged.get_title(loc="left") and len(curves) == 3
     assert axis.get_ylim() == (0, 101) and 85 < enlarged.get_ylim()[0] < 89.5 and 94 < enlarged.get_ylim()[1] < 96
     monkeypatch.undo()
     plt.close(figures[0])

@@ -1,22 +1,125 @@
-"""The README's Python runs, its commands parse, its files are there."""
+"""What the README and the course say is so: their code runs and prints what they show, their links and pictures are right."""
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
+import course
 import pytest
 
 from pcmref import cli
 
 TOP = Path(__file__).parent.parent
 TEXT = (TOP / "README.md").read_text(encoding="utf-8")
+SOLUTIONS = TOP / "docs" / "solutions.md"
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", TEXT, re.S))
-def test_python_blocks_run(block, capsys):
-    exec(compile(block, "README.md", "exec"), {})
-    out = capsys.readouterr().out
-    assert "121,524 devices" in out and "adabs" in out
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("page", course.RUNNABLE, ids=lambda page: page.stem)
+def test_code_runs_and_prints_what_the_page_shows(page, tmp_path):
+    results = course.run(page, tmp_path)
+    wrong = {block.line: course.difference(block.printed or "", printed) for block, printed in results if not block.draws}
+    if page.name == "README.md":
+        (line,) = wrong  # its accuracies are shown by its own tables
+        assert "121,524 devices" in results[0][1] and "adabs" in results[0][1] and wrong.pop(line)
+    assert not any(wrong.values()), "\n".join(f"line {line}: {w}" for line, w in wrong.items() if w)
+    if page in course.CHAPTERS:
+        shown = re.findall(r"!\[[^]]*\]\((figures/[\w-]+\.png)\)", prose(page))
+        assert shown and all((page.parent / path).is_file() for path in shown)
+        if find_spec("matplotlib") is None:
+            pytest.skip("matplotlib is not installed: the code ran, its pictures were not drawn")
+        assert sorted(f"figures/{path.name}" for path in (tmp_path / "figures").iterdir()) == sorted(shown)
+        for path in shown:
+            assert_same_picture(tmp_path / path, page.parent / path)
+
+
+def assert_same_picture(drawn: Path, shipped: Path) -> None:
+    """The shipped picture is what the code draws now; pixel by pixel where the same matplotlib drew it."""
+    from matplotlib import image
+
+    new, old = image.imread(drawn), image.imread(shipped)
+    again = f"{shipped.name} is not what its code draws: `make figures` draws it again"
+    assert new.shape == old.shape, again
+    if software(drawn) == software(shipped):
+        assert (abs(new - old).max(-1) > 0.1).mean() < 0.01, again
+
+
+def software(picture: Path) -> bytes:
+    """The version of matplotlib that drew a PNG, as the file says."""
+    return re.search(rb"tEXtSoftware\0(.*?),", picture.read_bytes())[1]
+
+
+def test_each_exercise_has_a_solution_that_runs():
+    for part in SOLUTIONS.read_text(encoding="utf-8").split("\n## ")[1:]:
+        answers = re.split(r"^\*\*\d\.\*\* ", part, flags=re.M)[1:]
+        assert len(answers) == 3 and all(course.blocks(answer) for answer in answers), part.splitlines()[0]
+
+
+@pytest.mark.parametrize("page", [*course.CHAPTERS, SOLUTIONS], ids=lambda page: page.stem)
+def test_each_number_in_the_text_is_computed(page):
+    text, _, exercises = page.read_text(encoding="utf-8").partition("## Exercises")
+    assert course.unsupported_numbers(text) == []
+    assert course.unsupported_numbers(exercises, text + SOLUTIONS.read_text(encoding="utf-8")) == []
+
+
+def test_a_number_that_nothing_computes_is_found():
+    page = "# 5 things\n1. In chapter 3, 12.5 of 1,000 (40 %) $0.25 x$ [`f`](a.py#L7), not 13.\n"
+    page += "\n```python\nprint(12.5, 1000, 0.4)\n```\n"
+    assert course.unsupported_numbers(page) == ["0.25", "13"]
+    assert course.unsupported_numbers(page, "```python\n-0.25, 13\n```\n") == []
+
+
+def test_printed_numbers_may_differ_in_their_last_digit_only():
+    assert course.difference("a 1.25 b 1e-3 7\n", "a 1.26  b 1e-03 7") is None
+    assert course.difference("a 1.25", "a 1.27") and course.difference("7 b", "8 b") and course.difference("7 b", "7 c")
+    assert course.difference("", "7") and course.difference("1.0e-3", "1.0e-2") and course.difference("1,000", "1,001")
+
+
+@pytest.mark.parametrize("page", course.LINKED, ids=lambda page: page.stem)
+def test_links_to_code_point_into_the_function_they_name(page):
+    assert course.wrong_links(page) == [], "`make docs-links` points them at where the functions are now"
+    assert len(re.findall(r"\.py#L", page.read_text(encoding="utf-8"))) == len(
+        course.LINK.findall(page.read_text(encoding="utf-8"))
+    )
+    if page in course.CHAPTERS:
+        assert ".py#L" in prose(page)
+
+
+def test_a_link_beside_its_function_is_found_and_mended(tmp_path):
+    (tmp_path / "code.py").write_text(
+        'def f():\n    """What."""\n    return 1\n\nclass C:\n    def f(self):\n        return 2\n'
+    )
+    page = tmp_path / "page.md"
+    page.write_text("[`f`](code.py#L6) [`C.f`](code.py#L7-L8) [`g`](code.py#L1)")
+    assert len(course.wrong_links(page)) == 3
+    page.write_text("[`f`](code.py#L6) [`C.f`](code.py#L7-L8)")
+    course.mend_links(page)
+    assert page.read_text() == "[`f`](code.py#L3-L3) [`C.f`](code.py#L7-L7)" and course.wrong_links(page) == []
+
+
+def test_pages_link_to_files_and_headings_that_are_there():
+    for page in (TOP / "README.md", TOP / "docs" / "README.md", *course.LINKED):
+        for path, heading in LINK.findall(prose(page)):
+            target = page.parent / path if path else page
+            assert target.exists(), f"{page.name}: {path}"
+            if heading and target.suffix == ".md":
+                headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
+                assert heading in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}, (
+                    f"{page.name}: {heading}"
+                )
+
+
+@pytest.mark.parametrize("page", course.CHAPTERS, ids=lambda page: page.stem)
+def test_chapters_open_as_notebooks(page):
+    pytest.importorskip("jupytext", reason="jupytext is not installed: notebooks skipped")
+    cells = course.notebook(page)["cells"]
+    code = ["".join(cell["source"]).strip() for cell in cells if cell["cell_type"] == "code"]
+    assert code == [block.code.strip() for block in course.blocks(page.read_text(encoding="utf-8"))]
 
 
 def test_pcmref_commands_parse(monkeypatch):

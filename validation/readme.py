@@ -1,6 +1,7 @@
 """Run the README's experiments and put their tables and picture into it, between its markers.
 
-    python validation/readme.py
+    python validation/readme.py           everything: minutes
+    python validation/readme.py picture   only the picture, from the result kept of the last run
 
 The demo's own settings first (its picture becomes docs/retention.png), then the baseline and the noise-trained network side
 by side. Results are kept in validation/results/.
@@ -16,6 +17,7 @@ from pcmref.study import RetentionResult, retention
 from pcmref.times import human_time
 
 TOP = Path(__file__).parent.parent
+RESULTS, DEMO, PICTURE = TOP / "validation" / "results", "readme-demo.h5", TOP / "docs" / "retention.png"
 NETWORKS = ("resnet32-fashionmnist-baseline", "resnet32-fashionmnist-noise")
 
 
@@ -69,18 +71,22 @@ def put(path: Path, name: str, text: str) -> None:
     path.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end -->{after}", encoding="utf-8")
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
+    if arguments == ["picture"]:
+        RetentionResult.from_hdf5(RESULTS / DEMO).plot(PICTURE)
+        return 0
     put(TOP / "reference_weights" / "README.md", "networks", networks())
-    (TOP / "validation" / "results").mkdir(exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
     demo = run(NETWORKS[1], 1000, 3, 800)  # as in the Makefile
-    demo.plot(TOP / "docs" / "retention.png")
+    demo.to_hdf5(RESULTS / DEMO)
+    demo.plot(PICTURE)
     put(TOP / "README.md", "demo table", markdown(demo))
     results = [run(name, 2000, 5, 1280) for name in NETWORKS]
     for result in results:
-        result.to_hdf5(TOP / "validation" / "results" / f"readme-{result.name}.h5")
+        result.to_hdf5(RESULTS / f"readme-{result.name}.h5")
     put(TOP / "README.md", "comparison", comparison(results))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -14,10 +14,10 @@ import numpy as np
 
 from pcmref import PCMModel, store
 from pcmref.pcm.moments import read_correlation
-from pcmref.plots import pyplot
+from pcmref.plots import STYLE, pyplot, time_axis
 from pcmref.times import STANDARD_TIMES_S, human_time
 
-FIRST_READS_S = {20.0: "#D55E00", 3600.0: "#0072B2", 86_400.0: "#009E73"}
+FIRST_READS_S = (20.0, 3600.0, 86_400.0)
 
 
 def curve(t1_s: float, lags_s: np.ndarray) -> list[float]:
@@ -35,25 +35,24 @@ def experiment_pairs() -> list[tuple[float, float, float]]:
 
 def main(path: Path) -> None:
     plt = pyplot()
-    with plt.rc_context({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, axis = plt.subplots(figsize=(7.2, 4.6))
-        for t1_s, colour in FIRST_READS_S.items():
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(9.6, 4.6))
+        for t1_s in FIRST_READS_S:
             lags_s = np.geomspace(1e-6, 2 * t1_s, 300)
-            axis.plot(lags_s, curve(t1_s, lags_s), color=colour, linewidth=2, label=f"first read at {human_time(t1_s)}")
+            axis.plot(lags_s, curve(t1_s, lags_s), label=f"first read at {human_time(t1_s)}")
         pairs = experiment_pairs()
         axis.plot([t2 - t1 for t1, t2, _ in pairs], [r for _, _, r in pairs], "kx", label="the experiment's times")
         for t1, t2, r in pairs:
             place = {"xytext": (0, 8), "textcoords": "offset points", "fontsize": 8, "rotation": 60}
             axis.annotate(f"{human_time(t1)} and {human_time(t2)}: {r:.0e}", (t2 - t1, r), **place)
-        axis.set_xscale("log")
-        axis.set_xlabel("time between two readings of a device (s)")
+        time_axis(axis, (1.0, 60.0, *STANDARD_TIMES_S[1:]))
+        axis.set_xticks([1e-6, 1e-3, *axis.get_xticks()], ["1 µs", "1 ms", *axis.get_xticklabels()])
+        axis.set_xlabel("time between two readings of a device")
         axis.set_ylabel("correlation of their read noise")
-        axis.grid(axis="y", linewidth=0.5, alpha=0.5)
         axis.set_xlim(right=1e9)
-        axis.legend(frameon=False)
-        figure.tight_layout()
+        axis.legend()
         with store.replacing(path) as temporary:
-            figure.savefig(temporary, dpi=160, format="png", metadata={"Software": None})
+            figure.savefig(temporary, format="png")
         plt.close(figure)
     for t1, t2, r in pairs:
         print(f"{human_time(t1):>8} and {human_time(t2):>8}: correlation {r:9.2e}")
