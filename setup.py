@@ -5,5 +5,10 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["pcmref", "pcmref.*"]), "pcmref.reference_weights"],
     package_dir={"pcmref.reference_weights": "reference_weights"},
-    package_data={"pcmref": ["py.typed"], "pcmref.golden": ["*.h5"], "pcmref.reference_weights": ["*.h5", "*.md", "*.txt"]},
+    package_data={
+        "pcmref": ["py.typed"],
+        "pcmref.cli": ["*.html"],
+        "pcmref.golden": ["*.h5"],
+        "pcmref.reference_weights": ["*.h5", "*.md", "*.txt"],
+    },
 )

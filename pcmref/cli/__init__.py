@@ -8,7 +8,7 @@ import sys
 import pcmref
 from pcmref.errors import PcmrefError
 
-COMMANDS = ("retention", "train", "bench", "info", "import", "export", "golden", "selfcheck")
+COMMANDS = ("retention", "train", "lab", "bench", "info", "import", "export", "golden", "selfcheck")
 
 
 def main(argv: list[str] | None = None) -> int:
