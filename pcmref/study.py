@@ -219,25 +219,25 @@ class _Study:
             known = {}
             for compensation in self.compensations:
                 factors = self._factors(chip, g_us, currents_t0) if compensation == "gdc" else None
-                if factors is not None and set(factors.values()) == {1.0}:
+                if factors is not None and all(np.all(np.equal(alpha, 1)) for alpha in factors.values()):
                     factors = None  # as at t_0, where the same weights need not be evaluated twice
                 scheme = (compensation == "adabs", factors is None)
                 if scheme not in known:
-                    known[scheme] = self._accuracy(chip, g_us, factors, compensation == "adabs")
+                    known[scheme] = self._accuracy(chip, t_s, g_us, factors, compensation == "adabs")
                 rows.append((compensation, t_s, known[scheme]))
                 if report is not None:
                     report()
         return rows
 
-    def _currents(self, chip: Chip, g_us) -> dict[str, float]:
+    def _currents(self, chip: Chip, g_us) -> dict:
         return chip.currents(g_us) if self.periphery is None else self.periphery.currents(chip, g_us)
 
-    def _factors(self, chip: Chip, g_us, currents_t0) -> dict[str, float]:
+    def _factors(self, chip: Chip, g_us, currents_t0) -> dict:
         currents = self._currents(chip, g_us)
         return {bar: gdc.factor(currents_t0[bar], currents[bar]) for bar in currents}
 
-    def _accuracy(self, chip: Chip, g_us, factors, recalibrate: bool) -> float:
-        weights = chip.weights if self.periphery is None else partial(self.periphery.state, chip)
+    def _accuracy(self, chip: Chip, t_s: float, g_us, factors, recalibrate: bool) -> float:
+        weights = chip.weights if self.periphery is None else partial(self.periphery.state, chip, t_s=t_s)
         state = weights(g_us, factors)
         if recalibrate:
             state = adabs(self.net, state, self.x_calibration, self.batch_size, self.workers)

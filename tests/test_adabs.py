@@ -49,9 +49,33 @@ def test_a_scale_of_a_layer_drops_out():
     assert np.array_equal(a.argmax(1), b.argmax(1))
 
 
+@pytest.mark.parametrize("momentum", [0.1, 0.6, 1.0])
+def test_the_moving_average_is_that_of_training_batch_by_batch(momentum):
+    """running = (1 - m) running + m new, from what was there: the same as training passes that change nothing else."""
+    state = NET.init(0, np.float64) | {"bn1.running_mean": np.array([1.0, -2.0, 0.5])}
+    got = pcmref.adabs(NET, state, X, batch_size=10, momentum=momentum)
+    expected = state
+    for part in (X[:10], X[10:20], X[20:]):
+        expected = NET.updated_state(expected, NET.forward(expected, part, train=True)[1], momentum)
+    assert all(np.allclose(got[name], expected[name], rtol=1e-13, atol=1e-15) for name in state)
+    assert momentum == 1 or not np.allclose(got["bn1.running_mean"], pcmref.adabs(NET, state, X, 10)["bn1.running_mean"])
+
+
+def test_a_moving_average_goes_on_where_it_stopped():
+    state = NET.init(0, np.float64)
+    once = pcmref.adabs(NET, state, X[:20], batch_size=5, momentum=0.3)
+    twice = pcmref.adabs(NET, pcmref.adabs(NET, state, X[:10], 5, momentum=0.3), X[10:20], 5, momentum=0.3)
+    assert all(np.array_equal(once[name], twice[name]) for name in state)
+
+
 def test_bad_settings_are_refused():
     with pytest.raises(ShapeError, match="at least one"):
         pcmref.adabs(NET, NET.init(), X[:0])
     for batch_size in (0, 2.0, True):
         with pytest.raises(SettingError, match="batch_size"):
             pcmref.adabs(NET, NET.init(), X, batch_size=batch_size)
+    for momentum in (0, -0.1, 1.1, np.nan):
+        with pytest.raises(SettingError, match="momentum"):
+            pcmref.adabs(NET, NET.init(), X, momentum=momentum)
+    with pytest.raises(ShapeError, match="bn1.running_mean is not finite"):
+        pcmref.adabs(NET, NET.init(), np.full_like(X, np.nan))

@@ -51,6 +51,18 @@ def test_retention_on_ones_own_npz_files(own, capsys):
     assert (own / "out" / "retention.csv").read_bytes() == before  # the same to the byte, whatever the number of threads
 
 
+def test_retention_options_of_tiles_and_read_out_reach_the_study(own, capsys):
+    arguments = ("retention", "state.npz", "--data", "images.npz", "--times", "1d", "--chips", "1", "--images", "5")
+    status, _, err = run(
+        capsys, *arguments, "--dac", "7", "--adc", "9", "--tile", "64x32", "--fresh-reads", "--gdc", "per column"
+    )
+    settings = RetentionResult.from_hdf5(own / "out" / "retention.h5").settings
+    periphery = settings["periphery"]
+    assert status == 0 and (periphery["tile"], periphery["fresh"]) == ([64, 32], True)
+    assert (periphery["dac"]["steps"], periphery["adc"]["steps"], periphery["adc"]["limit"]) == (126, 510, 12.0)
+    assert settings["model"]["gdc_read_out"] == "per column"
+
+
 def test_info_on_everything_it_reads(own, capsys):
     assert "fashionmnist-evaluation" in run(capsys, "info")[1]
     assert "weights" in run(capsys, "info", "state.npz")[1]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcmref import Chip, PCMModel, ResNet, adabs, draws, retention
+from pcmref import PCMModel, draws
 from pcmref.cli import main
 from pcmref.errors import DeviceError, SettingError
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Crossbar, Periphery, tile_scales, tiles
@@ -176,62 +176,6 @@ def test_errors_name_what_is_wrong():
         Crossbar(np.ones((2, 2, 2)), 0.0)
     with pytest.raises(DeviceError, match=r"\[N, 2\]"):
         Crossbar(np.ones((2, 2, 2)), 1.0).multiply(np.ones((1, 3)))
-
-
-# ------------------------------------------------------------------------------------------- a network on crossbars
-
-
-def chip_of(net, seed=0, model=JOSHI, dtype=np.float64):
-    return Chip.program(net.init(seed=seed, dtype=dtype), model, seed=seed)
-
-
-@pytest.mark.parametrize("tile", [(256, 256), (50, 13)])
-def test_joshi32_on_any_tiles_with_ideal_converters_is_the_digital_network(tile):
-    """Logits differ by rounding: what float32 does to the digital network, scaled to float64, times the extra roundings.
-
-    A product on tiles rounds some ten times more often than the digital one (scaling in and out of conductances).
-    """
-    net, x = ResNet.joshi32(), normal("images", 2, 16, 16, 3)
-    chip = chip_of(net)
-    g_us = chip.read_conductances(DAY_S)
-    digital = chip.weights(g_us)
-    y = net.forward(digital, x)
-    in_float32 = abs(net.forward(digital, x.astype(np.float32)) - y).max()
-    got = net.forward(Periphery(tile).state(chip, g_us), x)
-    assert 0 < abs(got - y).max() <= 10 * in_float32 * 2.0**-29
-
-
-def test_layers_take_stride_padding_bias_and_compensation():
-    """resnet8's every layer, in training mode as adabs runs it, and GDC: the state of the chip, computed on crossbars."""
-    net, x = ResNet.resnet8(in_channels=1), normal("images", 6, 9, 8, 1)
-    chip = chip_of(net, seed=1)
-    g_us, factors = chip.read_conductances(DAY_S), chip.gdc_factors(DAY_S)
-    periphery = Periphery((20, 5))
-    digital, analog = chip.weights(g_us, factors), periphery.state(chip, g_us, factors)
-    np.testing.assert_allclose(net.forward(analog, x), net.forward(digital, x), rtol=1e-10, atol=1e-12)
-    few = Periphery((20, 5), Converter(4), Converter(6, 2.0)).crossbars(chip, g_us)
-    assert all((bar.tile, bar.dac.steps, bar.adc.steps, bar.g_max_us) == ((20, 5), 4, 6, 25) for bar in few.values())
-    assert (analog["fc.bias"] == 0).all() and (digital["fc.bias"] != 0).any()
-    a, d = adabs(net, analog, x), adabs(net, digital, x)
-    for name in d:
-        if "running_" in name:
-            np.testing.assert_allclose(a[name], d[name], rtol=1e-10, atol=1e-12)
-    baseline, later = (periphery.currents(chip, chip.read_conductances(t)) for t in (20.0, DAY_S))
-    for name, alpha in factors.items():
-        assert baseline[name] / later[name] == pytest.approx(alpha, rel=1e-13)
-
-
-@pytest.mark.parametrize(("converters", "changes"), [({}, False), ({"dac": Converter(4), "adc": Converter(8, 12.0)}, True)])
-def test_a_study_on_crossbars(converters, changes):
-    """Ideal converters leave every accuracy as it is; five and nine levels do not."""
-    net = ResNet.resnet8(in_channels=1)
-    x, state = normal("study", 48, 8, 8, 1).astype(np.float32), net.init(dtype=np.float32)
-    labels = net.forward(state, x).argmax(1)
-    settings = {"times_s": [20.0, DAY_S], "n_chips": 1, "x_calibration": x[:20], "batch_size": 10}
-    plain = retention(net, state, JOSHI, x, labels, **settings)
-    tiled = retention(net, state, JOSHI, x, labels, **settings, periphery=Periphery((32, 32), **converters))
-    assert ([r.accuracy for r in plain.rows] != [r.accuracy for r in tiled.rows]) == changes
-    assert tiled.settings["periphery"]["tile"] == (32, 32) and plain.settings["periphery"] is None
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """Global drift compensation: every read-out by hand, its invariances, and through a crossbar's own converters."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcmref import Chip, PCMModel, draws
+from pcmref import Chip, PCMModel, ResNet, draws
 from pcmref.errors import DeviceError
 from pcmref.pcm import gdc
-from pcmref.pcm.crossbar import Converter, Crossbar
+from pcmref.pcm.crossbar import Converter, Crossbar, Periphery
 
 W_T0 = np.array([[0.5, -0.4], [0.2, -0.1]])  # [O, K]
 W_T = np.array([[0.4, -0.36], [0.1, -0.08]])
@@ -100,3 +102,23 @@ def test_a_chip_compensates_what_it_reads():
     plain, compensated = (chip.read(86_400.0, read=2, gdc=on) for on in (False, True))
     for name in state:
         np.testing.assert_allclose(compensated[name], alpha["fc.weight"] * plain[name], rtol=1e-14)
+
+
+@pytest.mark.parametrize("periphery", [None, Periphery((2, 1))])
+def test_per_column_a_chip_gives_each_output_its_own_factor(periphery):
+    """Each output's column loses its own share: a factor a column restores every weight, on tiles and without."""
+    model = replace(PCMModel.joshi2020(), gdc_read_out="per column", gdc_baseline="target", programming=(0.0, 0.0, 0.0))
+    state = ResNet(1, 2, (3,), (1,)).init(dtype=np.float64)
+    chip = Chip.program(state, replace(model, reads_noisily=False), seed=0)
+    by_output = {name: np.linspace(0.04, 0.1, len(nu[0])) for name, nu in chip.nu.items()}
+    chip = replace(chip, nu={name: 0 * nu + by_output[name].reshape(-1, *[1] * (nu.ndim - 2)) for name, nu in chip.nu.items()})
+    g_us = chip.read_conductances(86_400.0)
+    currents = chip.currents if periphery is None else lambda g: periphery.currents(chip, g)
+    at_t0, at_t = currents(chip.baseline_conductances()), currents(g_us)
+    factors = {bar: gdc.factor(at_t0[bar], at_t[bar]) for bar in at_t}
+    for bar in factors:
+        np.testing.assert_allclose(factors[bar], (86_400 / 20) ** by_output[bar], rtol=1e-12)
+    restored = chip.weights(g_us, factors)
+    for name in chip.g_target_us:
+        np.testing.assert_allclose(restored[name], state[name], rtol=1e-12, atol=1e-15)
+    assert chip.read(86_400.0, gdc=True).keys() == restored.keys()

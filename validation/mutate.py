@@ -1,31 +1,52 @@
 """Mutation testing of pcmref/nn and pcmref/pcm: plant one small mistake at a time and see whether the own tests notice.
 
-python validation/mutate.py --sample 150 [--seed 0] [--module pcm/model.py] [--json results.json]
+python validation/mutate.py --sample 160 --json validation/results/mutation.json [--seed 0] [--module pcm/model.py]
 
 A mutant changes one place of one module: an operator, a comparison, a number, a sign, a condition, or a function such as
 maximum for minimum. It runs in a copy of the project, against tests/test_<module>.py only, under a time limit. Killed means
 that a test failed, or that the tests ran out of time. What is printed is the share killed and every survivor.
+
+The sample does not depend on what else changes: each mutant has a random number of its own, and the lowest are taken. The file
+of --json is written as the run goes, and a run goes on from it: mutants it names as killed are not run again unless their
+module changed; survivors are. equivalent.toml says of a survivor why no test can notice it.
 """
 
 import argparse
 import ast
+import hashlib
 import json
 import os
 import re
+import resource
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import tomllib
+import traceback
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+import hypothesis  # noqa: F401 (loaded once for all mutants)
+import pytest
+import scipy.integrate
+import scipy.stats  # noqa: F401
 
 from pcmref import draws
 
 TOP = Path(__file__).parent.parent
+EQUIVALENT = Path(__file__).parent / "equivalent.toml"
 ROOMS = ("nn", "pcm")
-OWN_TESTS = {"nn/batch.py": "tests/test_resnet.py"}  # where it is not tests/test_<module>.py
-TIME_LIMIT_S = 60.0
+OWN_TESTS = {"nn/batch.py": "resnet", "nn/gather.py": "functional"}  # whose tests, where not the module's own name
+CPU_LIMIT_S = 60  # of processor time, whatever else runs; the own tests take under 10 s
+
+UNSHRUNK = """
+from hypothesis import Phase
+settings.register_profile("unshrunk", settings.get_profile("pcmref"), phases=[Phase.explicit, Phase.generate])
+settings.load_profile("unshrunk")
+"""  # any failure will do; a small one takes long
 
 SWAPS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.FloorDiv: ast.Mult,
@@ -45,18 +66,30 @@ class Mutant:
     line: int
     function: str
     change: str
+    nth: int  # among the same changes in the same function
     source: str
+
+    @property
+    def label(self) -> str:
+        """What names it in equivalent.toml, whatever line it is on."""
+        return f"{self.module} {self.function}: {self.change}" + f" ({self.nth})" * (self.nth > 1)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of its module, with the mistake and without comments."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
 
 
 def mutants(module: str) -> Iterator[Mutant]:
     """Every mutant of a module, in the order of its lines; messages, annotations and docstrings are left alone."""
-    tree = ast.parse((TOP / "pcmref" / module).read_text())
+    tree, met = ast.parse((TOP / "pcmref" / module).read_text()), Counter()
     for function, node in _nodes(tree, ""):
         for change, field, index, value in _edits(node):
             held = getattr(node, field)
             old = held if index is None else held[index]
+            met[function, change] += 1
             _set(node, field, index, value)
-            yield Mutant(module, node.lineno, function, change, ast.unparse(tree) + "\n")
+            yield Mutant(module, node.lineno, function, change, met[function, change], ast.unparse(tree) + "\n")
             _set(node, field, index, old)
 
 
@@ -119,9 +152,24 @@ def modules() -> list[str]:
     return [str(p) for p in found if p.name != "__init__.py"]
 
 
-def own_tests(module: str) -> str:
-    """The test file of a module."""
-    return OWN_TESTS.get(module, f"tests/test_{Path(module).stem}.py")
+def own_tests(module: str) -> list[str]:
+    """The test files of a module, test_<stem>.py and test_<stem>_<more>.py."""
+    stem = OWN_TESTS.get(module, Path(module).stem)
+    found = [*(TOP / "tests").glob(f"test_{stem}.py"), *sorted((TOP / "tests").glob(f"test_{stem}_*.py"))]
+    return [f"tests/{path.name}" for path in found]
+
+
+def sampled(modules: list[str], n: int, seed: int) -> tuple[list[Mutant], int]:
+    """(n of the modules' mutants by the lowest random numbers, in the order of their lines; how many there are)."""
+    everything = [mutant for module in modules for mutant in mutants(module)]
+    rank = {mutant: float(draws.uniform(seed, f"mutants/{mutant.label}", ())) for mutant in everything}
+    chosen = set(sorted(everything, key=rank.get)[:n])
+    return [mutant for mutant in everything if mutant in chosen], len(everything)
+
+
+def equivalent() -> dict[str, str]:
+    """{label: why no test can notice it} of the mutants that were looked at."""
+    return {entry["mutant"]: entry["why"] for entry in tomllib.loads(EQUIVALENT.read_text())["equivalent"]}
 
 
 class Copy:
@@ -132,6 +180,8 @@ class Copy:
         for name in ("pcmref", "tests", "validation", "reference_weights"):
             shutil.copytree(TOP / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.tmp"))
         shutil.copy(TOP / "pyproject.toml", self.folder)
+        with open(self.folder / "tests" / "conftest.py", "a") as file:
+            file.write(UNSHRUNK)
         return self
 
     def __exit__(self, *_):
@@ -153,43 +203,78 @@ class Copy:
             path.write_bytes(original)
 
     def _run(self, tests, first):
-        command = [sys.executable, "-B", "-m", "pytest", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow"]
-        environment = os.environ | {"PYTHONPATH": str(self.folder)}
-        settings = {"cwd": self.folder, "env": environment, "timeout": TIME_LIMIT_S, "capture_output": True, "text": True}
-        try:
-            done = subprocess.run([*command, *["-x"] * first, *tests], **settings)
-        except subprocess.TimeoutExpired:
+        """A forked process runs the tests: the libraries are loaded already, pcmref comes from the copy."""
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            try:
+                status = self._pytest([*["-x"] * first, *tests])
+            except BaseException:
+                traceback.print_exc()
+                status = 70
+            finally:
+                sys.stdout.flush()
+                os._exit(status)
+        status = os.waitpid(child, 0)[1]
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
             return ["out of time"]
-        failed = re.findall(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)", done.stdout, re.MULTILINE)
-        return sorted(set(failed)) or ["no test ran"] * bool(done.returncode)
+        failed = re.findall(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)", (self.folder / "output").read_text(), re.MULTILINE)
+        return sorted(set(failed)) or ["no test ran"] * bool(status)
+
+    def _pytest(self, arguments) -> int:
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 1))
+        os.chdir(self.folder)
+        output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "pcmref"]:
+            del sys.modules[name]
+        sys.path.insert(0, str(self.folder))
+        os.environ["PYTHONPATH"] = str(self.folder)
+        loaded = "ignore::pytest.PytestAssertRewriteWarning"  # hypothesis is
+        options = ["-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow", "-W", loaded]
+        return int(pytest.main([*options, *arguments]))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sample", type=int, default=150, help="mutants to run (default: %(default)s)")
+    parser.add_argument("--sample", type=int, default=160, help="mutants to run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample (default: %(default)s)")
     parser.add_argument("--module", choices=modules(), action="append", help="only this module (default: all)")
-    parser.add_argument("--json", type=Path, help="write every mutant and its fate here")
+    parser.add_argument("--json", type=Path, help="write every mutant and its fate here, and go on from what is there")
     arguments = parser.parse_args()
-    chosen = arguments.module or modules()
-    everything = [mutant for module in chosen for mutant in mutants(module)]
-    order = draws.permutation(arguments.seed, "mutants", len(everything))[: arguments.sample]
-    fates = []
+    sample, possible = sampled(arguments.module or modules(), arguments.sample, arguments.seed)
+    known = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else []
+    killers = {fate["digest"]: fate["killed by"] for fate in known if fate["killed by"]}
+    waiting = [mutant for mutant in sample if mutant.digest not in killers]
     with Copy() as copy:
-        for module in chosen:
-            if failed := copy.failures([own_tests(module)], first=True):
-                raise SystemExit(f"without any mutant: {failed[0]} in {own_tests(module)}; nothing can be learnt from it")
-        for i in sorted(order):
-            mutant = everything[i]
-            killer = copy.failures([own_tests(mutant.module)], mutant, first=True)
-            fates.append({k: v for k, v in asdict(mutant).items() if k != "source"} | {"killed by": "".join(killer)})
-            if not killer:
-                print(f"survived: {mutant.module}:{mutant.line} {mutant.function}: {mutant.change}", flush=True)
-    killed = sum(bool(fate["killed by"]) for fate in fates)
-    print(f"{killed} of {len(fates)} mutants killed ({100 * killed / len(fates):.1f} %), of {len(everything)} possible")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(fates, indent=1) + "\n")
+        for module in dict.fromkeys(mutant.module for mutant in waiting):
+            if failed := copy.failures(own_tests(module), first=True):
+                raise SystemExit(f"without any mutant: {failed[0]} for {module}; nothing can be learnt from it")
+        for mutant in waiting:
+            killers[mutant.digest] = "".join(copy.failures(own_tests(mutant.module), mutant, first=True))
+            if not killers[mutant.digest]:
+                print(f"survived: {mutant.label}, line {mutant.line}", flush=True)
+            if arguments.json:
+                fates = [_fate(mutant, killers[mutant.digest]) for mutant in sample if mutant.digest in killers]
+                arguments.json.write_text(json.dumps(fates, indent=1) + "\n")
+    print(summary([_fate(mutant, killers[mutant.digest]) for mutant in sample]) + f" They are of {possible:,} possible ones.")
     return 0
+
+
+def _fate(mutant: Mutant, killer: str) -> dict:
+    return {"mutant": mutant.label, "module": mutant.module, "line": mutant.line, "digest": mutant.digest, "killed by": killer}
+
+
+def summary(fates: list[dict]) -> str:
+    """How many were killed, and how many of the survivors are explained."""
+    killed, late = (sum(test(fate["killed by"]) for fate in fates) for test in (bool, "out of time".__eq__))
+    why = equivalent()
+    explained = sum(not fate["killed by"] and fate["mutant"] in why for fate in fates)
+    return (
+        f"{killed} of {len(fates)} sampled mutants are killed ({100 * killed / len(fates):.1f} %), {late} of them by the time "
+        f"limit; of the {len(fates) - killed} survivors {explained} are explained."
+    )
 
 
 if __name__ == "__main__":

@@ -1,26 +1,32 @@
-"""What a discrepancy, and what converters, cost in accuracy after a day: into discrepancies.md, between its markers.
+"""What a discrepancy costs in accuracy after a day: into discrepancies.md and the README, between their markers.
 
-python validation/price.py [NETWORK] [--chips 10] [--images 2000]
+python validation/price.py [NETWORK] [--chips 10] [--images 1000]
 
 Every variant differs from `joshi2020` in one thing and meets the same draws of the same chips and the same images, so the
-difference is taken chip by chip: its mean in points, with its standard error over the chips.
+difference is taken chip by chip: its mean in points, with its standard error over the chips. Accuracies are kept in
+results/prices.json; a run goes on from there, and more chips may be asked for later. Another network is measured anew.
 """
 
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from kept import Kept, cell, mean_and_error
+from readme import put
+from scipy import stats
 
-from pcmref import Chip, PCMModel, library
+from pcmref import Chip, PCMModel, adabs, library
 from pcmref.cli.progress import ProgressBar
-from pcmref.pcm import gdc
-from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery, tile_scales
+from pcmref.pcm.crossbar import tile_scales
 from pcmref.pcm.mapping import crossbars
 from pcmref.training import accuracy
 
 HERE = Path(__file__).parent
+CALIBRATION = 400  # images
+LEVEL = 0.05  # of the whole family of differences
 DAY_S = 86_400.0
 JOSHI = PCMModel.joshi2020()
 TILE = (256, 256)
@@ -32,26 +38,20 @@ def _same(value):
 
 @dataclass(frozen=True)
 class Variant:
-    """One change: of the model, the time, the weights before mapping and after reading, the chip, or the periphery."""
+    """One change: of the model, the weights before mapping and after reading, or the chip; in GDC alone or not."""
 
     label: str
     text: str
     model: PCMModel = JOSHI
-    t_s: float = DAY_S
     before: Callable[[dict], dict] = _same
     after: Callable[[dict, dict], dict] = lambda read, state: read
     programmed: Callable[[Chip], Chip] = _same
-    periphery: Periphery | None = None
+    gdc_only: bool = False
 
-    def states(self, state: dict, seed: int) -> dict[str, dict]:
-        """{compensation: the state that chip `seed` computes with}."""
+    def read(self, state: dict, seed: int, gdc: bool) -> dict:
+        """The state that chip `seed` computes with."""
         chip = self.programmed(Chip.program(self.before(state), self.model, seed))
-        currents = chip.currents if self.periphery is None else lambda g_us: self.periphery.currents(chip, g_us)
-        weights = chip.weights if self.periphery is None else lambda g_us, f=None: self.periphery.state(chip, g_us, f)
-        g_us = chip.read_conductances(self.t_s)
-        at_t0, at_t = currents(chip.baseline_conductances()), currents(g_us)
-        factors = {bar: gdc.factor(at_t0[bar], at_t[bar]) for bar in at_t}
-        return {"none": self.after(weights(g_us), state), "gdc": self.after(weights(g_us, factors), state)}
+        return self.after(chip.read(DAY_S, gdc=gdc), state)
 
 
 def empty_zeros(chip: Chip) -> Chip:
@@ -75,70 +75,87 @@ def scaled_back(read: dict, state: dict) -> dict:
     return read | {n: read[n] * largest_of_tile(state, n) for names in crossbars(state).values() for n in names}
 
 
-def converters(bits: int) -> Periphery:
-    return Periphery(TILE, Converter.of_bits(bits), Converter.of_bits(bits, ADC_LIMIT))
-
-
 VARIANTS = (
     Variant("-", "joshi2020"),
     Variant("D3", "devices with target 0 stay empty", programmed=empty_zeros),
     Variant("D3", "no conductance below .25 uS", replace(JOSHI, g_min_us=0.25)),
     Variant("D4", "pairs collapsed to their net", replace(JOSHI, pair="collapsed")),
     Variant("D5", "Q_s of the programmed conductance", replace(JOSHI, q_argument="programmed")),
-    Variant("D6", "20 s later (aihwkit's t_inference of a day)", t_s=DAY_S + 20),
+    Variant("D6", "20 s later (aihwkit's t_inference of a day)", replace(JOSHI, t_0_s=20 / (1 + 20 / DAY_S))),
     Variant("D6", "t_0 = 27.36 s", replace(JOSHI, t_0_s=27.36)),
     Variant("D7", "nu folded", replace(JOSHI, nu_law="folded")),
-    Variant("D10", "GDC by one-hot inputs", replace(JOSHI, gdc_read_out="one-hot")),
-    Variant("D10", "GDC by ones", replace(JOSHI, gdc_read_out="ones")),
-    Variant("D11", "GDC baseline of the programmed conductances", replace(JOSHI, gdc_baseline="programmed")),
-    Variant("D11", "GDC baseline of the targets", replace(JOSHI, gdc_baseline="target")),
+    Variant("D10", "GDC by one-hot inputs", replace(JOSHI, gdc_read_out="one-hot"), gdc_only=True),
+    Variant("D10", "GDC by ones", replace(JOSHI, gdc_read_out="ones"), gdc_only=True),
+    Variant("D10", "GDC per column", replace(JOSHI, gdc_read_out="per column"), gdc_only=True),
+    Variant("D11", "GDC baseline of the programmed conductances", replace(JOSHI, gdc_baseline="programmed"), gdc_only=True),
+    Variant("D11", "GDC baseline of the targets", replace(JOSHI, gdc_baseline="target"), gdc_only=True),
     Variant("D13", "a scale for every tile of 256x256", before=scaled_by_tile, after=scaled_back),
     Variant("D26", "nu clamped", replace(JOSHI, nu_law="clamped")),
-    *(Variant("ADC", f"DAC and ADC of {bits} bits, tiles of 256x256", periphery=converters(bits)) for bits in (10, 8, 6)),
 )
 
 
-def measure(file: library.NetworkFile, x, labels, n_chips: int) -> dict[str, np.ndarray]:
-    """{compensation: accuracy [variant, chip]}."""
-    found = {c: np.empty((len(VARIANTS), n_chips)) for c in ("none", "gdc")}
-    with ProgressBar("prices", "chip") as bar:
-        for v, variant in enumerate(VARIANTS):
-            for chip in range(n_chips):
-                for compensation, state in variant.states(file.state, chip).items():
-                    found[compensation][v, chip] = accuracy(file.net, state, x, labels)
-                bar.update(v * n_chips + chip + 1, len(VARIANTS) * n_chips)
+def measure(kept: Kept, n_chips: int) -> dict[str, list]:
+    """{compensation: accuracies [variant][chip]}; None for a variant that the compensation does not know of."""
+    file, data, n = kept.file, library.load_images("fashionmnist-evaluation"), kept.about["images"]
+    x, labels, calibration = data.normalized(data.images[:n]), data.labels[:n], data.normalized(data.calibration[:CALIBRATION])
+
+    def once(variant, compensation, seed):
+        state = variant.read(file.state, seed, compensation == "gdc")
+        return accuracy(file.net, adabs(file.net, state, calibration) if compensation == "adabs" else state, x, labels)
+
+    found = {"gdc": [], "adabs": []}
+    tasks = [(c, variant) for c in found for variant in VARIANTS]
+    with ProgressBar("prices", "variant") as bar:
+        for i, (compensation, variant) in enumerate(tasks):
+            known = None
+            if compensation == "gdc" or not variant.gdc_only:
+                keys = [f"{compensation}, {variant.label}, {variant.text}, chip {k}" for k in range(n_chips)]
+                known = [kept.measured(key, partial(once, variant, compensation, k)) for k, key in enumerate(keys)]
+            found[compensation].append(known)
+            bar.update(i + 1, len(tasks))
     return found
 
 
-def table(found: dict[str, np.ndarray]) -> str:
+def table(found: dict[str, list]) -> str:
     """Accuracy of the first variant in percent, and the difference of each other one in points, with standard errors."""
-    lines = ["| id | change | none | gdc |", "|---|---|---|---|"]
+    lines = ["| id | change | " + " | ".join(found) + " |", "|---|---|---|---|"]
     for v, variant in enumerate(VARIANTS):
-        cells = []
-        for values in found.values():
-            difference = 100 * (values[v] - (values[0] if v else 0))
-            error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
-            cells.append(f"{difference.mean():{'+' if v else ''}.2f} ± {error:.2f}")
+        cells = [cell(values[v], values[0] if v else None) if values[v] else "not in it" for values in found.values()]
         lines.append(f"| {variant.label} | {variant.text} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def verdict(found: dict[str, list]) -> str:
+    """The line of the README: which differences a t-test tells from 0, at a level that holds for all of them together."""
+    pairs = [(v, c, values[v], values[0]) for c, values in found.items() for v in range(1, len(VARIANTS)) if values[v]]
+    matter, largest = [], 0.0
+    for v, compensation, values, base in pairs:
+        difference = np.subtract(values, base)
+        p = stats.ttest_1samp(difference, 0).pvalue if difference.std() else 1.0
+        if p < LEVEL / len(pairs):
+            text = f"{VARIANTS[v].label}, {VARIANTS[v].text} ({cell(values, base)} points under {compensation})"
+            matter.append((-abs(difference.mean()), text))
+        else:
+            mean, error = mean_and_error(difference)
+            largest = max(largest, abs(mean) + 2 * error)
+    if matter:
+        which = "These move the accuracy of the reference network after a day: " + "; ".join(t for _, t in sorted(matter)) + "."
+    else:
+        which = "None moves the accuracy of the reference network after a day measurably."
+    return f"{which} Every other one that was priced moves it by less than {largest:.1f} points (two standard errors included)."
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", nargs="?", default="resnet32-fashionmnist-noise", help="default: %(default)s")
     parser.add_argument("--chips", type=int, default=10, help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=2000, help="default: %(default)s")
-    parser.add_argument("--print", action="store_true", help="print the table and leave discrepancies.md alone")
+    parser.add_argument("--images", type=int, default=1000, help="default: %(default)s")
     arguments = parser.parse_args()
-    file, data = library.read_network(arguments.network), library.load_images("fashionmnist-evaluation")
-    x, labels = data.normalized(data.images[: arguments.images]), data.labels[: arguments.images]
-    text = table(measure(file, x, labels, arguments.chips))
-    print(text)
-    if not arguments.print:
-        path = HERE / "discrepancies.md"
-        before, rest = path.read_text().split("<!-- prices -->\n", 1)
-        about = f"Network `{Path(arguments.network).stem}`, {len(x):,} images, {arguments.chips} chips.\n\n"
-        path.write_text(f"{before}<!-- prices -->\n{about}{text}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}")
+    kept = Kept("prices", arguments.network, images=arguments.images, calibration=CALIBRATION)
+    found = measure(kept, arguments.chips)
+    put(HERE / "discrepancies.md", "prices", f"{kept.heading()} {arguments.chips} chips.\n\n{table(found)}")
+    put(HERE.parent / "README.md", "prices", verdict(found))
+    print(table(found), verdict(found), sep="\n\n")
     return 0
 
 

@@ -8,12 +8,14 @@ over the chips, in percent, beside the accuracy in software; writes retention.cs
 import argparse
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from pcmref import library
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import FileError, MissingExtraError, SettingError
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
+from pcmref.pcm.gdc import READ_OUTS
 from pcmref.pcm.model import PCMModel
 from pcmref.study import COMPENSATIONS, retention
 from pcmref.times import parse_time
@@ -25,6 +27,7 @@ examples:
   pcmref retention resnet32-fashionmnist-noise --chips 3 --images 1000
   pcmref retention resnet8-fashionmnist-noise --times 20s,1h,1d,30d,1y --compensations none,gdc
   pcmref retention resnet32-fashionmnist-noise --dac 8 --adc 8 --tile 256x256
+  pcmref retention resnet8-fashionmnist-noise --fresh-reads --gdc "per column" --images 200
   pcmref retention my-state.npz --data my-images.npz --out my-results
 
 my-state.npz holds a state by PyTorch's names (conv1.weight, bn1.weight, ...). my-images.npz holds `images` [N, H, W, C]
@@ -43,9 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--calibration", type=int, default=1280, help="calibration images for adabs, the first ones (default: %(default)s)")
     add("--compensations", default=",".join(COMPENSATIONS), help="which to compare (default: %(default)s)")
     add("--profile", choices=PROFILES, default="joshi2020", help="device model (default: %(default)s)")
-    add("--tile", default=None, help="compute on tiles of this many rows x columns, 256x256 with --dac or --adc alone")
+    add(
+        "--tile",
+        default=None,
+        help="compute on tiles of this many rows x columns, 256x256 if one of the next three asks",
+    )
     add("--dac", type=int, default=None, help="bits of the converters at the inputs of a tile (default: ideal)")
     add("--adc", type=int, default=None, help="bits of the converters at the outputs of a tile (default: ideal)")
+    add("--fresh-reads", action="store_true", help="every matrix-vector product meets a reading of its own, on tiles")
+    add("--gdc", choices=READ_OUTS, default=None, help="what gdc reads out (default: as the profile says)")
     add("--seed", type=int, default=0, help="seed of the first chip (default: %(default)s)")
     add("--workers", type=int, default=None, help="threads (default: one per core)")
     add("--out", type=Path, default=Path("out"), help="folder for the results (default: %(default)s)")
@@ -54,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.images < 0 or arguments.calibration < 0:
         raise SettingError("--images and --calibration must not be negative")
-    periphery = _periphery(arguments.tile, arguments.dac, arguments.adc)
+    periphery = _periphery(arguments.tile, arguments.dac, arguments.adc, arguments.fresh_reads)
+    model = PROFILES[arguments.profile]()
+    model = replace(model, gdc_read_out=arguments.gdc or model.gdc_read_out)
     file = library.read_network(arguments.network)
     data = library.load_images(arguments.data)
     fallback = file.about.get("normalisation")
@@ -73,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         result = retention(
             file.net,
             file.state,
-            PROFILES[arguments.profile](),
+            model,
             x,
             labels,
             [parse_time(t) for t in arguments.times.split(",")],
@@ -113,16 +124,16 @@ def _check_fit(data: str, net, x, labels) -> None:
         raise FileError(f"{data}: labels must be 0 to {net.num_classes - 1}, got {labels.max()}; --data names your own images")
 
 
-def _periphery(tile: str | None, dac_bits: int | None, adc_bits: int | None) -> Periphery | None:
+def _periphery(tile: str | None, dac_bits: int | None, adc_bits: int | None, fresh: bool) -> Periphery | None:
     """The tiles and converters that were asked for; None where nothing was. SettingError for what is no size."""
-    if tile is dac_bits is adc_bits is None:
+    if tile is dac_bits is adc_bits is None and not fresh:
         return None
     size = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", tile or "256x256")
     if size is None:
         raise SettingError(f"--tile {tile!r}: write rows x columns, for example 256x256")
     dac = None if dac_bits is None else Converter.of_bits(dac_bits)
     adc = None if adc_bits is None else Converter.of_bits(adc_bits, ADC_LIMIT)
-    return Periphery((int(size[1]), int(size[2])), dac, adc)
+    return Periphery((int(size[1]), int(size[2])), dac, adc, fresh)
 
 
 def make_folder(folder: Path) -> None:

@@ -3,31 +3,41 @@
 import numpy as np
 
 from pcmref.blocks import blocks_of
-from pcmref.errors import ShapeError, whole_number
+from pcmref.errors import SettingError, ShapeError, whole_number
 from pcmref.nn.resnet import ResNet
 
 
-def adabs(net: ResNet, state: dict, x_calibration, batch_size: int = 200, workers: int | None = None) -> dict:
+def adabs(
+    net: ResNet,
+    state: dict,
+    x_calibration,
+    batch_size: int = 200,
+    workers: int | None = None,
+    momentum: float | None = None,
+) -> dict:
     """A state with new running means and variances from calibration images, nothing else changed; no labels needed.
 
-    x_calibration [N, H, W, C]. Each batch goes forward in training mode; its means and unbiased variances enter a
-    cumulative average weighted by its number of images, starting from nothing. ShapeError without images.
+    x_calibration [N, H, W, C]. Each batch goes forward in training mode; its means and unbiased variances enter the running
+    ones as running = (1 - m) running + m new. Without a momentum, m is the batch's share of the images so far: a cumulative
+    average that starts from nothing. With one, m is that momentum: a moving average that starts from the state's own
+    statistics, so it can be continued a batch at a time. ShapeError without images, SettingError for a momentum outside 0..1.
     """
     batch_size = whole_number("batch_size", batch_size, 1)
+    if momentum is not None and not 0 < momentum <= 1:
+        raise SettingError(f"adabs: momentum must lie above 0 and at most at 1, or be None; got {momentum!r}")
     if len(x_calibration) == 0:
         raise ShapeError("adabs needs at least one calibration image")
-    sums, seen = {}, 0
+    new, seen = {}, 0
     for batch in blocks_of(len(x_calibration), batch_size):
         n = batch.stop - batch.start
         seen += n
+        share = n / seen if momentum is None else momentum
         for bn, moments in net.batch_moments(state, np.asarray(x_calibration[batch]), workers).items():
-            mean, var = sums.get(bn, (0, 0))
-            sums[bn] = mean + n * moments.mean, var + n * moments.m2 / (moments.n - 1)
-    new = dict(state)
-    for bn, (mean, var) in sums.items():
-        dtype = np.asarray(state[f"{bn}.running_mean"]).dtype
-        new[f"{bn}.running_mean"] = (mean / seen).astype(dtype)
-        new[f"{bn}.running_var"] = (var / seen).astype(dtype)
-        if not np.isfinite([new[f"{bn}.running_mean"], new[f"{bn}.running_var"]]).all():
-            raise ShapeError(f"adabs: statistics of {bn} are not finite; check the calibration images and their dtype")
-    return new
+            for name, value in (("mean", moments.mean), ("var", moments.m2 / (moments.n - 1))):
+                name = f"{bn}.running_{name}"
+                new[name] = (1 - share) * new.get(name, state[name]) + share * value
+    for name, value in new.items():
+        new[name] = value.astype(np.asarray(state[name]).dtype)
+        if not np.isfinite(new[name]).all():
+            raise ShapeError(f"adabs: {name} is not finite; check the calibration images and their dtype")
+    return dict(state) | new

@@ -57,6 +57,11 @@ class Chip:
         """Devices on the chip: two for every weight and bias."""
         return sum(g.size for g in self.g_target_us.values())
 
+    def drifted(self, name: str, t_s: float) -> tuple[np.ndarray, np.ndarray]:
+        """(G_D(t), the conductance that Q_s depends on) of one array's devices, [2, *w.shape] in uS."""
+        of = self.g_prog_us if self.model.q_argument == "programmed" else self.g_target_us
+        return self.model.drift(self.g_prog_us[name], self.nu[name], t_s), of[name]
+
     def read_conductances(self, t_s: float, read: int = 0, workers: int | None = None) -> dict[str, np.ndarray]:
         """G(t) of every device as read at t_s, {name: [2, *w.shape]} in uS.
 
@@ -66,15 +71,14 @@ class Chip:
         t_s, read = self.model.check_time(t_s), whole_number("read", read)
 
         def one(name):
-            g_drift = self.model.drift(self.g_prog_us[name], self.nu[name], t_s)
-            of = self.g_prog_us if self.model.q_argument == "programmed" else self.g_target_us
+            g_drift, of = self.drifted(name, t_s)
             z = draws.standard_normal(self.seed, f"read/{read}/{float(t_s)!r}/{name}", g_drift.shape)
-            return self.model.read(g_drift, of[name], t_s, z)
+            return self.model.read(g_drift, of, t_s, z)
 
         return dict(zip(self.nu, map_blocks(one, self.nu, workers), strict=True))
 
-    def currents(self, g_us: dict[str, np.ndarray]) -> dict[str, float]:
-        """The summed read-out current of each crossbar, as the model's GDC measures it."""
+    def currents(self, g_us: dict[str, np.ndarray]) -> dict:
+        """{crossbar: the read-out current, as the model's GDC measures it: a number, or [O] where it reads per column}."""
         kind, g_max_us = self.model.gdc_read_out, self.model.g_max_us
         return {bar: gdc.read_out([g_us[n] for n in names], g_max_us, kind) for bar, names in crossbars(self.state).items()}
 
@@ -84,19 +88,19 @@ class Chip:
             return self.read_conductances(self.model.t_0_s, read, workers)
         return self.g_prog_us if self.model.gdc_baseline == "programmed" else self.g_target_us
 
-    def gdc_factors(self, t_s: float, read: int = 0, workers: int | None = None) -> dict[str, float]:
+    def gdc_factors(self, t_s: float, read: int = 0, workers: int | None = None) -> dict:
         """{crossbar: alpha = I(t_0)/I(t)}, I(t) and, unless the model says otherwise, I(t_0) as read with this read index."""
         at_t0 = self.currents(self.baseline_conductances(read, workers))
         at_t = self.currents(self.read_conductances(t_s, read, workers))
         return {bar: gdc.factor(at_t0[bar], at_t[bar]) for bar in at_t0}
 
-    def weights(self, g_us: dict[str, np.ndarray], factors: dict[str, float] | None = None) -> dict[str, np.ndarray]:
+    def weights(self, g_us: dict[str, np.ndarray], factors: dict | None = None) -> dict[str, np.ndarray]:
         """A state from read conductances, each crossbar times its GDC factor if given; in the weights' own dtype."""
         state = dict(self.state)
         for bar, names in crossbars(self.state).items():
             alpha = 1.0 if factors is None else factors[bar]
             for name in names:
-                w = alpha * unmap_weights(g_us[name], self.scale[name])
+                w = (alpha * unmap_weights(g_us[name], self.scale[name]).T).T  # a factor per column meets the outputs, axis 0
                 state[name] = w.astype(np.asarray(self.state[name]).dtype)
         return state
 

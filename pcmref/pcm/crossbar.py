@@ -6,16 +6,19 @@ The currents of a pair are subtracted on the wire, before the ADC; the tiles of 
 input vector is scaled by its own largest magnitude, so that the full voltage range is used (aihwkit's default, grade B).
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from pcmref import draws
 from pcmref.errors import DeviceError, SettingError
 from pcmref.pcm import gdc
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.mapping import crossbars, map_weights, weight_scale
 from pcmref.pcm.model import PCMModel
+from pcmref.pcm.moments import clipped_normal_moments
 
 ADC_LIMIT = 12.0  # devices fully on at full voltage that an ADC's range holds (grade B: aihwkit's default output bound)
 
@@ -113,6 +116,7 @@ class Crossbar:
     adc: Converter | None = None
     g_max_us: float = 25.0
     alpha: float | np.ndarray = 1.0
+    fresh: "FreshReads | None" = None  # what every product's own reading adds; None where g_us is the reading
 
     @classmethod
     def of_weights(cls, w, tile=(256, 256), per_tile: bool = False, g_max_us: float = 25.0, **converters) -> "Crossbar":
@@ -132,7 +136,8 @@ class Crossbar:
     def multiply(self, x: np.ndarray) -> np.ndarray:
         """y = x W as the crossbar computes it: x [N, K] -> [N, O], in x's dtype."""
         net_us = self.g_us[0] - self.g_us[1]
-        return self._multiply(x, lambda v, part: v @ net_us[part].astype(x.dtype, copy=False))
+        noise_us = self.fresh.noise_us(x) if self.fresh else lambda v, part: 0
+        return self._multiply(x, lambda v, part: v @ net_us[part].astype(x.dtype, copy=False) + noise_us(v, part))
 
     def multiply_reading(self, x: np.ndarray, model: PCMModel, g_target_us: np.ndarray, t_s: float, z: np.ndarray):
         """y = x W where every vector meets a fresh reading of the devices: x [N, K], z [N, 2, K, O] -> [N, O].
@@ -185,6 +190,31 @@ class Crossbar:
 
 
 @dataclass(frozen=True)
+class FreshReads:
+    """The read noise of a crossbar whose every product meets a reading of its own, as noise on a tile's currents.
+
+    variance_us2 [K, O]: of both devices of a pair. The sum over a tile's rows is drawn as a Gaussian of the exact variance
+    sum_k v_k^2 variance_k; that each reading is clipped at 0 shows in mean and variance only (the central limit theorem).
+    Draws `{label}/{SHA-256 of the inputs}/{first row}/{first column}`: the same inputs in the same block meet the same noise.
+    """
+
+    variance_us2: np.ndarray
+    seed: int
+    label: str
+
+    def noise_us(self, x: np.ndarray):
+        """The noise for inputs x, as a function of the voltages v [N, rows] and the tile (rows, columns): [N, columns]."""
+        label = f"{self.label}/{hashlib.sha256(np.ascontiguousarray(x)).hexdigest()}"
+
+        def noise(v, part):
+            std_us = np.sqrt(np.square(v) @ self.variance_us2[part].astype(v.dtype))
+            z = draws.standard_normal(self.seed, f"{label}/{part[0].start}/{part[1].start}", std_us.shape)
+            return std_us * z.astype(v.dtype)
+
+        return noise
+
+
+@dataclass(frozen=True)
 class Layer:
     """A layer's weights on a crossbar, in a state in the place of the array: `shape` is the array's.
 
@@ -211,34 +241,55 @@ class Layer:
 
 @dataclass(frozen=True)
 class Periphery:
-    """What surrounds the devices of a chip: the size of its tiles (rows, columns) and its converters; None is ideal."""
+    """What surrounds the devices of a chip: the size of its tiles (rows, columns) and its converters; None is ideal.
+
+    With `fresh`, every matrix-vector product meets a reading of its own; without, all products of a `state` meet one reading.
+    """
 
     tile: tuple[int, int] = (256, 256)
     dac: Converter | None = None
     adc: Converter | None = None
+    fresh: bool = False
 
     def crossbars(self, chip: Chip, g_us: dict[str, np.ndarray]) -> dict[str, Crossbar]:
         """{name: the crossbar} of a chip as read, {name: [2, *w.shape]} in uS; a bias is the last row of its crossbar."""
-        bars = {}
-        for bar, names in crossbars(chip.state).items():
-            rows = np.concatenate([g_us[n].reshape(2, len(chip.state[bar]), -1) for n in names], 2)  # [2, O, K]
-            settings = (self.tile, self.dac, self.adc, chip.model.g_max_us)
-            bars[bar] = Crossbar(np.ascontiguousarray(rows.transpose(0, 2, 1)), chip.scale[bar], *settings)
-        return bars
+        settings = (self.tile, self.dac, self.adc, chip.model.g_max_us)
+        return {bar: Crossbar(_matrix(chip, g_us, bar), chip.scale[bar], *settings) for bar in crossbars(chip.state)}
 
-    def currents(self, chip: Chip, g_us: dict[str, np.ndarray]) -> dict[str, float]:
+    def currents(self, chip: Chip, g_us: dict[str, np.ndarray]) -> dict:
         """The read-out current of each crossbar through its own converters, of the kind that the model's GDC measures."""
         return {name: bar.read_out(chip.model.gdc_read_out) for name, bar in self.crossbars(chip, g_us).items()}
 
-    def state(self, chip: Chip, g_us: dict[str, np.ndarray], factors: dict[str, float] | None = None) -> dict:
-        """The chip's state with a `Layer` for every crossbar, times its GDC factor if given; for `forward`, not `backward`."""
+    def state(self, chip: Chip, g_us: dict[str, np.ndarray], factors: dict | None = None, t_s: float | None = None) -> dict:
+        """The chip's state with a `Layer` for every crossbar, times its GDC factor if given; for `forward`, not `backward`.
+
+        With `fresh`, the products are of t_s and g_us is not used: it is one reading only.
+        """
         state = dict(chip.state)
+        if self.fresh:
+            g_us, variance_us2 = _reading_moments(chip, t_s)
         for name, bar in self.crossbars(chip, g_us).items():
             bar = bar if factors is None else replace(bar, alpha=factors[name])
+            if self.fresh:
+                noise = FreshReads(_matrix(chip, variance_us2, name).sum(0), chip.seed, f"product/{float(t_s)!r}/{name}")
+                bar = replace(bar, fresh=noise)
             bias = crossbars(chip.state)[name][1:]
             state[name] = Layer(np.shape(chip.state[name]), bar, bool(bias))
             state |= {n: np.zeros_like(chip.state[n]) for n in bias}  # it is on the crossbar now
         return state
+
+
+def _matrix(chip: Chip, values: dict[str, np.ndarray], bar: str) -> np.ndarray:
+    """The arrays of one crossbar, [2, *w.shape] each, as one matrix [2, K, O]; a bias is the last row."""
+    rows = [values[n].reshape(2, len(chip.state[bar]), -1) for n in crossbars(chip.state)[bar]]
+    return np.ascontiguousarray(np.concatenate(rows, 2).transpose(0, 2, 1))
+
+
+def _reading_moments(chip: Chip, t_s: float) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """({name: means in uS}, {name: variances in uS^2}) of a reading at t_s, over the read noise alone."""
+    drifted = {name: chip.drifted(name, t_s) for name in chip.g_target_us}
+    moments = {n: clipped_normal_moments(g, chip.model.read_noise_std_us(g, of, t_s)) for n, (g, of) in drifted.items()}
+    return {n: mean for n, (mean, _) in moments.items()}, {n: variance for n, (_, variance) in moments.items()}
 
 
 def _converted(converter: Converter | None, x: np.ndarray) -> np.ndarray:

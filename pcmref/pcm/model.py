@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from pcmref.errors import DeviceError, SettingError
+from pcmref.pcm import gdc
 
 
 def _constant(value, unit: str, grade: str, source: str):
@@ -64,7 +65,7 @@ class PCMModel:
             "nu_law": ("gaussian", "folded", "clamped"),
             "q_argument": ("target", "programmed"),
             "pair": ("kept", "collapsed"),
-            "gdc_read_out": ("device sum", "one-hot", "ones"),
+            "gdc_read_out": gdc.READ_OUTS,
             "gdc_baseline": ("read", "programmed", "target"),
         }
         for name, allowed in choices.items():
