@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from toolkit import Toolkit, inference_tile
 
-from pcmref import Chip, PCMModel, ResNet, clip_weights, draws, inject_weight_noise
+from pcmref import Chip, PCMModel, ResNet, clip_weights, draws, inject_weight_noise, map_weights
 from pcmref.nn import functional as F
 from pcmref.pcm import gdc, moments
 from pcmref.pcm.crossbar import Converter, Crossbar
@@ -318,6 +318,26 @@ def test_d22_aihwkit_measured(toolkit):
     tile.post_update_step()
     modified = tile.tile.forward(toolkit.torch.eye(3), False, False, False, False, False)
     assert modified.ravel().tolist() == [1.0, 0.25, -0.25]
+
+
+ZEROS = np.zeros((2, 3))
+
+
+def test_d28_scale_of_a_crossbar_of_zeros():
+    """Every target is 0 whatever the scale; it decides what the noise of the devices is worth as a weight."""
+    g_us, scale = map_weights(ZEROS, 25.0)
+    assert scale == 1.0 and not g_us.any()
+    assert JOSHI.program(np.zeros(1), np.ones(1))[0] / scale == near(0.26348)
+
+
+def test_d28_aihwkit_measured(toolkit):
+    conductance = pytest.importorskip("aihwkit.inference.converter.conductance")
+    converter = conductance.SinglePairConductanceConverter(g_max=25.0)
+    (plus, minus), how = converter.convert_to_conductances(toolkit.tensor(ZEROS))
+    assert float(how["scale_ratio"]) == pytest.approx(2.5e8, rel=FLOAT32) and not plus.any() and not minus.any()
+    noisy = toolkit.tensor(toolkit.program(plus.numpy(), 1.0))
+    back = converter.convert_back_to_weights([noisy, minus], how).numpy()
+    assert back == pytest.approx(np.full(ZEROS.shape, 1.0539e-9), rel=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------- training

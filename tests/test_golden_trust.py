@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pcmref.errors import FileError, PcmrefError
 from pcmref.golden import Capabilities, Reference, check, exit_status, file, judge, report, sampled
 from pcmref.golden.backends import BackendError
 from pcmref.golden.cases import Case
-from pcmref.golden.check import check_case, check_results
+from pcmref.golden.check import check_case, check_results, count_tests
 from pcmref.golden.correct import Sampled
 from pcmref.golden.verify import Verdict, judge_samples
 
@@ -123,6 +124,11 @@ def test_a_draw_that_the_law_does_not_give_fails():
     assert "float64 wanted" in judge_samples(PROGRAM, narrow, "float64", 1).message
     swapped = {"g_prog_us": samples["g_prog_us"].astype(">f8")}
     assert judge_samples(PROGRAM, swapped, "float64", 1).status == "pass"
+
+
+def test_the_documents_number_of_tests():
+    text = (Path(__file__).parent.parent / "validation" / "GOLDEN.md").read_text(encoding="utf-8")
+    assert f"({count_tests(list(GOLDEN.values()))} a dtype" in text
 
 
 def test_a_dtype_whose_rounding_hides_the_effect_is_inconclusive():
