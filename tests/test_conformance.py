@@ -14,6 +14,10 @@ class Wrong(Reference):
     def linear(self, a, _, p):
         return {"y": a["x"] @ a["w"].T}
 
+class Boundless(Reference):
+    def capabilities(self):
+        return Capabilities(libm_ulp=float("inf"))
+
 class Empty(Reference):
     def capabilities(self):
         return Capabilities(ops=("relu",))
@@ -42,6 +46,8 @@ def test_a_wrong_operation_fails_in_its_cases(suite):
     done = suite("--pcmref-backend=backends_of_test:Wrong", "--pcmref-dtype=float64", "--pcmref-level=2")
     assert done.returncode == 1 and "3 failed, 3 passed" in done.stdout, done.stdout
     assert "FAIL linear/v1/plain float64: y[" in done.stdout and "times the bound" in done.stdout
+    command = "repeat: pcmref golden check backends_of_test:Wrong --file few.h5 --dtype float64 --case linear/v1/plain"
+    assert command in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -50,6 +56,7 @@ def test_a_wrong_operation_fails_in_its_cases(suite):
         (["--pcmref-backend=backends_of_test:Empty"], 1, "nothing was compared"),
         ([], 2, "--pcmref-backend"),
         (["--pcmref-backend=no_such_module:Backend"], 2, "no_such_module"),
+        (["--pcmref-backend=backends_of_test:Boundless"], 2, "libm_ulp"),
         (["--pcmref-backend=pcmref.golden:Reference", "--pcmref-dtype=float8"], 2, "float8"),
     ],
 )

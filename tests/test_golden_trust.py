@@ -304,7 +304,7 @@ def test_results_in_the_other_byte_order_are_converted():
 
 def test_an_incomplete_case_is_a_file_error(tmp_path, capsys):
     """A case without an input would otherwise fail the backend, or end the checker."""
-    results = tmp_path / "r.npz"
+    results, (meta, arrays) = tmp_path / "r.npz", store.read(file.SHIPPED, "golden")
     np.savez(results, **{"conv2d/v1/3x3/y": GOLDEN["conv2d/v1/3x3"].expected["y"].value})
     for key, group, name in (
         ("conv2d/v1/3x3", "inputs", "w"),
@@ -318,7 +318,6 @@ def test_an_incomplete_case_is_a_file_error(tmp_path, capsys):
         ("conv2d/v1/3x3", "expected", "y"),
     ):
         path = tmp_path / "x.h5"
-        meta, arrays = store.read(file.SHIPPED, "golden")
         about = json.loads(json.dumps(meta["cases"][key]))
         kept = {k: v for k, v in arrays.items() if k.startswith(f"cases/{key}/")}
         kept = {k: v for k, v in kept.items() if not k.startswith(f"cases/{key}/{group}/{name}")}
