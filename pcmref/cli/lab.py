@@ -133,10 +133,10 @@ def conductance_distribution(model: PCMModel, g_us: np.ndarray, g_target_us: flo
     """P(G(t) <= g) of a device programmed to g_target_us and read at t_s: g_us [M], each from 0 -> [M].
 
     G = G_P D R, with G_P = max(G_T + sigma z, 0), D = (t/t_0)^-nu and R = max(1 + r z, 0) independent. Given D and R > 0, it is
-    Phi((g/(D R) - G_T)/sigma); the mean over D by Gauss's and over R by the trapezoidal rule, to 1e-5. At g = 0 in closed form.
+    Phi((g/(D R) - G_T)/sigma); the mean over D by Gauss's and over R by the trapezoidal rule, to 3e-5. At g = 0 in closed form.
     """
     z_nu, p_nu = np.polynomial.hermite_e.hermegauss(24)
-    z_read = np.linspace(-8, 8, 321)
+    z_read = np.linspace(-8, 8, 401)
     p_read = np.exp(-np.square(z_read) / 2)
     decay = model.drift(1.0, model.drift_exponent(g_target_us, z_nu), t_s)
     reading = model.read(1.0, g_target_us, t_s, z_read)
