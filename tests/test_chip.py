@@ -108,6 +108,10 @@ def test_readings_are_independent_and_repeatable_and_chips_differ():
     first = chip.read(3600.0)["fc.weight"]
     assert np.array_equal(pcmref.Chip.program(state, MODEL, seed=0, workers=1).read(3600, workers=1)["fc.weight"], first)
     assert not np.array_equal(chip.read(3600.0, read=1)["fc.weight"], first)
+    assert np.array_equal(chip.read(3600.0, read=0)["fc.weight"], first)
+    for of in (chip.read_conductances, chip.baseline_conductances, chip.gdc_factors):  # the first reading has number 0
+        t_s = () if of == chip.baseline_conductances else (3600.0,)
+        assert all(np.array_equal(of(*t_s)[name], value) for name, value in of(*t_s, read=0).items())
     assert not np.array_equal(chip.read(3601.0)["fc.weight"], first)
     assert not np.array_equal(pcmref.Chip.program(state, MODEL, seed=1).g_prog_us["fc.weight"], chip.g_prog_us["fc.weight"])
 

@@ -133,7 +133,8 @@ def test_what_is_not_said_is_ideal_converters_on_tiles_of_256():
     assert (bar.g_max_us, bar.alpha, Converter.of_bits(8).limit, Crossbar.of_weights(w).scale) == (25, 1, 1, 50)
 
 
-def test_the_widest_converters():
+def test_the_narrowest_and_the_widest_converters():
+    np.testing.assert_array_equal(Converter(1, 2.0, origin="end").convert(np.array([-9.0, -0.1, 0.1])), [-2, -2, 2])
     assert Converter.of_bits(32).steps == 2**32 - 2 and Converter(2**32).steps == 2**32
     with pytest.raises(SettingError, match="from 1 to 2"):
         Converter(2**32 + 1)
@@ -189,7 +190,7 @@ def test_the_command_names_a_bad_tile_or_converter(option, message, capsys):
 
 def test_the_read_out_voltage_fits_the_adc_and_is_a_code_of_the_dac():
     g = np.full((2, 100, 3), 12.5)
-    bar = Crossbar(g, 25.0, (64, 64), Converter.of_bits(8), Converter.of_bits(10, 12.0))
+    bar = Crossbar(g, 25.0, (64, 2), Converter.of_bits(8), Converter.of_bits(10, 12.0))
     exact = Crossbar(g, 25.0).read_out()
     assert bar.read_out(voltage=1.0) < 0.5 * exact
     voltage, rows = 12 / 64, 100 % 64  # half a step of the DAC, and of the ADC on the smaller tile's sum

@@ -186,6 +186,14 @@ def test_relu_and_max_pool_pick_values_exactly():
     assert y[0, 0, 0, 0] == (-abs(x))[0, :2, :2, 0].max() and np.isin(y, -abs(x)).all()
 
 
+def test_max_pool_of_one_channel_and_of_one_pixel():
+    """As many channels as there are, any kernel down to 1, which changes nothing."""
+    x = normal("x", 2, 5, 6, 1)
+    assert np.array_equal(F.max_pool2d(x, 1, 1), x)
+    y = F.max_pool2d(x, 4, 2)
+    assert y.shape == (2, 1, 2, 1) and y[1, 0, 1, 0] == x[1, :4, 2:6, 0].max()
+
+
 def test_max_pool_gives_a_tie_to_its_first_pixel():
     dx = F.max_pool2d_backward(np.ones((1, 1, 1, 1)), np.zeros((1, 2, 2, 1)), 2, 2)
     assert dx[0, :, :, 0].tolist() == [[1, 0], [0, 0]]
@@ -219,6 +227,8 @@ def test_cross_entropy_of_equal_logits_is_log_of_the_classes():
         (lambda: F.conv2d(np.zeros((1, 2, 2, 3)), np.zeros((4, 3, 3, 3))), "larger"),
         (lambda: F.conv2d(np.zeros((1, 8, 8, 3)), np.zeros((4, 3, 3, 3)), stride=0), "stride"),
         (lambda: F.max_pool2d(np.zeros((1, 8, 8, 3)), 2, 2, 2), "padding"),
+        (lambda: F.max_pool2d(np.zeros((1, 1, 9, 3)), 4, 1, 1), "at least 4 pixels"),
+        (lambda: F.max_pool2d(np.zeros((1, 8, 8, 3)), 0, 1), "kernel"),
         (lambda: F.batch_norm_train(np.zeros((1, 1, 1, 3)), np.ones(3), np.ones(3)), "more than one value"),
         (lambda: F.softmax_cross_entropy(np.zeros((2, 3)), [0, 3]), r"0\.\.2"),
         (lambda: F.softmax_cross_entropy(np.zeros((2, 3)), [0.0, 1.0]), "integers"),

@@ -115,6 +115,7 @@ def test_a_target_outside_the_range_is_an_error(g):
 def test_profiles_differ_in_named_fields_and_crosssim_neither_drifts_nor_reads_noisily():
     cs = PCMModel.crosssim()
     assert cs.programming_std_us(np.array([0, 12.5, 25.0])) == pytest.approx([0.28639, 0.95528, 1.06552], abs=6e-6)
+    assert (cs.g_min_us, MODEL.g_min_us, cs.g_max_us) == (0.25, 0.0, 25.0)
     assert cs.drift(7.0, cs.drift_exponent(7.0, 2.0), 1e6) == 7.0 and cs.read(7.0, 7.0, 1e6, 3.0) == 7.0
     assert PCMModel.aihwkit().drift_exponent(0.0, -3.0) == pytest.approx(0.035) and MODEL.drift_exponent(
         0.0, -3.0
@@ -131,6 +132,9 @@ def test_impossible_constants_are_refused():
     for bad in ({"nu_law": "none"}, {"g_max_us": 0.0}, {"t_0_s": 1e-9}, {"pair": "single"}, {"t_r_s": float("nan")}):
         with pytest.raises(SettingError, match="PCMModel"):
             PCMModel(**bad)
+    for name in ("g_max_us", "t_0_s", "t_r_s", "q_max"):
+        with pytest.raises(SettingError, match=f"{name} must be above 0"):
+            PCMModel(**{name: 0.0})
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from pcmref import draws
 TOP = Path(__file__).parent.parent
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
 ROOMS = ("nn", "pcm")
-OWN_TESTS = {"nn/batch.py": "resnet", "nn/gather.py": "functional"}  # whose tests, where not the module's own name
+OWN_TESTS = {"nn/batch.py": ["resnet"], "nn/gather.py": ["functional"], "pcm/crossbar.py": ["crossbar", "gdc"]}  # not the name
 CPU_LIMIT_S = 60  # of processor time, whatever else runs; the own tests take under 10 s
 
 UNSHRUNK = """
@@ -154,8 +154,9 @@ def modules() -> list[str]:
 
 def own_tests(module: str) -> list[str]:
     """The test files of a module, test_<stem>.py and test_<stem>_<more>.py."""
-    stem = OWN_TESTS.get(module, Path(module).stem)
-    found = [*(TOP / "tests").glob(f"test_{stem}.py"), *sorted((TOP / "tests").glob(f"test_{stem}_*.py"))]
+    folder, found = TOP / "tests", []
+    for stem in OWN_TESTS.get(module, [Path(module).stem]):
+        found += [folder / f"test_{stem}.py", *sorted(folder.glob(f"test_{stem}_*.py"))]
     return [f"tests/{path.name}" for path in found]
 
 

@@ -1,0 +1,99 @@
+"""What converters, tile sizes, fresh readings and the read-out of drift compensation cost in accuracy: converters.md.
+
+python validation/converters.py [NETWORK] [--chips 3] [--images 400]
+
+Every row computes the reference network on crossbars a day after programming, with global drift compensation read out
+through the row's own converters; chips, draws and images are the same in all rows, so differences are taken chip by chip.
+Accuracies are kept in results/converters.json; a run goes on from there. Another network is measured anew.
+"""
+
+import argparse
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from kept import Kept, cell
+
+from pcmref import Chip, PCMModel, library, store
+from pcmref.cli.progress import ProgressBar
+from pcmref.pcm import gdc
+from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
+from pcmref.training import accuracy
+
+PATH = Path(__file__).parent / "converters.md"
+DAY_S = 86_400.0
+JOSHI = PCMModel.joshi2020()
+
+
+def periphery(bits: int | None, rows: int = 256, dac: bool = True, adc: bool = True, fresh: bool = False) -> Periphery:
+    """Square tiles, and converters of so many bits where there are any."""
+    into = Converter.of_bits(bits) if bits and dac else None
+    out = Converter.of_bits(bits, ADC_LIMIT) if bits and adc else None
+    return Periphery((rows, rows), into, out, fresh)
+
+
+ROWS = {
+    "ideal converters": (JOSHI, periphery(None)),
+    "DAC and ADC of 10 bits": (JOSHI, periphery(10)),
+    "DAC and ADC of 8 bits": (JOSHI, periphery(8)),
+    "DAC and ADC of 6 bits": (JOSHI, periphery(6)),
+    "DAC of 6 bits, ideal ADC": (JOSHI, periphery(6, adc=False)),
+    "ADC of 6 bits, ideal DAC": (JOSHI, periphery(6, dac=False)),
+    "8 bits, tiles of 512x512": (JOSHI, periphery(8, 512)),
+    "8 bits, tiles of 128x128": (JOSHI, periphery(8, 128)),
+    "8 bits, tiles of 64x64": (JOSHI, periphery(8, 64)),
+    "ideal converters, a fresh reading for every product": (JOSHI, periphery(None, fresh=True)),
+    "ideal converters, GDC per column": (replace(JOSHI, gdc_read_out="per column"), periphery(None)),
+}
+
+INTRODUCTION = """\
+# What converters and tiles cost
+
+Written by `python validation/converters.py` from `results/converters.json`; do not edit. `make costs` measures again
+whatever is missing there.
+
+Accuracy in percent a day after programming, on tiles of 256x256 unless a row says otherwise, with global drift
+compensation read out through the row's own converters; below the first row, the difference to it in points, on the same
+chips and images, with the standard error over the chips. A DAC spans each input vector's largest magnitude, an ADC 12
+devices fully on; 8 bits are 255 levels.
+
+With ideal converters any tiling gives the digital network's logits within a derived bound
+(`tests/test_crossbar_networks.py`), so one tile size stands for all of them.
+"""
+
+
+def measure(kept: Kept, model: PCMModel, around: Periphery, seed: int) -> float:
+    """The accuracy of one chip."""
+    data, n = library.load_images("fashionmnist-evaluation"), kept.about["images"]
+    chip = Chip.program(kept.file.state, model, seed)
+    g_us = chip.read_conductances(DAY_S)
+    at_t0, at_t = around.currents(chip, chip.baseline_conductances()), around.currents(chip, g_us)
+    factors = {bar: gdc.factor(at_t0[bar], at_t[bar]) for bar in at_t}
+    state = around.state(chip, g_us, factors, DAY_S)
+    return accuracy(kept.file.net, state, data.normalized(data.images[:n]), data.labels[:n])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("network", nargs="?", default="resnet32-fashionmnist-noise", help="default: %(default)s")
+    parser.add_argument("--chips", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=400, help="default: %(default)s")
+    arguments = parser.parse_args()
+    kept = Kept("converters", arguments.network, images=arguments.images)
+    found = {}
+    with ProgressBar("converters", "row") as bar:
+        for i, (text, (model, around)) in enumerate(ROWS.items()):
+            once = partial(measure, kept, model, around)
+            found[text] = [kept.measured(f"{text}, chip {k}", partial(once, k)) for k in range(arguments.chips)]
+            bar.update(i + 1, len(ROWS))
+    base = found["ideal converters"]
+    lines = ["| on crossbars | accuracy |", "|---|---|"]
+    lines += [f"| {text} | {cell(values, None if values is base else base)} |" for text, values in found.items()]
+    with store.replacing(PATH) as temporary:
+        temporary.write_text("\n".join([INTRODUCTION, f"{kept.heading()} {arguments.chips} chips.", "", *lines, ""]))
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
