@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 DATA ?= /usr/share/datasets/fashion-mnist
 
-.PHONY: demo test test-slow lint wheel readme imagenet34 against-torch figures docs docs-links docs-outputs clean
+.PHONY: demo test test-slow lint wheel audit mutation costs readme imagenet34 against-torch figures docs docs-links docs-outputs clean
 
 $(VENV)/installed: pyproject.toml setup.py
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcmref needs Python 3.11 or newer")'
@@ -31,6 +31,19 @@ wheel: $(VENV)/installed  ## build a wheel, install it alone, load a shipped net
 	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	cd dist && venv/bin/python -c "import pcmref; net, state = pcmref.load('resnet8-fashionmnist-noise'); print('loaded from the wheel:', pcmref.__file__)"
 	cd dist && venv/bin/pcmref info
+
+audit: $(VENV)/installed  ## see the open equations' tests fail, write validation/AUDIT.md and properties.md (minutes)
+	$(PYTHON) validation/audit.py --routes
+	$(PYTHON) validation/properties.py
+
+mutation: $(VENV)/installed  ## plant mistakes in nn/ and pcm/ and see which the tests notice (half an hour)
+	$(PYTHON) validation/mutate.py --json validation/results/mutation.json
+	$(PYTHON) validation/properties.py
+
+costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibration cost the shipped network (half an hour)
+	$(PYTHON) validation/price.py
+	$(PYTHON) validation/converters.py
+	$(PYTHON) validation/recalibration.py
 
 readme: $(VENV)/installed  ## run the experiments of the README again and put their tables and picture into it
 	$(PYTHON) validation/readme.py

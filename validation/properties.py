@@ -4,7 +4,7 @@ python validation/properties.py
 
 The statement is the test's docstring, or its name. Kills come from the mutation run (results/mutation.json, written by
 mutate.py --json): the mutants that this test was the first to notice. A property without any may still be needed; others
-were quicker.
+were quicker. At the end stands how the run went, and why each survivor survived.
 """
 
 import ast
@@ -21,7 +21,7 @@ SECTIONS = {
     "Network": ("functional", "resnet"),
     "Device": ("model", "mapping", "chip", "moments", "discrepancies"),
     "Compensations": ("gdc", "adabs"),
-    "Converters": ("crossbar",),
+    "Converters": ("crossbar", "crossbar_networks"),
     "Training": ("training",),
     "Random numbers": ("draws",),
 }
@@ -52,7 +52,7 @@ def sources() -> dict[str, str]:
 def kills() -> dict[str, list[dict]]:
     """{file::test: the mutants it was the first to notice}."""
     found = defaultdict(list)
-    for fate in json.loads(KILLS.read_text()) if KILLS.exists() else []:
+    for fate in json.loads(KILLS.read_text()):
         found[fate["killed by"]].append(fate)
     return found
 
@@ -71,10 +71,20 @@ def document() -> str:
         for stem in stems:
             for name, statement in statements(stem).items():
                 test = f"test_{stem}.py::{name}"
-                first = [f"{m['module']}:{m['line']} {m['change']}" for m in killed[test]]
-                what = f"{len(first)}: {first[0]}" + ", ..." * (len(first) > 1) if first else ""
+                first = [fate["mutant"] for fate in killed[test]]
+                what = f"{len(first)}: `{first[0]}`" + ", ..." * (len(first) > 1) if first else ""
                 lines.append(f"| {statement} | `{test}` | {source.get(test, '')} | {what} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *mutation()]) + "\n"
+
+
+def mutation() -> list[str]:
+    """The section on the mutation run."""
+    fates, why = json.loads(KILLS.read_text()), mutate.equivalent()
+    lines = ["", "## The mutation run", "", f"`python validation/mutate.py`: {mutate.summary(fates)}"]
+    lines += ["Each ran against its own module's tests.", "", "| survivor | why |", "|---|---|"]
+    survivors = [fate["mutant"] for fate in fates if not fate["killed by"]]
+    lines += [f"| `{mutant}` | {why.get(mutant, 'not explained')} |" for mutant in survivors]
+    return lines
 
 
 if __name__ == "__main__":
