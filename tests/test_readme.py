@@ -54,6 +54,17 @@ def software(picture: Path) -> bytes:
     return re.search(rb"tEXtSoftware\0(.*?),", picture.read_bytes())[1]
 
 
+def test_there_are_nine_short_chapters():
+    assert [int(page.name[0]) for page in course.CHAPTERS] == list(range(1, 10))
+    index = (TOP / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in course.CHAPTERS:
+        text = page.read_text(encoding="utf-8")
+        assert text.count("\n") < 150, page.name
+        title = re.match(r"# (.*)\n", text)[1]
+        assert page.name in index and f"## {title}\n" in SOLUTIONS.read_text(encoding="utf-8")
+        assert re.findall(r"^(\d)\. ", text.split("## Exercises")[1], re.M) == ["1", "2", "3"], page.name
+
+
 def test_each_exercise_has_a_solution_that_runs():
     for part in SOLUTIONS.read_text(encoding="utf-8").split("\n## ")[1:]:
         answers = re.split(r"^\*\*\d\.\*\* ", part, flags=re.M)[1:]
