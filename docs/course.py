@@ -22,7 +22,7 @@ from typing import NamedTuple
 TOP = Path(__file__).parent.parent
 CHAPTERS = sorted((TOP / "docs").glob("[1-9]-*.md"))
 RUNNABLE = [TOP / "README.md", *CHAPTERS, TOP / "docs" / "solutions.md"]
-LINKED = [*CHAPTERS, TOP / "docs" / "solutions.md"]
+LINKED = [*CHAPTERS, TOP / "docs" / "solutions.md", TOP / "CONTRIBUTING.md"]
 
 _FENCED = re.compile(r"^```python(?P<tags>[^\n]*)\n(?P<code>.*?)^```\n(?:\n*^```text\n(?P<printed>.*?)^```\n)?", re.M | re.S)
 LINK = re.compile(r"\[`(?P<name>[\w.]+)`\]\((?P<path>[\w./-]+\.py)#L(?P<first>\d+)(?:-L(?P<last>\d+))?\)")
