@@ -21,7 +21,7 @@ SECTIONS = {
     "Network": ("functional", "resnet"),
     "Device": ("model", "mapping", "chip", "moments", "discrepancies"),
     "Compensations": ("gdc", "adabs"),
-    "Converters": ("crossbar", "crossbar_networks"),
+    "Converters": ("crossbar", "crossbar_networks", "discrepancies_scales"),
     "Training": ("training",),
     "Random numbers": ("draws",),
 }
