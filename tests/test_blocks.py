@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_info
 
 from pcmref import blocks
 from pcmref.errors import SettingError
+from pcmref.nn.batch import BLOCK, Batch
 
 
 def blas_threads():
@@ -77,3 +78,11 @@ def test_scratch_is_used_again_and_belongs_to_its_thread():
 def test_a_bad_number_of_workers_is_refused(workers):
     with pytest.raises(SettingError, match="workers"):
         blocks.map_blocks(abs, [1], workers)
+
+
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 128, 200, 1000])
+def test_a_batch_is_cut_into_an_even_number_of_blocks_that_cover_it_once(n):
+    blocks = Batch(n, None).blocks
+    assert np.concatenate([np.arange(n)[block] for block in blocks]).tolist() == list(range(n))
+    assert len(blocks) == 1 if n == 1 else len(blocks) % 2 == 0
+    assert max(block.stop - block.start for block in blocks) <= BLOCK

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcmref.blocks import blocks_of, map_blocks, scratch
+from pcmref.blocks import map_blocks, scratch
 from pcmref.nn import functional as F
 
 BLOCK = 16  # images that go through an operation together: what they need stays in a core's cache (measured)
@@ -25,7 +25,10 @@ class Batch:
     """A batch in blocks of images: each layer over all blocks, in parallel, sums added in the blocks' order."""
 
     def __init__(self, n: int, workers: int | None):
-        self.blocks, self.workers = blocks_of(n, BLOCK), workers
+        count = -(-n // BLOCK)
+        count = min(n, count + count % 2)  # an even number: two workers, the commonest case, share the work alike
+        self.blocks = [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
+        self.workers = workers
 
     def run(self, step) -> list:
         return map_blocks(step, self.blocks, self.workers)

@@ -114,8 +114,7 @@ def _pixels(x: np.ndarray) -> int:
 
 def _line(v: np.ndarray, x: np.ndarray) -> np.ndarray:
     """A per-channel vector [C] repeated along a line of x, in x's dtype."""
-    v = v.astype(x.dtype, copy=False)
-    return np.broadcast_to(v, (_pixels(x), len(v))).reshape(-1)
+    return v.astype(x.dtype, copy=False)[None].repeat(_pixels(x), 0).reshape(-1)
 
 
 def channel_sum(x: np.ndarray) -> np.ndarray:
