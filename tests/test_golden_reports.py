@@ -1,0 +1,94 @@
+"""Reports: the command that repeats a failure, what was not judged, top-1 agreement, exit statuses in the help."""
+
+import json
+import shlex
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pcmref import cli
+from pcmref.golden import Capabilities, Reference, check, exit_status, file, report
+from pcmref.golden.check import check_case
+
+GOLDEN = {g.case.key: g for g in file.read()}
+LINEAR, PROGRAM = GOLDEN["linear/v1/plain"], GOLDEN["program/v1/law"]
+PLAIN = Capabilities()
+
+
+def run(*arguments) -> int:
+    return cli.main(["golden", *map(str, arguments)])
+
+
+def repeated(output: str) -> tuple[str, int]:
+    """The first line of a failure, and the exit status of the command it gives."""
+    line = next(line for line in output.splitlines() if line.startswith("FAIL"))
+    words = shlex.split(line.split("; repeat: ")[1])
+    assert words[0] == "pcmref"
+    return line, cli.main(words[1:])
+
+
+def test_the_command_of_a_failure_repeats_it(tmp_path, monkeypatch, capsys):
+    """For results from a file, and for draws of another seed: the same line comes out again."""
+    folder = tmp_path / "a folder's name"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    file.write("my request.h5", [LINEAR, GOLDEN["linear/v1/one_image"], GOLDEN["conv2d/v1/3x3"], PROGRAM])
+    results = {f"linear/v1/{n}/y": GOLDEN[f"linear/v1/{n}"].expected["y"].value for n in ("plain", "one_image")}
+    results["linear/v1/plain/y"] = results["linear/v1/plain/y"] * (1 + 2.0**-40)
+    np.savez("r.npz", **{k: v.astype(np.float32) for k, v in results.items()} | {"linear/v1/plain/y": np.ones((3, 4), "f4")})
+    options = ("--dtype", "float32", "--conv-algorithm", "winograd F(2,3)", "--libm-ulp", "3", "--accumulate-dtype", "float32")
+    assert run("verify", "my request.h5", "r.npz", *options) == 1
+    line, status = repeated(capsys.readouterr().out)
+    assert status == 1 and "--conv-algorithm 'winograd F(2,3)' --libm-ulp 3.0 --dtype float32 --case linear/v1/plain" in line
+    again = capsys.readouterr().out
+    assert line in again and "one_image" not in again and "1 fail;" in again
+    assert run("verify", "my request.h5", "r.npz", "--case", "linear/v1/none") == 2
+
+    backend = "from pcmref.golden.correct import Sampled\nclass Backend(Sampled):\n    def sample(self, op, *a, **k):\n"
+    (folder / "wide_backend.py").write_text(
+        backend + "        return {n: 1.1 * v for n, v in super().sample(op, *a, **k).items()}\n"
+    )
+    capsys.readouterr()
+    assert run("check", "wide_backend:Backend", "--file", "my request.h5", "--op", "program", "--seed", "5") == 1
+    line, status = repeated(capsys.readouterr().out)
+    assert status == 1 and "--file 'my request.h5' --seed 5 " in line and line in capsys.readouterr().out
+
+
+def test_an_operation_of_which_nothing_is_known_is_shown(tmp_path, capsys):
+    undecided = GOLDEN["resnet_backward/v1/two_stages"]
+    verdicts = check(Reference(), [undecided, LINEAR], ["float32"])
+    assert [v.status for v in verdicts] == ["inconclusive", "pass"] and exit_status(verdicts) == 0
+    made = report.Report("b", "1", "pcmref golden check b", tuple(verdicts))
+    assert "NOT JUDGED resnet_backward float32: all of its 1 cases are inconclusive" in report.terminal(made)
+    assert json.loads(report.to_json(made))["not_judged"] == [["resnet_backward", "float32"]]
+    assert run("check", "pcmref.golden:Reference", "--dtype", "float32", "--case", undecided.case.key) == 1
+    assert "NOT JUDGED resnet_backward float32" in capsys.readouterr().out
+    with_a_pass = (*verdicts, replace(verdicts[0], status="pass"))
+    assert "NOT JUDGED" not in report.terminal(replace(made, verdicts=with_a_pass))
+
+
+def test_end_to_end_cases_report_top_1_agreement(capsys):
+    g = GOLDEN["chip/v1/one_block_gdc"]
+    assert g.case.level == 1 and g.case.params["gdc"]
+    v = check_case(Reference(), PLAIN, g, "float64")
+    assert (v.status, v.top1) == ("pass", (2, 2))
+
+    class Turned(Reference):
+        def chip(self, a, noise, p):
+            out = super().chip(a, noise, p)
+            return out | {"logits": np.where(np.arange(2)[:, None] == 1, -out["logits"], out["logits"])}
+
+    verdicts = check(Turned(), [g, LINEAR], ["float64"])
+    assert verdicts[0].top1 == (1, 2) and verdicts[1].top1 is None
+    made = report.Report("b", "1", "pcmref golden check b", tuple(verdicts))
+    text = report.terminal(made)
+    assert "top-1 agrees in 1 of 2 images; repeat" in text and "end to end, float64: top-1 agrees in 1 of 2 images" in text
+    assert json.loads(report.to_json(made))["top1"] == {"float64": [1, 2]}
+
+
+def test_help_says_what_the_exit_statuses_mean(capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    text = capsys.readouterr().out
+    assert "1  a case failed or crashed" in text and "every case was inconclusive" in text and "2  nothing was compared" in text
