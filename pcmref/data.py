@@ -7,7 +7,6 @@ and against fixed limits before memory is asked for; what does not fit raises Fi
 
 import gzip
 import io
-import lzma
 import pickle
 import tarfile
 import zipfile
@@ -18,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from pcmref.blocks import blocks_of
 from pcmref.errors import FileError, ShapeError
+from pcmref.store import MAX_ARRAYS, MAX_BYTES, size_limit
 
-MAX_BYTES = 4 << 30  # one file, uncompressed
 FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_READ_ERRORS = (OSError, EOFError, MemoryError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ def normalize_images(images: np.ndarray, mean, std, dtype=np.float32) -> np.ndar
 def image_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) of images/255 per channel, from exact counts of the 256 values: uint8 [N, H, W, C]."""
     values = np.arange(256) / 255
-    counts = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])]
+    slabs = blocks_of(len(images), 1024)  # counting takes eight bytes a value
+    counts = [sum(np.bincount(images[s, ..., c].ravel(), minlength=256) for s in slabs) for c in range(images.shape[-1])]
     means = [float(n @ values / n.sum()) for n in counts]
     stds = [float(np.sqrt(n @ (values - m) ** 2 / n.sum())) for n, m in zip(counts, means, strict=True)]
     return tuple(means), tuple(stds)
@@ -85,10 +85,10 @@ def _idx(path: Path, ndim: int) -> np.ndarray:
             if header[:4] != bytes((0, 0, 8, ndim)) or len(header) < 4 + 4 * ndim:
                 raise FileError(f"{path}: not an IDX file of unsigned bytes with {ndim} dimensions (header {header[:4].hex()})")
             shape = tuple(int(v) for v in np.frombuffer(header[4:], ">u4"))
-            if prod(shape) > MAX_BYTES or min(shape) == 0:
-                raise FileError(f"{path}: its header declares {shape}; expected 1 to {MAX_BYTES} values")
+            if prod(shape) > size_limit(path) or min(shape) == 0:
+                raise FileError(f"{path}: its header declares {shape}; expected 1 to {size_limit(path)} values in such a file")
             content = _read_up_to(file, prod(shape) + 1)
-    except _READ_ERRORS as error:
+    except (OSError, EOFError, MemoryError, zlib.error) as error:
         raise FileError(f"{path}: cannot be read: {error}") from error
     if len(content) != prod(shape):
         found = "more" if len(content) > prod(shape) else str(len(content))
@@ -132,7 +132,8 @@ def _check_labels(path, n_images: int, labels: np.ndarray, classes: int) -> None
 
 _RECORD = 1 + 3 * 32 * 32  # binary format: a label, then 1,024 red, green and blue values each, row by row
 _PYTHON_PARTS = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
-_BATCH_LIMIT = 256 << 20  # bytes of one batch file; the official ones have 31 million
+_BATCH_LIMIT = 64 << 20  # bytes of one batch file; the official ones have 31 million
+_MAX_READS = 1_000_000  # reads in one pickle; the official ones take about 100,000
 
 
 def load_cifar10(path) -> Dataset:
@@ -143,7 +144,7 @@ def load_cifar10(path) -> Dataset:
     path = Path(path)
     try:
         files = _tar_members(path) if path.is_file() else _folder_members(path)
-    except _READ_ERRORS as error:
+    except Exception as error:  # whatever hostile headers make tarfile raise
         raise FileError(f"{path}: cannot be read: {error}") from error
     batches = []
     for part in _PYTHON_PARTS:
@@ -162,15 +163,31 @@ def _wanted(name: str) -> bool:
     return name.removesuffix(".bin") in _PYTHON_PARTS
 
 
+class _Member(tarfile.TarInfo):
+    """A header whose size is checked before anything of that size is read or skipped."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        member = super().frombuf(buf, encoding, errors)
+        limit = _BATCH_LIMIT if member.isreg() else 1 << 16  # names and extended headers
+        if not 0 <= member.size <= limit:
+            raise FileError(f"an archive member declares {member.size} bytes; expected up to {limit}")
+        return member
+
+
 def _tar_members(path: Path) -> dict[str, bytes]:
-    """The batch files of an archive, by file name; nothing is unpacked to disk."""
-    files = {}
-    with tarfile.open(path, "r:*") as archive:
+    """The batch files of an archive, gzipped or not, by file name; nothing is unpacked to disk."""
+    files, n_members = {}, 0
+    with open(path, "rb") as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"
+    with tarfile.open(path, "r:gz" if zipped else "r:", tarinfo=_Member) as archive:
         for member in archive:
-            name = member.name.rsplit("/", 1)[-1]
+            name, n_members = member.name.rsplit("/", 1)[-1], n_members + 1
+            if member.sparse is not None or not 0 <= member.size <= _BATCH_LIMIT or n_members > 1000 or name in files:
+                raise FileError(f"a batch twice, sparse or of over {_BATCH_LIMIT} bytes, or over 1,000 members; refused")
+            if archive.offset > size_limit(path):
+                raise FileError(f"declares over {size_limit(path)} bytes; refused")
             if member.isfile() and _wanted(name):
-                if member.size > _BATCH_LIMIT:
-                    raise FileError(f"{path}: {member.name} declares {member.size} bytes; refused above {_BATCH_LIMIT}")
                 files[name] = archive.extractfile(member).read()
     return files
 
@@ -236,8 +253,10 @@ class _BatchUnpickler(pickle._Unpickler):  # the pure-Python one: its memo canno
 
     dispatch = dict(pickle._Unpickler.dispatch)
     dispatch[pickle.EMPTY_DICT[0]] = lambda self: self.append(_Entries())
+    dispatch[pickle.FRAME[0]] = lambda self: self.read(8)  # a frame is only a hint how to read
     for opcode in (pickle.DICT, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET):  # these would hash what they are given
         del dispatch[opcode[0]]
+    del dispatch[pickle.BYTEARRAY8[0]]  # would allocate what it declares
 
     ADMITTED = {
         ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
@@ -252,9 +271,21 @@ class _BatchUnpickler(pickle._Unpickler):  # the pure-Python one: its memo canno
         return self.ADMITTED[module, name]
 
 
+class _Counted(io.BytesIO):
+    """Bytes that can be read from a limited number of times: every opcode of a pickle is a read."""
+
+    n_reads = 0
+
+    def read(self, size=-1, /):
+        self.n_reads += 1
+        if self.n_reads > _MAX_READS:
+            raise pickle.UnpicklingError(f"over {_MAX_READS} opcodes")
+        return super().read(size)
+
+
 def _cifar_pickle(where: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     try:
-        batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
+        batch = _BatchUnpickler(_Counted(content), encoding="bytes").load()
         entries = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
         data, labels = entries["data"], entries["labels"]
         if type(data) is not _PickledArray or type(data.content) is not bytes or not data.is_uint8():
@@ -283,17 +314,22 @@ def read_npz(path, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name: numbers only, no pickles, each size checked against its header before reading."""
     arrays, total = {}, 0
     try:
+        if not Path(path).is_file():
+            raise OSError("no such file")
         with zipfile.ZipFile(path) as archive:
+            limit = size_limit(path, max_bytes)
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 total += member.file_size
-                if total > max_bytes:
-                    raise FileError(f"{path}: declares over {max_bytes} bytes; refused")
+                if total > limit or len(archive.infolist()) > MAX_ARRAYS:
+                    raise FileError(f"{path}: declares over {limit} bytes or {MAX_ARRAYS} arrays; refused")
+                if name in arrays or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise FileError(f"{path}: {name!r} is there twice, or packed as numpy.savez does not; refused")
                 with archive.open(member) as file:
                     arrays[name] = _npy(f"{path}: {name!r}", file, member.file_size)
     except FileError:
         raise
-    except (*_READ_ERRORS, ValueError, NotImplementedError, RuntimeError, KeyError) as error:
+    except Exception as error:  # whatever hostile bytes make zipfile and NumPy raise
         raise FileError(f"{path}: not a readable .npz file: {error}") from error
     return arrays
 

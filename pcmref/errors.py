@@ -31,6 +31,11 @@ class MissingExtraError(PcmrefError, ImportError):
     """An optional dependency is needed for what was asked."""
 
 
+def printable(text: str) -> str:
+    """A text from a file as a terminal may have it: what is no plain character is escaped, line breaks included."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def whole_number(name: str, value, low: int | None = None, high: int | None = None) -> int:
     """value as an int, Python's or NumPy's; SettingError where it is none (True is none) or outside low..high."""
     try:

@@ -50,7 +50,7 @@ def check_normalisation(where, values, channels: int) -> tuple[tuple[float, ...]
     try:
         mean, std = (tuple(float(v) for v in np.ravel(part)) for part in values)
         fits = len(mean) == len(std) == channels and np.isfinite((mean, std)).all() and min(std) > 0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
         raise FileError(f"{where}: 'mean' and 'std' must be {channels} numbers each, 'std' above 0")

@@ -10,20 +10,21 @@ epochs = 12                    # and any other field of pcmref.training.Recipe
 import csv
 import io
 import json
-import tomllib
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pcmref import library, store
 from pcmref.data import Dataset, load_cifar10, load_fashion_mnist
-from pcmref.errors import FileError, SettingError
+from pcmref.errors import FileError, SettingError, whole_number
 from pcmref.nn.resnet import ResNet
 from pcmref.training import Progress, Recipe, accuracy, recipe_values, train
 
 NETWORKS = {"joshi32": ResNet.joshi32, "resnet8": ResNet.resnet8, "imagenet34": ResNet.imagenet34}
+LOG_COLUMNS = ("epoch", "loss", "learning_rate", "validation_accuracy")
 DATA_SETS = {"fashion-mnist": load_fashion_mnist, "cifar-10": load_cifar10}
-_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,7 @@ class Plan:
 
 def read_plan(path) -> Plan:
     """A plan from a TOML file; FileError names the file and the field that is wrong."""
-    path = Path(path)
-    try:
-        if not path.is_file():
-            raise FileError(f"{path}: no such file")
-        if path.stat().st_size > _MAX_BYTES:
-            raise FileError(f"{path}: over {_MAX_BYTES} bytes is no recipe")
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise FileError(f"{path}: cannot be read as a recipe: {error}") from error
+    values = store.read_toml(path)
     unknown = values.keys() - {"network", "data", "stage"}
     if unknown:
         raise FileError(f"{path}: unknown entries {sorted(unknown)}; a recipe has network, data and [[stage]]")
@@ -59,13 +52,13 @@ def read_plan(path) -> Plan:
     stages = {}
     for table in tables:
         name, settings = table.get("name"), {k: v for k, v in table.items() if k != "name"}
-        if not isinstance(name, str) or not name or name in stages or Path(name).name != name or name.startswith("."):
-            raise FileError(f"{path}: every [[stage]] needs a name of its own that can be a file's name, got {name!r}")
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][\w+-]{0,99}", name) or name in stages:
+            raise FileError(f"{path}: every [[stage]] needs a name of its own, of letters, digits, _, + and -; got {name!r}")
         try:
             stages[name] = Recipe(**settings)
         except (SettingError, TypeError) as error:
             raise FileError(f"{path}: stage {name!r}: {error}") from error
-    return Plan(path.stem, values["network"], values["data"], stages)
+    return Plan(Path(path).stem, values["network"], values["data"], stages)
 
 
 def carry_out(
@@ -101,7 +94,7 @@ def carry_out(
             continue
         if state is None:
             state = net.init(recipe.seed)
-        start = _load_checkpoint(checkpoint, identity, done) if resume and checkpoint.is_file() else None
+        start = _load_checkpoint(checkpoint, identity, done, net) if resume and checkpoint.is_file() else None
         epoch_steps = (len(data.train_images) - recipe.validation) // recipe.batch_size
 
         def after_step(
@@ -154,7 +147,7 @@ def _save_checkpoint(path: Path, identity: dict, at: Progress) -> None:
     store.write(path, "checkpoint", meta | {"best_epoch": at.best_epoch}, arrays)
 
 
-def _load_checkpoint(path: Path, identity: dict, done: list[dict]) -> Progress | None:
+def _load_checkpoint(path: Path, identity: dict, done: list[dict], net: ResNet) -> Progress | None:
     """Where a run of this very stage stood; None where the checkpoint is of a stage that is done; else FileError."""
     meta, arrays = store.read(path, "checkpoint")
     parts = {"state": {}, "velocity": {}, "best": {}}
@@ -166,16 +159,25 @@ def _load_checkpoint(path: Path, identity: dict, done: list[dict]) -> Progress |
         for name, value in arrays.items():
             part, _, rest = name.partition("/")
             parts[part][rest] = value
-        numbers = (meta["loss_sum"], tuple(meta["history"]), parts["best"] or None, meta["best_epoch"])
-        return Progress(meta["step"], parts["state"], parts["velocity"], *numbers)
-    except (KeyError, TypeError) as error:
+        velocity_fits = {n: v.shape for n, v in parts["velocity"].items()} == {n: net.shapes()[n] for n in net.trainable()}
+        for state in (parts["state"], parts["best"])[: 2 if parts["best"] else 1]:
+            net.check_state(state)
+        step, best_epoch = (whole_number(k, meta[k], 0) for k in ("step", "best_epoch"))
+        history, best, loss_sum = meta["history"], parts["best"] or None, meta["loss_sum"]
+        known = all(e.keys() == set(LOG_COLUMNS) for e in history) and bool(best_epoch) == bool(best)
+        if not (velocity_fits and known and step > 0 and math.isfinite(loss_sum) and best_epoch <= len(history)):
+            raise ValueError("a velocity, step, loss, history or best epoch that does not fit")
+        return Progress(step, parts["state"], parts["velocity"], loss_sum, tuple(history), best, best_epoch)
+    except FileError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileError(f"{path}: does not hold a checkpoint: {error!r}") from error
 
 
 def _write_log(path: Path, history) -> None:
     """The history as CSV, one line an epoch."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, ["epoch", "loss", "learning_rate", "validation_accuracy"], lineterminator="\n")
+    writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     with store.replacing(path) as temporary:

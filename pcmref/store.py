@@ -5,7 +5,8 @@ Layout: a 512-byte user block, then an ordinary HDF5 file. The user block is ASC
 the file holds, "network" for one) and `meta` (a JSON object); every array is a data set, its name its path.
 
 Reading trusts nothing: the checksum comes before the HDF5 library, then every object is checked (numbers only, no
-links that leave the tree, no external or virtual storage, a declared size within the limit) before an array is read.
+links that leave the tree, no external or virtual storage, a declared size within the limit, packed chunks that unpack to
+just their size) before an array is read. A file may unpack to 256 MiB, or to 100 times its own size where that is more.
 """
 
 import contextlib
@@ -13,21 +14,24 @@ import hashlib
 import json
 import os
 import tempfile
+import tomllib
+import zlib
 from collections.abc import Iterator
+from itertools import product
 from math import prod
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from pcmref.errors import FileError
+from pcmref.errors import FileError, PcmrefError
 
 USER_BLOCK = 512
 MAGIC = b"pcmref-file 1\n"
-MAX_BYTES = 8 << 30  # all arrays of a file together, uncompressed
+MAX_BYTES = 8 << 30  # all arrays of a file together, uncompressed, whatever the size of the file
 MAX_ARRAYS = 10_000
 _COMPRESS_FROM = 4096  # bytes; below that the chunk index outweighs the gain
-_ALLOWED_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+_FILTERS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]  # of chunked data sets, as `write` makes them
 
 
 @contextlib.contextmanager
@@ -51,7 +55,9 @@ def replacing(path, suffix: str = "") -> Iterator[Path]:
         temporary.replace(path)
         temporary = None
         _sync_folder(path.parent)
-    except (OSError, TypeError) as error:
+    except (OSError, TypeError, ValueError, RuntimeError) as error:  # h5py and torch raise the last where a disk is full
+        if isinstance(error, PcmrefError):
+            raise
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"cannot write {path}: {reason}; nothing there was changed") from error
     finally:
@@ -89,14 +95,41 @@ def write(path, kind: str, meta: dict, arrays: dict[str, np.ndarray]) -> None:
     except (TypeError, ValueError) as error:
         raise FileError(f"{path}: the description must hold plain JSON values: {error}") from error
     with replacing(path, ".h5") as temporary:
-        with h5py.File(temporary, "w", userblock_size=USER_BLOCK) as file:
-            file.attrs["kind"], file.attrs["meta"] = kind, description
-            for name, array in sorted(arrays.items()):
-                packed = {"compression": "gzip", "shuffle": True} if array.nbytes >= _COMPRESS_FROM else {}
-                file.create_dataset(name, data=array, **packed)
+        for compress_from in (_COMPRESS_FROM, np.inf):  # what packs so well that it would look like a bomb stays as it is
+            with h5py.File(temporary, "w", userblock_size=USER_BLOCK) as file:
+                file.attrs["kind"], file.attrs["meta"] = kind, description
+                for name, array in sorted(arrays.items()):
+                    packed = {"compression": "gzip", "shuffle": True} if array.nbytes >= compress_from else {}
+                    file.create_dataset(name, data=array, **packed)
+            if sum(array.nbytes for array in arrays.values()) <= size_limit(temporary):
+                break
         header = MAGIC + _digest(temporary)
         with open(temporary, "rb+") as file:
             file.write(header)
+
+
+def size_limit(path, max_bytes: int = MAX_BYTES) -> int:
+    """The bytes a file may unpack to: 256 MiB, or 100 times its own size where that is more, and never above max_bytes."""
+    return min(max_bytes, max(256 << 20, 100 * os.path.getsize(path)))
+
+
+def read_toml(path, max_bytes: int = 1 << 16) -> dict:
+    """The tables of a small TOML file; FileError where it is none, or large, or has a line of over 1,000 characters.
+
+    (A key of n dotted parts takes the standard library n^2 steps.)
+    """
+    path = Path(path)
+    try:
+        if not path.is_file() or path.stat().st_size > max_bytes:
+            raise FileError(f"{path}: no such file, or over {max_bytes} bytes")
+        text = path.read_text(encoding="utf-8")
+        if max(map(len, text.splitlines()), default=0) > 1000:
+            raise FileError(f"{path}: a line has over 1,000 characters; refused")
+        return tomllib.loads(text)
+    except FileError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(f"{path}: cannot be read as TOML: {error}") from error
 
 
 def read(path, kind: str, max_bytes: int = MAX_BYTES) -> tuple[dict, dict[str, np.ndarray]]:
@@ -122,8 +155,8 @@ def read_any(path, max_bytes: int = MAX_BYTES, expected: str | None = None) -> t
         with h5py.File(path, "r") as file:
             found, meta = _attributes(path, file)
             if expected is not None and found != expected:
-                raise FileError(f"{path}: holds a {found!r}, expected a {expected!r}")
-            names = _checked_names(path, file, max_bytes)
+                raise FileError(f"{path}: the attribute 'kind' is {found[:40]!r}, expected {expected!r}")
+            names = _checked_names(path, file, size_limit(path, max_bytes))
             return found, meta, {name: file[name][()] for name in names}
     except FileError:
         raise
@@ -174,12 +207,28 @@ def _checked_bytes(path, name: str, item: h5py.Dataset) -> int:
     """The size in bytes of a data set of numbers stored in the file itself."""
     if item.dtype.kind not in "fiub" or item.dtype.itemsize > 8 or item.shape is None:
         raise FileError(f"{path}: {name!r} has dtype {item.dtype}; only arrays of numbers of up to 64 bits are read")
-    plist = item.id.get_create_plist()
-    filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
-    if item.is_virtual or item.external or not filters <= _ALLOWED_FILTERS:
-        raise FileError(f"{path}: {name!r} uses external, virtual or unknown storage; refused")
-    n_bytes, stored = prod(item.shape) * item.dtype.itemsize, item.id.get_storage_size()
-    n_chunks = prod(-(-n // c) for n, c in zip(item.shape, item.chunks, strict=True)) if item.chunks else 1
+    if item.is_virtual or item.external:
+        raise FileError(f"{path}: {name!r} uses external or virtual storage; refused")
+    n_bytes, stored, chunks = prod(item.shape) * item.dtype.itemsize, item.id.get_storage_size(), item.chunks
+    n_chunks = prod(-(-n // c) for n, c in zip(item.shape, chunks, strict=True)) if chunks else 1
     if n_bytes > 1100 * stored or n_chunks > 100_000:  # deflate packs to no less than 1/1032
         raise FileError(f"{path}: {name!r} declares {n_bytes} bytes in {n_chunks} chunks, but stores {stored}; refused")
+    plist = item.id.get_create_plist()
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if filters != (_FILTERS if chunks else []) or (chunks and any(c > n for c, n in zip(chunks, item.shape, strict=True))):
+        raise FileError(f"{path}: {name!r} uses unknown storage; refused")
+    if chunks:
+        _check_chunks(path, name, item, prod(chunks) * item.dtype.itemsize)
     return n_bytes
+
+
+def _check_chunks(path, name: str, item: h5py.Dataset, size: int) -> None:
+    """FileError unless each chunk unpacks to `size` bytes: the HDF5 library would go on to wherever its stream ends."""
+    for start in product(*(range(0, n, c) for n, c in zip(item.shape, item.chunks, strict=True))):
+        at = item.id.get_chunk_info_by_coord(start)
+        with contextlib.suppress(zlib.error):
+            if at.byte_offset is not None and at.filter_mask == 0 and at.size <= os.path.getsize(path):
+                stream, packed = zlib.decompressobj(), item.id.read_direct_chunk(start)[1]
+                if len(stream.decompress(packed, size + 1)) == size and stream.eof:
+                    continue
+        raise FileError(f"{path}: {name!r} holds a chunk at {start} that does not unpack to {size} bytes; refused")

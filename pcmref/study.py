@@ -3,9 +3,10 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from pcmref.times import STANDARD_TIMES_S, human_time
 from pcmref.training import accuracy
 
 COMPENSATIONS = ("none", "gdc", "adabs")
+Measured = dict[int, list[tuple[str, float, float]]]  # {chip: (compensation, t_s, accuracy) of each measurement}
 
 
 class Row(NamedTuple):
@@ -98,8 +100,11 @@ class RetentionResult:
         """A result that `to_hdf5` wrote; FileError where the file is anything else."""
         meta, columns = store.read(path, "retention")
         try:
-            if meta["compensations"] != list(COMPENSATIONS):
-                raise ValueError("compensations this version does not know")
+            if meta["compensations"] != list(COMPENSATIONS) or not isinstance(meta["name"], str):
+                raise ValueError("compensations this version does not know, or no name")
+            kinds = {k: v.dtype.kind for k, v in columns.items()}
+            if kinds != {"t_s": "f", "accuracy": "f"} | dict.fromkeys(("chip", "read", "compensation"), "i"):
+                raise ValueError(f"columns {kinds}")
             names = [COMPENSATIONS[whole_number("compensation", i, 0, 2)] for i in columns["compensation"].tolist()]
             numbers = zip(*(columns[k].tolist() for k in ("t_s", "chip", "read", "accuracy")), strict=True)
             rows = tuple(Row(meta["name"], c, *rest) for c, rest in zip(names, numbers, strict=True))
@@ -107,7 +112,10 @@ class RetentionResult:
             sound = all(0 <= v <= 1 for v in (software, *(row.accuracy for row in rows)))
             if not sound or not rows or not all(0 < row.t_s < np.inf and row.chip >= 0 for row in rows):
                 raise ValueError("an accuracy outside 0..1, a time that is none, or no rows")
-            return cls(str(meta["name"]), rows, software, dict(meta["settings"]))
+            cells = {row[1:5] for row in rows}  # every chip is measured under all conditions, once
+            if not len(cells) == len(rows) == prod(len({cell[i] for cell in cells}) for i in range(4)):
+                raise ValueError("rows twice or missing")
+            return cls(meta["name"], rows, software, dict(meta["settings"]))
         except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise FileError(f"{path}: does not hold a retention result: {error!r}") from error
 
@@ -135,13 +143,16 @@ def retention(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     periphery: Periphery | None = None,
+    known: Measured | None = None,
+    on_chip: Callable[[Measured], None] | None = None,
 ) -> RetentionResult:
     """Program n_chips chips (seeds seed, seed + 1, ...) and measure their accuracy at each time and compensation.
 
     x [N, H, W, C] normalised, labels [N]. "adabs" needs x_calibration, in batches of batch_size. All compensations see
     the same reading of the same chip. `executor` (any concurrent.futures.Executor) takes one task a chip; the result is
     the same without. `progress(done, total)` is called after each measurement, or each chip with an executor. `periphery`
-    computes on tiles with converters, GDC's read-out included; None multiplies by the weights as read.
+    computes on tiles with converters, GDC's read-out included; None multiplies by the weights as read. `on_chip` is given
+    all that is measured after each chip, to be kept; what an earlier run of the same study kept comes back as `known`.
     """
     net.check_state(state)
     times_s, compensations = tuple(model.check_time(t_s) for t_s in times_s), tuple(compensations)
@@ -150,7 +161,8 @@ def retention(
     software = accuracy(net, state, x, labels, workers)
     study = _Study(net, state, model, x, labels, times_s, compensations, x_calibration, batch_size, workers, periphery)
     total = n_chips * len(times_s) * len(compensations)
-    done = 0
+    measured = dict(known or {})
+    done = sum(map(len, measured.values()))
 
     def report(n_rows: int = 1):
         nonlocal done
@@ -158,14 +170,25 @@ def retention(
         if progress is not None:
             progress(done, total)
 
-    measured = []
+    def keep(k: int, rows):
+        measured[k] = rows
+        if on_chip is not None:
+            on_chip(measured)
+
+    todo = [k for k in range(n_chips) if k not in measured]
     if executor is None:
-        measured = [study.measure(seed + k, report) for k in range(n_chips)]
+        for k in todo:
+            keep(k, study.measure(seed + k, report))
     else:
-        for future in [executor.submit(study.measure, seed + k) for k in range(n_chips)]:
-            measured.append(future.result())
-            report(len(measured[-1]))
-    by_chip = [(k, row) for k, rows in enumerate(measured) for row in rows]
+        futures = {executor.submit(study.measure, seed + k): k for k in todo}
+        try:
+            for future in as_completed(futures):
+                report(len(future.result()))
+                keep(futures[future], future.result())
+        finally:
+            for future in futures:
+                future.cancel()
+    by_chip = [(k, row) for k in range(n_chips) for row in measured[k]]
     rows = [
         Row(name, c, float(t_s), k, 0, value)
         for c in compensations

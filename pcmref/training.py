@@ -225,6 +225,8 @@ def train(
     steps_per_epoch = n_train // recipe.batch_size
     if steps_per_epoch < 1:
         raise SettingError(f"recipe: {n_train} training images do not fill one batch of {recipe.batch_size}")
+    if recipe.crop > min(data.train_images.shape[1:3]):
+        raise SettingError(f"recipe: crop {recipe.crop} is more than the images are wide")
     net.check_state(state)
     dtype = state["fc.weight"].dtype
     x = data.normalized(data.train_images, dtype)

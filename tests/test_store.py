@@ -88,7 +88,7 @@ def test_a_file_with_a_right_checksum_and_a_wrong_content_is_refused(path, chang
 
 
 def test_what_is_no_file_of_ours_is_named(path, tmp_path):
-    with pytest.raises(FileError, match="holds a 'test', expected a 'network'"):
+    with pytest.raises(FileError, match="is 'test', expected 'network'"):
         store.read(path, "network")
     (tmp_path / "text").write_text("words")
     with pytest.raises(FileError, match="not a pcmref file"):

@@ -6,7 +6,7 @@ import os
 import sys
 
 import pcmref
-from pcmref.errors import PcmrefError
+from pcmref.errors import PcmrefError, printable
 
 COMMANDS = ("retention", "train", "lab", "bench", "info", "import", "export", "golden", "selfcheck")
 
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return arguments.run(arguments)
     except PcmrefError as error:
-        print(f"pcmref {arguments.command}: {error}", file=sys.stderr)
+        print(f"pcmref {arguments.command}: {printable(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

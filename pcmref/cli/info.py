@@ -10,6 +10,7 @@ import numpy as np
 
 from pcmref import library, store
 from pcmref.data import read_npz
+from pcmref.errors import printable
 from pcmref.pcm.mapping import crossbars
 
 EXAMPLES = """\
@@ -31,13 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     path = library.find(arguments.file)
     kind, meta, arrays = (".npz", {}, read_npz(path)) if path.suffix == ".npz" else store.read_any(path)
-    print(f"{path}\nkind: {kind}")
+    print(f"{path}\nkind: {printable(kind)}")
     if kind == "network" or (kind == ".npz" and "fc.weight" in arrays):
         _print_network(library.read_network(path))
     else:
         _print_values(meta)
         for name, array in arrays.items():
-            print(f"  {name:44} {array.dtype!s:8} {list(array.shape)}")
+            print(f"  {printable(name):44} {array.dtype!s:8} {list(array.shape)}")
     return 0
 
 
@@ -53,8 +54,9 @@ def _print_network(file: library.NetworkFile) -> None:
 def _print_values(values: dict) -> None:
     for key, value in values.items():
         if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
-            print(f"{key}:")
+            print(f"{printable(key)}:")
             for entry in value:
-                print("  " + ", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()))
+                parts = (f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items())
+                print("  " + printable(", ".join(parts)))
         else:
-            print(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
+            print(printable(f"{key}: {value if isinstance(value, str) else json.dumps(value)}"))

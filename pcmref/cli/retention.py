@@ -2,25 +2,31 @@
 
 Every chip is programmed once; at each time it is read once, and the same reading is evaluated without compensation
 (none), with global drift compensation (gdc) and with recalibrated batch norm (adabs). Prints mean ± standard deviation
-over the chips, in percent, beside the accuracy in software; writes retention.csv, .h5 and .png.
+over the chips, in percent, beside the accuracy in software; writes retention.csv, .h5 and .png. Until these are written,
+retention.part.h5 keeps every chip that is measured; --resume goes on from it to the same results.
 """
 
 import argparse
 import re
 import sys
-from dataclasses import replace
+from concurrent.futures import BrokenExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pcmref import library
+from pcmref.cli.executors import open_executor
+from pcmref.cli.kept import Kept, identity
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import FileError, MissingExtraError, SettingError
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.pcm.gdc import READ_OUTS
 from pcmref.pcm.model import PCMModel
-from pcmref.study import COMPENSATIONS, retention
+from pcmref.study import COMPENSATIONS, RetentionResult, retention
 from pcmref.times import parse_time
 
 PROFILES = {"joshi2020": PCMModel.joshi2020, "aihwkit": PCMModel.aihwkit, "crosssim": PCMModel.crosssim}
+RESTARTS = 3  # of the worker processes, where some died
 
 EXAMPLES = """\
 examples:
@@ -29,6 +35,7 @@ examples:
   pcmref retention resnet32-fashionmnist-noise --dac 8 --adc 8 --tile 256x256
   pcmref retention resnet8-fashionmnist-noise --fresh-reads --gdc "per column" --images 200
   pcmref retention my-state.npz --data my-images.npz --out my-results
+  pcmref retention resnet8-fashionmnist-noise --chips 100 --executor processes --resume
 
 my-state.npz holds a state by PyTorch's names (conv1.weight, bn1.weight, ...). my-images.npz holds `images` [N, H, W, C]
 and `labels` [N]; `calibration` [M, H, W, C], training images for adabs; and, where the images are uint8, `mean` and
@@ -56,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fresh-reads", action="store_true", help="every matrix-vector product meets a reading of its own, on tiles")
     add("--gdc", choices=READ_OUTS, default=None, help="what gdc reads out (default: as the profile says)")
     add("--seed", type=int, default=0, help="seed of the first chip (default: %(default)s)")
-    add("--workers", type=int, default=None, help="threads (default: one per core)")
+    add("--workers", type=int, default=None, help="threads, or processes with --executor (default: one per core)")
+    add("--executor", default=None, help="whole chips at the same time on: threads, processes or dask://HOST:PORT")
+    add("--resume", action="store_true", help="go on from the chips that an interrupted run in --out has measured")
     add("--out", type=Path, default=Path("out"), help="folder for the results (default: %(default)s)")
 
 
@@ -80,23 +89,29 @@ def run(arguments: argparse.Namespace) -> int:
     calibration = None if data.calibration is None else data.normalized(data.calibration[: arguments.calibration], fallback)
     _check_fit(arguments.data, file.net, x, labels)
     make_folder(arguments.out)
-    with ProgressBar("retention", "measurement") as bar:
-        result = retention(
-            file.net,
-            file.state,
-            model,
-            x,
-            labels,
-            [parse_time(t) for t in arguments.times.split(",")],
-            compensations,
-            arguments.chips,
-            arguments.seed,
-            calibration,
-            name=Path(arguments.network).stem,
-            workers=arguments.workers,
-            progress=bar.update,
-            periphery=periphery,
-        )
+    times_s = [parse_time(t) for t in arguments.times.split(",")]
+    arrays = {f"state/{name}": value for name, value in file.state.items()} | {"x": x, "labels": labels}
+    arrays |= {} if calibration is None else {"calibration": calibration}
+    settings = {"model": asdict(model), "seed": arguments.seed, "periphery": periphery and asdict(periphery)}
+    settings |= {"network": file.net.config(), "times_s": times_s, "compensations": compensations}
+    conditions = [(c, t_s) for c in compensations for t_s in times_s]
+    kept = Kept(arguments.out / "retention.part.h5", identity(arrays, settings), conditions)
+    study = {
+        "net": file.net,
+        "state": file.state,
+        "model": model,
+        "x": x,
+        "labels": labels,
+        "times_s": times_s,
+        "compensations": compensations,
+        "n_chips": arguments.chips,
+        "seed": arguments.seed,
+        "x_calibration": calibration,
+        "name": Path(arguments.network).stem,
+        "workers": arguments.workers if arguments.executor is None else 1,
+        "periphery": periphery,
+    }
+    result = _measured(study, kept, arguments)
     chips = f"{arguments.chips} chip{'s' * (arguments.chips != 1)}"
     print(f"{result.name}: accuracy in %, {len(x):,} images, {chips}, profile {arguments.profile}\n")
     print(result.table())
@@ -108,8 +123,30 @@ def run(arguments: argparse.Namespace) -> int:
         written.append("png")
     except MissingExtraError as error:
         print(f"no picture: {error}", file=sys.stderr)
+    kept.remove()
     print(f"\nwritten: {', '.join(str(arguments.out / f'retention.{ending}') for ending in written)}")
     return 0
+
+
+def _measured(study: dict, kept: Kept, arguments) -> RetentionResult:
+    """The study's result, from the chips that are kept on; where worker processes die, the others go on in new ones."""
+    if kept.path.exists() and not arguments.resume:
+        raise SettingError(f"{kept.path} keeps the chips of an interrupted study: --resume goes on from it, else move it away")
+    known = kept.load()
+    with ProgressBar("retention", "measurement") as bar:
+        for _ in range(1 + RESTARTS):
+            known = {k: rows for k, rows in known.items() if k < arguments.chips}
+            executor = None if arguments.executor is None else open_executor(arguments.executor, arguments.workers)
+            try:
+                with executor or nullcontext():
+                    return retention(**study, executor=executor, progress=bar.update, known=known, on_chip=kept.save)
+            except BrokenExecutor:
+                known = kept.load()
+                print(f"\na worker process died; {len(known)} chips are kept, the others start again", file=sys.stderr)
+    raise SettingError(
+        f"--executor {arguments.executor}: worker processes died {1 + RESTARTS} times (is the memory enough? --workers); "
+        f"what was measured is kept in {kept.path}: --resume goes on from it"
+    )
 
 
 def _check_fit(data: str, net, x, labels) -> None:

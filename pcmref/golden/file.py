@@ -11,7 +11,7 @@ import numpy as np
 
 import pcmref
 from pcmref import store
-from pcmref.errors import FileError
+from pcmref.errors import FileError, printable
 from pcmref.golden import sampled
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.cases import Case, all_cases
@@ -156,10 +156,12 @@ def read(path=SHIPPED) -> list[Golden]:
             raise FileError(f"{path}: unexpected array {name!r}")
         grouped.setdefault("/".join(parts[1:4]), {}).setdefault(parts[4], {})[parts[5]] = array
     try:
+        if grouped.keys() - meta["cases"].keys():
+            raise ValueError(f"arrays of no case: {sorted(grouped.keys() - meta['cases'].keys())[:3]}")
         return [_unpack(key, about, grouped.get(key, {})) for key, about in meta["cases"].items()]
     except GoldenError as error:
         raise FileError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileError(f"{path}: a case is incomplete or misshapen: {error!r}") from error
 
 
@@ -194,4 +196,4 @@ def freeze(path, case: Case) -> Golden:
 
 def describe(golden: Golden) -> str:
     """One line: the case, its level and why it is there."""
-    return f"{golden.case.key:44} level {golden.case.level}  {golden.case.why}"
+    return printable(f"{golden.case.key:44} level {golden.case.level}  {golden.case.why}")

@@ -13,16 +13,14 @@ Expected failures live in a TOML file; each entry has a reason, an issue and the
 
 import json
 import shlex
-import tomllib
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 import pcmref
 from pcmref import store
-from pcmref.errors import FileError, SettingError
+from pcmref.errors import FileError, SettingError, printable
 from pcmref.golden.ops import DTYPES, OPS
 from pcmref.golden.verify import STATUSES, Verdict
 
@@ -58,7 +56,7 @@ def line(verdict: Verdict, route: str = "") -> str:
         text += f"; suspect: follows from {', '.join(verdict.suspects)}"
     if route:
         text += f"; repeat: {route} --dtype {verdict.dtype} --case {shlex.quote(verdict.case)}"
-    return text
+    return printable(text)
 
 
 def not_judged(verdicts) -> dict[tuple[str, str], int]:
@@ -171,10 +169,7 @@ def expect_failures(verdicts: list[Verdict], path) -> list[Verdict]:
 
 
 def _entries(path) -> list[dict]:
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FileError(f"{path}: cannot be read as TOML: {error}") from error
+    table = store.read_toml(path)
     entries, known = table.get("xfail"), {"op", "case", "dtype", "reason", "issue", "expires"}
     if table.keys() - {"xfail"}:
         raise FileError(f"{path}: only [[xfail]] tables are known, found {sorted(table.keys() - {'xfail'})[0]!r}")
@@ -187,13 +182,13 @@ def _entries(path) -> list[dict]:
             raise FileError(f"{path}: each [[xfail]] needs the texts {needed}, may have case and dtype; got {entry!r}")
         if entry["op"] not in OPS or entry.get("dtype", DTYPES[0]) not in DTYPES:
             raise FileError(f"{path}: unknown operation or dtype in {entry!r}")
-        if _numbers(entry["expires"]) <= _numbers(pcmref.__version__):
+        if _numbers(path, entry["expires"]) <= _numbers(path, pcmref.__version__):
             raise SettingError(f"{path}: the entry for {entry['op']} expired with version {entry['expires']}; look at it again")
     return entries
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _numbers(path, version: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in version.split("."))
     except ValueError as error:
-        raise FileError(f"expires must be a version such as 0.3, got {version!r}") from error
+        raise FileError(f"{path}: expires must be a version such as 0.3, got {version!r}") from error

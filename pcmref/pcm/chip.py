@@ -128,12 +128,14 @@ class Chip:
             part, _, rest = name.partition("/")
             if part not in parts or value.dtype.kind != "f" or not np.isfinite(value).all():
                 raise FileError(f"{path}: unexpected array {name!r}, or one that holds other than finite numbers")
+            if part != "state" and value.dtype != np.float64:
+                raise FileError(f"{path}: {name!r} must be float64, got {value.dtype}")
             parts[part][rest] = value
         try:
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["model"].items()}
             model, seed = PCMModel(**values), meta["seed"]
             g_target_us, scale = _map(parts["state"], model)
-        except (KeyError, TypeError, ValueError, AttributeError, PcmrefError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, PcmrefError) as error:
             raise FileError(f"{path}: does not describe a chip: {error}") from error
         for part in ("g_prog_us", "nu"):
             shapes = {name: value.shape for name, value in parts[part].items()}

@@ -1,0 +1,62 @@
+"""What a retention study has measured so far, kept in a file from which another run goes on."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import pcmref
+from pcmref import store
+from pcmref.errors import FileError
+from pcmref.study import Measured
+
+KIND = "retention-part"
+
+
+def identity(arrays: dict[str, np.ndarray], settings: dict) -> dict:
+    """What must be the same for two runs to be of one study: the settings as plain values, and a digest of all arrays."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {np.asarray(array).dtype.str} {np.shape(array)}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    plain = json.loads(json.dumps(settings))
+    return {"arrays": digest.hexdigest(), "pcmref": pcmref.__version__, "settings": plain}
+
+
+class Kept:
+    """The chips measured so far: `save` after each, `load` to go on, `remove` when the results are written."""
+
+    def __init__(self, path: Path, identity: dict, conditions: Sequence[tuple[str, float]]):
+        """conditions: (compensation, t_s) of each measurement of a chip."""
+        self.path, self.identity, self.conditions = path, identity, set(conditions)
+        self.order = sorted(self.conditions)
+
+    def save(self, measured: Measured) -> None:
+        """Write all chips measured so far, atomically."""
+        chips = sorted(measured)
+        values = [{(c, t_s): value for c, t_s, value in measured[k]} for k in chips]
+        accuracy = np.array([[of[condition] for condition in self.order] for of in values])
+        store.write(self.path, KIND, {"identity": self.identity}, {"chip": np.array(chips), "accuracy": accuracy})
+
+    def load(self) -> Measured:
+        """The chips of the file, none where there is no file; FileError where it is of another study or holds no chips."""
+        if not self.path.exists():
+            return {}
+        meta, arrays = store.read(self.path, KIND)
+        if meta.get("identity") != self.identity:
+            raise FileError(
+                f"{self.path}: is of another study (network, images, settings); move it away, or leave out --resume"
+            )
+        chips, accuracy = arrays.get("chip"), arrays.get("accuracy")
+        fits = len(arrays) == 2 and chips is not None and accuracy is not None and chips.dtype.kind == "i" and chips.ndim == 1
+        if not fits or accuracy.shape != (len(chips), len(self.order)) or len(set(chips.tolist())) < len(chips):
+            raise FileError(f"{self.path}: 'chip' and 'accuracy' do not hold the chips of a study")
+        if not ((accuracy >= 0) & (accuracy <= 1)).all() or (chips < 0).any():
+            raise FileError(f"{self.path}: 'accuracy' must lie in 0..1, 'chip' from 0")
+        rows = ([(*condition, value) for condition, value in zip(self.order, row, strict=True)] for row in accuracy.tolist())
+        return dict(zip(chips.tolist(), rows, strict=True))
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
