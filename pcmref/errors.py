@@ -4,7 +4,14 @@ import operator
 
 
 class PcmrefError(Exception):
-    """The base of every error pcmref raises on purpose."""
+    """The base of every error pcmref raises on purpose.
+
+    >>> try:
+    ...     pcmref.PCMModel.joshi2020().drift(25.0, 0.05, t_s=1.0)
+    ... except pcmref.PcmrefError as error:
+    ...     print(error)
+    t_s must be a time from t_0 = 20.0 s after programming on, got 1.0
+    """
 
 
 class ShapeError(PcmrefError, ValueError):
