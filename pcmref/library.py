@@ -58,7 +58,11 @@ def check_normalisation(where, values, channels: int) -> tuple[tuple[float, ...]
 
 
 def save(path, net: ResNet, state: dict, meta: dict | None = None) -> None:
-    """Write architecture, state and a description (plain values) to an HDF5 file, atomically; StateError, FileError."""
+    """Write architecture, state and a description (plain values) to an HDF5 file, atomically; StateError, FileError.
+
+    >>> net = pcmref.ResNet.resnet8()
+    >>> pcmref.save("mine.h5", net, net.init(seed=1), {"note": "untrained"})
+    """
     net.check_state(state)
     store.write(path, "network", {"network": net.config(), "about": meta or {}}, state)
 
@@ -88,7 +92,12 @@ def read_network(name_or_path) -> NetworkFile:
 
 
 def load(name_or_path) -> tuple[ResNet, dict[str, np.ndarray]]:
-    """(net, state) of a shipped network by name, of a file of `save`, or of an .npz state; FileError."""
+    """(net, state) of a shipped network by name, of a file of `save`, or of an .npz state; FileError.
+
+    >>> net, state = pcmref.load("resnet8-fashionmnist-noise")
+    >>> net.in_channels, net.blocks, state["fc.weight"].shape
+    (1, (1, 1, 1), (10, 56))
+    """
     file = read_network(name_or_path)
     return file.net, file.state
 
@@ -126,6 +135,11 @@ def load_images(name_or_path) -> Images:
     """Images from a shipped name or an .npz: `images` [N, H, W, C] and `labels` [N]; optionally `calibration`, `mean`, `std`.
 
     uint8 images are pixels, floating-point ones are taken as normalised. Raises FileError.
+
+    >>> from pcmref.library import load_images
+    >>> data = load_images("fashionmnist-evaluation")
+    >>> data.images.shape, data.labels[:3].tolist(), data.calibration.shape
+    ((10000, 28, 28, 1), [9, 2, 1], (2000, 28, 28, 1))
     """
     path = find(name_or_path)
     meta, arrays = ({}, read_npz(path)) if path.suffix == ".npz" else store.read(path, "images")
