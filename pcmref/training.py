@@ -69,6 +69,10 @@ def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int 
     through the standard deviation. Batch norm is untouched. The first step has its noise like any other, which one
     toolkit leaves out (D24 in validation/discrepancies.md). Toolkits also offer noise that depends on each weight's
     value (a polynomial, D14 and D15; proportional, D17), drift (D16) and rounding (D18): other trainings than the paper's.
+
+    >>> state = {"fc.weight": np.array([[0.5, -1.0]]), "fc.bias": np.array([0.25])}
+    >>> pcmref.inject_weight_noise(state, eta=0.1, seed=0, step=7)["fc.weight"].round(3).tolist()
+    [[0.484, -1.053]]
     """
     if not (np.isfinite(eta) and eta >= 0):
         raise SettingError(f"eta must be a finite number from 0, got {eta!r}")
@@ -92,6 +96,10 @@ def clip_weights(state: dict, alpha: float = ALPHA) -> dict[str, np.ndarray]:
     fc.bias counts to fc.weight's crossbar. Toolkits that use the sample standard deviation (ddof 1) differ by a factor
     sqrt(N/(N-1)) (D19 in validation/discrepancies.md); code that clips the noisy weights in the forward pass and never
     the clean ones (D27), or only at the start, trains something else.
+
+    >>> w = np.array([[3.0, -0.1, 0.2, 0.0]])
+    >>> pcmref.clip_weights({"fc.weight": w}, alpha=2.0)["fc.weight"].round(3).tolist()
+    [[2.578, -0.1, 0.2, 0.0]]
     """
     if not (np.isfinite(alpha) and alpha > 0):
         raise SettingError(f"alpha must be a finite number above 0, got {alpha!r}")
@@ -203,7 +211,15 @@ class Progress:
 
 
 def accuracy(net: ResNet, state: dict, x: np.ndarray, labels: np.ndarray, workers: int | None = None) -> float:
-    """The share of images whose largest logit is their label's."""
+    """The share of images whose largest logit is their label's.
+
+    >>> from pcmref.library import load_images
+    >>> from pcmref.training import accuracy
+    >>> net, state = pcmref.load("resnet8-fashionmnist-noise")
+    >>> data = load_images("fashionmnist-evaluation")
+    >>> accuracy(net, state, data.normalized(data.images[:50]), data.labels[:50]) > 0.8
+    True
+    """
     return float((predict(net, state, x, workers).argmax(1) == labels).mean())
 
 
