@@ -22,6 +22,9 @@ class ResNet:
     """A residual network of basic blocks: stem, stages of blocks (the first of a later stage halves the image), head.
 
     stem "small" is a 3x3 convolution (images of 28 or 32 pixels); "imagenet" a 7x7 one of stride 2 and a 3x3 max-pool.
+
+    >>> len(pcmref.ResNet(in_channels=1, num_classes=10, widths=(8, 16), blocks=(1, 2)).conv_bn_pairs())
+    8
     """
 
     in_channels: int = 3
@@ -43,17 +46,29 @@ class ResNet:
 
     @classmethod
     def joshi32(cls, in_channels: int = 3, num_classes: int = 10) -> "ResNet":
-        """The paper's ResNet-32: 361,722 synaptic weights for 3 channels and 10 classes (Joshi et al. 2020)."""
+        """The paper's ResNet-32: 361,722 synaptic weights for 3 channels and 10 classes (Joshi et al. 2020).
+
+        >>> sum(w.size for w in pcmref.ResNet.joshi32().init().values() if w.ndim > 1)  # and 10 biases
+        361712
+        """
         return cls(in_channels, num_classes)
 
     @classmethod
     def resnet8(cls, in_channels: int = 3, num_classes: int = 10) -> "ResNet":
-        """One block a stage, for tests and class."""
+        """One block a stage, for tests and class.
+
+        >>> pcmref.ResNet.resnet8(in_channels=1).blocks
+        (1, 1, 1)
+        """
         return cls(in_channels, num_classes, blocks=(1, 1, 1))
 
     @classmethod
     def imagenet34(cls, in_channels: int = 3, num_classes: int = 1000) -> "ResNet":
-        """torchvision's resnet34 (He et al. 2016, table 1)."""
+        """torchvision's resnet34 (He et al. 2016, table 1).
+
+        >>> pcmref.ResNet.imagenet34().shapes()["conv1.weight"]
+        (64, 3, 7, 7)
+        """
         return cls(in_channels, num_classes, (64, 128, 256, 512), (3, 4, 6, 3), "imagenet")
 
     @classmethod
@@ -122,7 +137,11 @@ class ResNet:
         return [f"{conv}.weight" for conv, _, _ in self.conv_bn_pairs()] + ["fc.weight", "fc.bias"]
 
     def init(self, seed: int = 0, dtype=np.float32) -> dict[str, np.ndarray]:
-        """An initial state: convolutions N(0, 2/(O*kH*kW)) (He et al. 2015), fc uniform in +-1/sqrt(C), batch norm 1, 0."""
+        """An initial state: convolutions N(0, 2/(O*kH*kW)) (He et al. 2015), fc uniform in +-1/sqrt(C), batch norm 1, 0.
+
+        >>> pcmref.ResNet.resnet8().init(seed=0)["conv1.weight"].shape
+        (16, 3, 3, 3)
+        """
         state = {}
         for name, shape in self.shapes().items():
             if len(shape) == 4:
@@ -186,6 +205,11 @@ class ResNet:
         train=False normalises with the running statistics; train=True with the batch's own and returns (logits, tape)
         for `backward` and `updated_state`; the tape refers to x: leave x as it is until then. Raises ShapeError (an NCHW
         batch is recognised) and StateError.
+
+        >>> net = pcmref.ResNet.resnet8(in_channels=1)
+        >>> x = pcmref.draws.standard_normal(0, "images", (2, 28, 28, 1)).astype(np.float32)
+        >>> net.forward(net.init(), x).shape
+        (2, 10)
         """
         x = self._checked_images(x)
         state = self._checked_state(state, x.dtype)
@@ -255,6 +279,12 @@ class ResNet:
         """Gradients of a loss from dlogits = dloss/dlogits [N, num_classes]: the trainable names, and "input".
 
         state and tape are those of the forward pass with train=True.
+
+        >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
+        >>> state, x = net.init(dtype=np.float64), pcmref.draws.standard_normal(0, "images", (2, 6, 6, 1))
+        >>> logits, tape = net.forward(state, x, train=True)
+        >>> net.backward(state, tape, np.ones_like(logits))["fc.bias"].tolist()
+        [2.0, 2.0, 2.0]
         """
         del state  # the tape holds it in the pass's dtype
         state, batch, grads = tape["state"], tape["batch"], {}
@@ -283,7 +313,14 @@ class ResNet:
         return grads
 
     def updated_state(self, state: dict, tape: dict, momentum: float = 0.1) -> dict[str, np.ndarray]:
-        """The state after this batch: running = (1 - m)*old + m*new, the new variance unbiased (PyTorch's convention)."""
+        """The state after this batch: running = (1 - m)*old + m*new, the new variance unbiased (PyTorch's convention).
+
+        >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
+        >>> state, x = net.init(dtype=np.float64), pcmref.draws.standard_normal(0, "images", (2, 6, 6, 1))
+        >>> new = net.updated_state(state, net.forward(state, x, train=True)[1])
+        >>> [name for name in new if not np.array_equal(new[name], state[name])][:2]
+        ['bn1.running_mean', 'bn1.running_var']
+        """
         new = dict(state)
         for _, bn, _ in self.conv_bn_pairs():
             moments = tape["moments"][bn]
@@ -297,6 +334,12 @@ def predict(net: ResNet, state: dict, x, workers: int | None = None) -> np.ndarr
     """Logits for any number of images, [N, num_classes]; x may be any sliceable array (a memory map, an HDF5 data set).
 
     Only the blocks in flight are held in memory besides x and the result.
+
+    >>> from pcmref.library import load_images
+    >>> net, state = pcmref.load("resnet8-fashionmnist-noise")
+    >>> data = load_images("fashionmnist-evaluation")
+    >>> pcmref.predict(net, state, data.normalized(data.images[:6])).argmax(1).tolist(), data.labels[:6].tolist()
+    ([9, 2, 1, 1, 6, 1], [9, 2, 1, 1, 6, 1])
     """
     slabs = blocks_of(len(x), 1024)
     if not slabs:
