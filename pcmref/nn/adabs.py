@@ -21,6 +21,12 @@ def adabs(
     ones as running = (1 - m) running + m new. Without a momentum, m is the batch's share of the images so far: a cumulative
     average that starts from nothing. With one, m is that momentum: a moving average that starts from the state's own
     statistics, so it can be continued a batch at a time. ShapeError without images, SettingError for a momentum outside 0..1.
+
+    >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
+    >>> state, x = net.init(dtype=np.float64), pcmref.draws.standard_normal(0, "images", (8, 6, 6, 1))
+    >>> again = pcmref.adabs(net, state, x, batch_size=4)
+    >>> [name for name in again if not np.array_equal(again[name], state[name])][:2]
+    ['bn1.running_mean', 'bn1.running_var']
     """
     batch_size = whole_number("batch_size", batch_size, 1)
     if momentum is not None and not 0 < momentum <= 1:
