@@ -37,7 +37,13 @@ def _check_constant(name: str, value, default) -> None:
 
 @dataclass(frozen=True)
 class PCMModel:
-    """The device model as a set of constants; the equations below read them. Profiles differ in named fields only."""
+    """The device model as a set of constants; the equations below read them. Profiles differ in named fields only.
+
+    >>> from dataclasses import replace
+    >>> model = replace(pcmref.PCMModel.joshi2020(), nu_law="clamped")
+    >>> model.g_max_us, model.t_0_s, model.nu_law
+    (25.0, 20.0, 'clamped')
+    """
 
     name: str = "joshi2020"
     g_max_us: float = _constant(25.0, "uS", "B", "[T]; [J] programs up to 25 uS")
@@ -89,12 +95,20 @@ class PCMModel:
 
     @classmethod
     def joshi2020(cls) -> "PCMModel":
-        """The model as its authors document it [N] [T], for the paper's chip [J]."""
+        """The model as its authors document it [N] [T], for the paper's chip [J].
+
+        >>> pcmref.PCMModel.joshi2020().programming
+        (0.26348, 1.965, -1.1731)
+        """
         return cls()
 
     @classmethod
     def aihwkit(cls) -> "PCMModel":
-        """As aihwkit's code has it: folded nu, Q_s of the programmed G, pairs collapsed to their net, one-hot GDC."""
+        """As aihwkit's code has it: folded nu, Q_s of the programmed G, pairs collapsed to their net, one-hot GDC.
+
+        >>> pcmref.PCMModel.aihwkit().nu_law, pcmref.PCMModel.joshi2020().nu_law
+        ('folded', 'gaussian')
+        """
         changes = {
             "nu_law": "folded",
             "q_argument": "programmed",
@@ -106,13 +120,21 @@ class PCMModel:
 
     @classmethod
     def crosssim(cls) -> "PCMModel":
-        """CrossSim's PCM: programming error only, its own fit (in G/25 uS: .28638599, .07585724*25, -.00178767*625) [X]."""
+        """CrossSim's PCM: programming error only, its own fit (in G/25 uS: .28638599, .07585724*25, -.00178767*625) [X].
+
+        >>> pcmref.PCMModel.crosssim().drifts
+        False
+        """
         fit = (0.28638599, 0.07585724 * 25, -0.00178767 * 625)
         return replace(cls(), name="crosssim", g_min_us=0.25, programming=fit, drifts=False, reads_noisily=False)
 
     @classmethod
     def constants(cls) -> list[tuple[str, object, str, str, str]]:
-        """(field, value in joshi2020, unit, grade, source) of every constant."""
+        """(field, value in joshi2020, unit, grade, source) of every constant.
+
+        >>> pcmref.PCMModel.constants()[0]
+        ('g_max_us', 25.0, 'uS', 'B', '[T]; [J] programs up to 25 uS')
+        """
         graded = [f for f in fields(cls) if f.metadata]
         return [(f.name, f.default, f.metadata["unit"], f.metadata["grade"], f.metadata["source"]) for f in graded]
 
@@ -127,12 +149,20 @@ class PCMModel:
         return x
 
     def programming_std_us(self, g_target_us):
-        """sigma_prog = max(c0 + c1*x + c2*x^2, 0) uS, in proportion to G_max/25 ([N]; code [T]): any shape."""
+        """sigma_prog = max(c0 + c1*x + c2*x^2, 0) uS, in proportion to G_max/25 ([N]; code [T]): any shape.
+
+        >>> pcmref.PCMModel.joshi2020().programming_std_us(np.array([0.0, 12.5, 25.0])).round(5).tolist()
+        [0.26348, 0.9527, 1.05538]
+        """
         x, (c0, c1, c2) = self._x(g_target_us), self.programming
         return np.maximum((c2 * x + c1) * x + c0, 0) * (self.g_max_us / 25.0)
 
     def program(self, g_target_us, z):
-        """G_P = max(G_T + sigma_prog * z, 0): what write-and-verify leaves in the device ([N], [T])."""
+        """G_P = max(G_T + sigma_prog * z, 0): what write-and-verify leaves in the device ([N], [T]).
+
+        >>> pcmref.PCMModel.joshi2020().program(np.array([0.0, 12.5]), z=np.array([-1.0, 1.0])).round(5).tolist()
+        [0.0, 13.4527]
+        """
         return np.maximum(g_target_us + self.programming_std_us(g_target_us) * z, 0)
 
     # ------------------------------------------------------------------------------------------------------- drift
@@ -143,17 +173,28 @@ class PCMModel:
         return np.clip(line[0] * np.log(x) + line[1], *bounds)
 
     def drift_exponent_mean(self, g_target_us):
-        """mu_nu = clip(-0.0155 ln x + 0.0244, 0.049, 0.1) ([N], [T]); 0 in a profile without drift."""
+        """mu_nu = clip(-0.0155 ln x + 0.0244, 0.049, 0.1) ([N], [T]); 0 in a profile without drift.
+
+        >>> pcmref.PCMModel.joshi2020().drift_exponent_mean(np.array([0.0, 2.5, 25.0])).round(5).tolist()
+        [0.1, 0.06009, 0.049]
+        """
         return self._clipped_log_line(g_target_us, self.nu_mean_line, self.nu_mean_range) * self.drifts
 
     def drift_exponent_std(self, g_target_us):
-        """sigma_nu = clip(-0.0125 ln x - 0.0059, 0.008, 0.045) ([N], [T]); 0 in a profile without drift."""
+        """sigma_nu = clip(-0.0125 ln x - 0.0059, 0.008, 0.045) ([N], [T]); 0 in a profile without drift.
+
+        >>> pcmref.PCMModel.joshi2020().drift_exponent_std(np.array([0.0, 2.5, 25.0])).round(5).tolist()
+        [0.045, 0.02288, 0.008]
+        """
         return self._clipped_log_line(g_target_us, self.nu_std_line, self.nu_std_range) * self.drifts
 
     def drift_exponent(self, g_target_us, z):
         """nu = mu_nu + sigma_nu * z, drawn once when programmed ([N], [T]).
 
         Its absolute value where the law is folded [T]; held inside the range of mu_nu where it is clamped [S].
+
+        >>> pcmref.PCMModel.joshi2020().drift_exponent(np.array([25.0, 25.0]), z=np.array([0.0, 1.0])).round(5).tolist()
+        [0.049, 0.057]
         """
         nu = self.drift_exponent_mean(g_target_us) + self.drift_exponent_std(g_target_us) * z
         if self.nu_law == "clamped":
@@ -161,7 +202,11 @@ class PCMModel:
         return np.abs(nu) if self.nu_law == "folded" else nu
 
     def drift(self, g_prog_us, nu, t_s: float):
-        """G_D(t) = G_P * (t/t_0)^-nu: structural relaxation after programming ([J] eq. for drift; [N], [T])."""
+        """G_D(t) = G_P * (t/t_0)^-nu: structural relaxation after programming ([J] eq. for drift; [N], [T]).
+
+        >>> round(float(pcmref.PCMModel.joshi2020().drift(25.0, 0.049, t_s=86_400.0)), 3)  # a day after programming
+        16.588
+        """
         return g_prog_us * (self.check_time(t_s) / self.t_0_s) ** -np.asarray(nu)
 
     def check_time(self, t_s: float) -> float:
@@ -177,7 +222,11 @@ class PCMModel:
     # -------------------------------------------------------------------------------------------------- read noise
 
     def read_noise_q(self, g_us):
-        """Q_s = min(0.0088 / x^0.65, 0.2): the 1/f noise's relative strength, S_G/G^2 = Q_s^2/f ([N], [T])."""
+        """Q_s = min(0.0088 / x^0.65, 0.2): the 1/f noise's relative strength, S_G/G^2 = Q_s^2/f ([N], [T]).
+
+        >>> pcmref.PCMModel.joshi2020().read_noise_q(np.array([0.0, 2.5, 25.0])).round(5).tolist()
+        [0.2, 0.03931, 0.0088]
+        """
         with np.errstate(divide="ignore"):
             x = np.maximum(np.asarray(g_us) / self.g_max_us, 0)
             return np.minimum(self.q_factor * x**self.q_exponent, self.q_max)
@@ -191,5 +240,8 @@ class PCMModel:
         """G(t) = max(G_D + sigma_nG * z, 0): one reading of each device ([N], [T]).
 
         g_target_us is what Q_s depends on; a profile with q_argument "programmed" is given G_P there.
+
+        >>> round(float(pcmref.PCMModel.joshi2020().read(16.6, 25.0, t_s=86_400.0, z=1.0)), 3)
+        17.343
         """
         return np.maximum(g_drift_us + self.read_noise_std_us(g_drift_us, g_target_us, t_s) * z, 0)
