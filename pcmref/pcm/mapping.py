@@ -35,6 +35,10 @@ def map_weights(w: np.ndarray, g_max_us: float = 25.0, scale: float | None = Non
 
     w any shape -> g_us [2, *w.shape] in uS, float64 or wider: the plus and the minus device; one of each pair is at 0.
     `scale` is given where several arrays share a crossbar. DeviceError where w is not finite.
+
+    >>> g_us, scale = pcmref.map_weights(np.array([0.5, -0.25]))
+    >>> g_us.tolist(), scale
+    ([[25.0, 0.0], [0.0, 12.5]], 50.0)
     """
     w = np.asarray(w)
     w = w.astype(np.result_type(w.dtype, np.float64))
@@ -48,5 +52,9 @@ def map_weights(w: np.ndarray, g_max_us: float = 25.0, scale: float | None = Non
 
 
 def unmap_weights(g_us: np.ndarray, scale: float) -> np.ndarray:
-    """w = (G+ - G-) / scale: g_us [2, *shape] -> [*shape]."""
+    """w = (G+ - G-) / scale: g_us [2, *shape] -> [*shape].
+
+    >>> pcmref.unmap_weights(np.array([[25.0, 0.0], [0.0, 12.5]]), scale=50.0).tolist()
+    [0.5, -0.25]
+    """
     return (g_us[0] - g_us[1]) / scale
