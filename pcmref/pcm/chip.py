@@ -19,7 +19,13 @@ from pcmref.pcm.model import PCMModel
 
 @dataclass(frozen=True)
 class Chip:
-    """A programmed chip: conductances float64 [2, *w.shape] by name, and the digital rest of the network in `state`."""
+    """A programmed chip: conductances float64 [2, *w.shape] by name, and the digital rest of the network in `state`.
+
+    >>> state = {"fc.weight": np.array([[0.5, -0.25]]), "fc.bias": np.array([0.1])}
+    >>> chip = pcmref.Chip.program(state, pcmref.PCMModel.joshi2020())
+    >>> chip.g_target_us["fc.weight"].tolist()
+    [[[25.0, 0.0]], [[0.0, 12.5]]]
+    """
 
     model: PCMModel
     seed: int
@@ -34,6 +40,10 @@ class Chip:
         """Map and program every convolution, fc.weight and fc.bias (two devices a value) and draw their drift exponents.
 
         Draws `program/{name}` and `drift/{name}`, shape [2, *w.shape]. DeviceError where a weight is not finite.
+
+        >>> chip = pcmref.Chip.program({"fc.weight": np.array([[0.5, -0.25]])}, pcmref.PCMModel.joshi2020(), seed=0)
+        >>> chip.g_prog_us["fc.weight"].round(3).tolist()
+        [[[24.868, 0.0]], [[0.196, 12.93]]]
         """
         if not isinstance(model, PCMModel):
             raise SettingError(f"model must be a PCMModel, for example PCMModel.joshi2020(); got {model!r}")
@@ -54,7 +64,11 @@ class Chip:
 
     @property
     def n_devices(self) -> int:
-        """Devices on the chip: two for every weight and bias."""
+        """Devices on the chip: two for every weight and bias.
+
+        >>> pcmref.Chip.program(pcmref.ResNet.resnet8().init(), pcmref.PCMModel.joshi2020()).n_devices
+        122100
+        """
         return sum(g.size for g in self.g_target_us.values())
 
     def drifted(self, name: str, t_s: float) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +103,13 @@ class Chip:
         return self.g_prog_us if self.model.gdc_baseline == "programmed" else self.g_target_us
 
     def gdc_factors(self, t_s: float, read: int = 0, workers: int | None = None) -> dict:
-        """{crossbar: alpha = I(t_0)/I(t)}, I(t) and, unless the model says otherwise, I(t_0) as read with this read index."""
+        """{crossbar: alpha = I(t_0)/I(t)}, I(t) and, unless the model says otherwise, I(t_0) as read with this read index.
+
+        >>> state = {"fc.weight": pcmref.draws.standard_normal(0, "w", (10, 56))}
+        >>> chip = pcmref.Chip.program(state, pcmref.PCMModel.joshi2020(), seed=0)
+        >>> round(chip.gdc_factors(t_s=86_400.0)["fc.weight"], 3)
+        1.53
+        """
         at_t0 = self.currents(self.baseline_conductances(read, workers))
         at_t = self.currents(self.read_conductances(t_s, read, workers))
         return {bar: gdc.factor(at_t0[bar], at_t[bar]) for bar in at_t0}
@@ -108,6 +128,12 @@ class Chip:
         """The network's state as the chip holds it t_s seconds after programming, ready for `forward`.
 
         `read` numbers the reading, `gdc` applies global drift compensation. DeviceError before t_0.
+
+        >>> chip = pcmref.Chip.program({"fc.weight": np.array([[0.5, -0.25]])}, pcmref.PCMModel.joshi2020(), seed=0)
+        >>> chip.read(t_s=86_400.0)["fc.weight"].round(3).tolist()
+        [[0.325, -0.167]]
+        >>> chip.read(t_s=86_400.0, gdc=True)["fc.weight"].round(3).tolist()
+        [[0.503, -0.259]]
         """
         factors = self.gdc_factors(t_s, read, workers) if gdc else None
         return self.weights(self.read_conductances(t_s, read, workers), factors)
