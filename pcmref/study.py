@@ -50,7 +50,13 @@ class Summary(NamedTuple):
 
 @dataclass(frozen=True)
 class RetentionResult:
-    """The rows of a study, the accuracy of the same network in software, and how the study was set up."""
+    """The rows of a study, the accuracy of the same network in software, and how the study was set up.
+
+    >>> rows = tuple(pcmref.study.Row("mine", "gdc", 20.0, chip, 0, 0.5 + 0.25 * chip) for chip in (0, 1))
+    >>> result = pcmref.RetentionResult("mine", rows, software_accuracy=0.8, settings={"n_images": 100})
+    >>> result.rows[1].accuracy
+    0.75
+    """
 
     name: str
     rows: tuple[Row, ...]
@@ -58,7 +64,13 @@ class RetentionResult:
     settings: dict
 
     def summary(self) -> list[Summary]:
-        """Mean and spread over chips, one entry a compensation and time, in the order of the study."""
+        """Mean and spread over chips, one entry a compensation and time, in the order of the study.
+
+        >>> rows = tuple(pcmref.study.Row("mine", "gdc", 20.0, chip, 0, 0.5 + 0.25 * chip) for chip in (0, 1))
+        >>> (summary,) = pcmref.RetentionResult("mine", rows, 0.8, {}).summary()
+        >>> summary.mean, round(summary.std, 4), summary.n_chips
+        (0.625, 0.1768, 2)
+        """
         groups: dict[tuple[str, float], list[float]] = {}
         for row in self.rows:
             groups.setdefault((row.compensation, row.t_s), []).append(row.accuracy)
@@ -68,7 +80,13 @@ class RetentionResult:
         ]
 
     def table(self) -> str:
-        """The summary as an aligned table in percent: a line a time, a column a compensation, beside the software."""
+        """The summary as an aligned table in percent: a line a time, a column a compensation, beside the software.
+
+        >>> rows = (pcmref.study.Row("mine", "gdc", 86_400.0, 0, 0, 0.75),)
+        >>> print(pcmref.RetentionResult("mine", rows, 0.8, {}).table())
+         time  software    gdc
+        1 day     80.00  75.00
+        """
         cells = {(s.compensation, s.t_s): s for s in self.summary()}
         compensations = list(dict.fromkeys(c for c, _ in cells))
         lines = [["time", "software", *compensations]]
@@ -80,7 +98,15 @@ class RetentionResult:
         return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
 
     def to_csv(self, path) -> None:
-        """Columns name, compensation, t_s, chip, read, accuracy; written atomically."""
+        """Columns name, compensation, t_s, chip, read, accuracy; written atomically.
+
+        >>> from pathlib import Path
+        >>> rows = (pcmref.study.Row("mine", "gdc", 86_400.0, 0, 0, 0.75),)
+        >>> pcmref.RetentionResult("mine", rows, 0.8, {}).to_csv("retention.csv")
+        >>> print(Path("retention.csv").read_text(), end="")
+        name,compensation,t_s,chip,read,accuracy
+        mine,gdc,86400.0,0,0,0.75
+        """
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(Row._fields)
@@ -89,7 +115,13 @@ class RetentionResult:
             temporary.write_text(text.getvalue(), encoding="utf-8")
 
     def to_hdf5(self, path) -> None:
-        """Rows, software accuracy and settings in one checked file; `RetentionResult.from_hdf5` reads it."""
+        """Rows, software accuracy and settings in one checked file; `RetentionResult.from_hdf5` reads it.
+
+        >>> result = pcmref.RetentionResult("mine", (pcmref.study.Row("mine", "gdc", 86_400.0, 0, 0, 0.75),), 0.8, {})
+        >>> result.to_hdf5("retention.h5")
+        >>> pcmref.RetentionResult.from_hdf5("retention.h5") == result
+        True
+        """
         columns = {name: np.array([getattr(row, name) for row in self.rows]) for name in ("t_s", "chip", "read", "accuracy")}
         columns["compensation"] = np.array([COMPENSATIONS.index(row.compensation) for row in self.rows])
         meta = {"name": self.name, "software_accuracy": self.software_accuracy, "settings": self.settings}
@@ -120,7 +152,11 @@ class RetentionResult:
             raise FileError(f"{path}: does not hold a retention result: {error!r}") from error
 
     def plot(self, path) -> None:
-        """Draw accuracy over time as a PNG or SVG (needs matplotlib: the extra `show`)."""
+        """Draw accuracy over time as a PNG or SVG (needs matplotlib: the extra `show`).
+
+        >>> rows = tuple(pcmref.study.Row("mine", "gdc", t_s, 0, 0, 0.75) for t_s in (20.0, 86_400.0))
+        >>> pcmref.RetentionResult("mine", rows, 0.8, {"n_images": 100}).plot("retention.png")
+        """
         from pcmref.plots import plot_retention
 
         plot_retention([self], path)
@@ -153,6 +189,13 @@ def retention(
     the same without. `progress(done, total)` is called after each measurement, or each chip with an executor. `periphery`
     computes on tiles with converters, GDC's read-out included; None multiplies by the weights as read. `on_chip` is given
     all that is measured after each chip, to be kept; what an earlier run of the same study kept comes back as `known`.
+
+    >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
+    >>> x, labels = pcmref.draws.standard_normal(0, "images", (6, 8, 8, 1)), np.arange(6) % 3
+    >>> settings = {"times_s": (20.0, 86_400.0), "compensations": ("none", "gdc"), "n_chips": 2}
+    >>> result = pcmref.retention(net, net.init(), pcmref.PCMModel.joshi2020(), x, labels, **settings)
+    >>> len(result.rows), result.rows[0]._fields
+    (8, ('name', 'compensation', 't_s', 'chip', 'read', 'accuracy'))
     """
     net.check_state(state)
     times_s, compensations = tuple(model.check_time(t_s) for t_s in times_s), tuple(compensations)
