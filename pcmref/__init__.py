@@ -1,7 +1,7 @@
 """pcmref: the reference implementation of deep-network inference on phase-change memory, in plain NumPy.
 
 The paper is V. Joshi et al., Accurate deep neural network inference using computational phase-change memory, Nature
-Communications 11:2473 (2020).
+Communications 11:2473 (2020). The examples in the docstrings assume `import numpy as np` and `import pcmref`.
 """
 
 from pcmref import draws
