@@ -66,6 +66,13 @@ docs: $(VENV)/installed  ## the API reference from the docstrings, in build/api
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	$(PYTHON) -m pdoc --docformat markdown --math --output-directory build/api pcmref '!pcmref.cli' '!pcmref.golden.twin' '!pcmref.conformance'
 
+lab-picture: $(VENV)/installed  ## write the lab page and have Chromium draw docs/lab.png
+	mkdir -p out
+	$(PYTHON) -m pcmref lab --out out/lab.html
+	chromium --headless --disable-gpu --no-first-run --hide-scrollbars --user-data-dir=out/chromium \
+	  $(if $(filter 0,$(shell id -u)),--no-sandbox) --window-size=1120,1180 --screenshot=docs/lab.png \
+	  "file://$(CURDIR)/out/lab.html#time=86400&target=5&network=1&compensation=gdc"
+
 against-torch:  ## compare with PyTorch autograd, where it is installed
 	python3 validation/against_torch.py
 

@@ -8,18 +8,9 @@ import small_lab
 
 pytestmark = pytest.mark.skipif(chromium.found() is None, reason="Chromium is not installed: the lab page is not opened")
 
-PARTS = (
-    "devices",
-    "devices-table",
-    "pair",
-    "pair-text",
-    "weights",
-    "weights-text",
-    "images",
-    "accuracy",
-    "accuracy-table",
-    "now",
-)
+DEVICES = {"devices", "devices-table", "pair", "pair-text"}
+NETWORK = {"weights", "weights-text", "images", "accuracy", "accuracy-table", "now"}
+PARTS = (*DEVICES, *NETWORK)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +33,7 @@ def data():
 
 
 def shown(tab) -> dict[str, str]:
-    """What each part of the page shows: its markup, without the line that marks the time."""
+    """What each part of the page shows: its markup."""
     return {part: tab.run(f"document.getElementById('{part}').outerHTML") for part in PARTS}
 
 
@@ -87,13 +78,10 @@ def test_its_policy_stops_what_would_leave(browser, address):
 def test_every_control_changes_what_it_should_by_keyboard(browser, address):
     tab = chromium.Tab(browser, address)
     changes = {
-        "#time": ("ArrowRight", set(PARTS)),
-        "#target": ("ArrowLeft", {"devices", "devices-table", "pair", "pair-text"}),
-        "#noise input:checked": ("ArrowLeft", {"weights", "weights-text", "images", "accuracy", "accuracy-table", "now"}),
-        "#compensation input:checked": (
-            "ArrowRight",
-            {"weights", "weights-text", "images", "accuracy", "accuracy-table", "now"},
-        ),
+        "#time": ("ArrowRight", DEVICES | NETWORK),
+        "#target": ("ArrowLeft", DEVICES),
+        "#noise input:checked": ("ArrowLeft", NETWORK),
+        "#compensation input:checked": ("ArrowRight", NETWORK),
     }
     tab.run("document.getElementById('time').focus()")
     tab.press("ArrowRight")
@@ -137,31 +125,53 @@ def test_the_numbers_shown_are_those_embedded(browser, address, data):
         assert table[4] == [f"{100 * v:.1f} %" for v in read["zero"]]
         accuracy = [n["accuracy"] for n in data["networks"]]
         wanted = [[a["chip"][c["name"]][i] for c in data["compensations"]] for a in accuracy]
-        rows = [[f"{100 * mean:.1f} ± {100 * std:.1f} %" for mean, std in row] for row in wanted]
+        rows = [[f"{100 * mean:.1f} ± {100 * std:.1f}" for mean, std in row] for row in wanted]
         assert cells(tab, "accuracy-table") == [
-            [f"{100 * a['software']:.1f} %", *row] for a, row in zip(accuracy, rows, strict=True)
+            [f"{100 * a['software']:.1f}", *row] for a, row in zip(accuracy, rows, strict=True)
         ]
         assert text(tab, "#accuracy-table .chosen") == rows[network][k] and rows[network][k] in text(tab, "#now")
-        plus, minus = (data["pairs"][j]["read_us"][0][n][i] for n in range(2))
-        assert f"= {float(f'{plus - minus:.3g}'):g} µS" in text(tab, "#pair-text")
         weights = data["networks"][network]["weights"]["chip"][i]
         error = weights["gdc" if compensation == "gdc" else "none"]["error"]
         assert all(f"{float(f'{v:.3g}'):g}" in text(tab, "#weights-text") for v in error)
         assert ("GDC multiplies" in text(tab, "#weights-text")) == (compensation == "gdc")
 
 
-def test_the_images_flip_when_the_data_say(browser, address, data):
-    tab = chromium.Tab(browser, f"{address}#time=86400&network=1&compensation=none")
-    answers = [t["none"]["class"] for t in data["networks"][1]["images"]["chip"]]
+def test_the_pair_is_subtracted_as_read(browser, address, data):
+    tab = chromium.Tab(browser, address)
+    pairs = [(j, i, *(data["pairs"][j]["read_us"][0][n][i] for n in range(2))) for j in range(3) for i in range(4)]
+    assert sum(minus > 0.001 for *_, minus in pairs) >= 3
+    for j, i, plus, minus in pairs:
+        view = f"time={data['times'][i]['t_s']:.0f}&target={data['devices'][j]['target_us']:g}"
+        tab.run(f"take('{view}'), show()")
+        said = text(tab, "#pair-text")
+        assert f"= {plain(plus)} − {plain(minus)} = {plain(plus - minus)} µS" in said
+        share = 100 * (plus - minus) / max(data["devices"][j]["target_us"], 1e-9)
+        assert abs(float(said.split("that is ")[1].split(" %")[0]) - share) <= 0.51 if j else "should hold 0" in said
+
+
+def plain(value: float) -> str:
+    """A number with three digits, as the page writes it."""
+    shown = float(f"{value:.3g}")
+    return f"{shown:g}" if abs(shown) >= 1e-4 else "0" if abs(value) < 1e-9 else repr(shown)
+
+
+@pytest.mark.parametrize("compensation", ["none", "gdc", "adabs"])
+def test_the_images_flip_when_the_data_say(browser, address, data, compensation):
+    tab = chromium.Tab(browser, f"{address}#time=86400&network=1&compensation={compensation}")
+    answers = [t[compensation]["class"] for t in data["networks"][1]["images"]["chip"]]
     right = [[row[k] == image["label"] for row in answers] for k, image in enumerate(data["images"])]
     strips = "[...document.querySelectorAll('#images li')]"
     assert tab.run(f"{strips}.map(l => [...l.querySelectorAll('i')].map(i => !i.classList.contains('wrong')))") == right
     assert tab.run(f"{strips}.map(l => l.querySelector('span').textContent.startsWith('✓'))") == [r[2] for r in right]
+    software = data["networks"][1]["images"]["software"]["class"]
+    n_right = [sum(c == image["label"] for c, image in zip(software, data["images"], strict=True)), sum(r[2] for r in right)]
+    told = text(tab, "#images-text")
+    assert told.startswith(f"In software {n_right[0]} of 10 are right") and told.endswith(f": {n_right[1]}.")
     stories = tab.run(f"{strips}.map(l => l.lastChild.textContent)")
     for story, r in zip(stories, right, strict=True):
         first = None if all(r) else data["times"][r.index(False)]["label"]
         assert story == ("right at all times" if all(r) else f"first wrong: {first}" if any(r) else "wrong at all times")
-    assert not all(map(all, right))
+    assert compensation != "none" or not all(map(all, right))
     assert tab.run("[...document.images].every(i => i.complete && i.naturalWidth === 28)")
 
 
@@ -213,6 +223,7 @@ def test_light_and_dark_on_desk_and_phone(browser, address, scheme, width):
             p.left < q.right && q.left < p.right && p.top + 2 < q.bottom && q.top + 2 < p.bottom).map(([b]) => [a, b]));
     })"""
     assert tab.run(overlapping) == []
+    assert tab.run("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
     clipped = "[...document.querySelectorAll('.bar label, .bar .name, .bar output, .choices span')]"
     assert tab.run(f"{clipped}.filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth).map(e => e.textContent)") == []
     assert tab.run("document.querySelector('.bar').offsetHeight") < 230  # what stays in view of a phone

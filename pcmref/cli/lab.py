@@ -111,7 +111,6 @@ def compute(settings: Settings, model: PCMModel, progress=lambda done, total: No
     first = library.read_network(settings.networks[0])
     about = {"version": pcmref.__version__, "images": data.name, "n_devices": settings.n_devices, "layer": settings.layer}
     about |= {"n_images": settings.n_images, "n_chips": settings.n_chips, "n_calibration": settings.n_calibration}
-    about["g_max_us"] = model.g_max_us
     chosen = first_of_each_class(data.labels)
     return {
         "about": about,
