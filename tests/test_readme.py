@@ -49,6 +49,24 @@ def assert_same_picture(drawn: Path, shipped: Path) -> None:
         assert (abs(new - old).max(-1) > 0.1).mean() < 0.01, again
 
 
+def test_every_picture_is_drawn_by_make_figures(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pictures skipped")
+    ours = {path for path in TOP.rglob("*.png") if not {".venv", "build", "dist", "out"} & set(path.relative_to(TOP).parts)}
+    drawn = {TOP / "docs" / "retention.png": "readme", TOP / "validation" / "reads_in_time.png": "reads_in_time"}
+    assert ours - set((TOP / "docs" / "figures").iterdir()) == drawn.keys()
+    monkeypatch.syspath_prepend(TOP / "validation")
+    import readme
+    import reads_in_time
+
+    monkeypatch.setattr(readme, "PICTURE", tmp_path / "retention.png")
+    readme.main(["picture"])
+    reads_in_time.main(tmp_path / "reads_in_time.png")
+    for shipped in drawn:
+        assert_same_picture(tmp_path / shipped.name, shipped)
+    (recipe,) = re.findall(r"^figures:.*\n((?:\t.*\n)+)", (TOP / "Makefile").read_text(), re.M)
+    assert all(f"{script}.py" in recipe for script in ("docs/course", "validation/readme", "validation/reads_in_time"))
+
+
 def software(picture: Path) -> bytes:
     """The version of matplotlib that drew a PNG, as the file says."""
     return re.search(rb"tEXtSoftware\0(.*?),", picture.read_bytes())[1]
