@@ -41,7 +41,8 @@ def adabs(
         for bn, moments in net.batch_moments(state, np.asarray(x_calibration[batch]), workers).items():
             for name, value in (("mean", moments.mean), ("var", moments.m2 / (moments.n - 1))):
                 name = f"{bn}.running_{name}"
-                new[name] = (1 - share) * new.get(name, state[name]) + share * value
+                old = new.get(name, 0 if momentum is None else state[name])
+                new[name] = (1 - share) * old + share * value
     for name, value in new.items():
         new[name] = value.astype(np.asarray(state[name]).dtype)
         if not np.isfinite(new[name]).all():
