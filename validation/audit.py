@@ -19,7 +19,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 
@@ -92,11 +92,16 @@ class Equation:
 
     def alterations(self) -> list[mutate.Mutant]:
         """Mutants of its constants, then of its arithmetic, the first few; guards and indices say nothing of it."""
-        source, every = (PACKAGE / self.module).read_text().splitlines(), list(mutate.mutants(self.module))
+        source, every = (PACKAGE / self.module).read_text().splitlines(), _mutants(self.module)
         constants = [m for m in every if source[m.line - 1] in self.constants]
         inside = [m for m in every if f"{m.function}.".startswith(f"{self.function}.")]
         arithmetic = [m for m in inside if m.change.split(" to ")[0] in ARITHMETIC]
         return (constants + arithmetic)[:MUTANTS_PER_EQUATION]
+
+
+@cache
+def _mutants(module: str) -> list[mutate.Mutant]:
+    return list(mutate.mutants(module))
 
 
 EQUATIONS = [Equation(str(entry["number"]), entry) for entry in LISTED["equation"]]
@@ -188,7 +193,8 @@ def confirm_routes(equations: list[Equation]) -> None:
 
 def confirmed_routes() -> dict[str, dict]:
     """What earlier runs of --routes have seen, by equation."""
-    return json.loads(ROUTES.read_text()) if ROUTES.exists() else {}
+    held = json.loads(ROUTES.read_text()) if ROUTES.exists() else {}
+    return {equation.number: held[equation.number] for equation in EQUATIONS if equation.number in held}
 
 
 def document() -> str:
