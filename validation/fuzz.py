@@ -2,10 +2,10 @@
 
 python validation/fuzz.py --files 20000 [--seed 0] [--reader network] [--first 0] [--keep FOLDER]
 
-File i of a seed is the same on every run. A child process reads the files; it is given up after TIME_LIMIT_S for one file and
-started again after a crash. Findings: an exception that is no PcmrefError; a message without the file's name, or without the
-field where the attack knows it; a value that is not what the bytes say; a file read that had to be refused; memory beyond
-MEMORY_LIMIT; a MemoryError underneath; a file written, a process started, a connection opened; a crash; a hang.
+File i of a seed is the same on every run. A child process reads the files; it is given up when it computes for TIME_LIMIT_S on
+one file, and started again after a crash. Findings: an exception that is no PcmrefError; a message without the file's name, or
+without the field where the attack knows it; a value that is not what the bytes say; a file read that had to be refused; memory
+beyond MEMORY_LIMIT; a MemoryError underneath; a file written, a process started, a connection opened; a crash; a hang.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def judge(reader: Reader, attacked, folder: Path, watch: Watch) -> dict:
     (folder / reader.target).write_bytes(attacked.content)
     before = {p.name: p.stat().st_size for p in folder.iterdir()}
     Path("/proc/self/clear_refs").write_text("5")
-    start_bytes, started, found = _peak_bytes()[0], time.perf_counter(), {"outcome": "refused"}
+    start_bytes, started, found = _peak_bytes()[0], time.process_time(), {"outcome": "refused"}
     watch.seen, watch.active = [], reader.name != "checkpoint"  # a run that goes on writes its own checkpoint
     try:
         value = reader.load(folder)
@@ -114,7 +114,7 @@ def judge(reader: Reader, attacked, folder: Path, watch: Watch) -> dict:
         place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}"
         found["finding"] = f"{type(error).__name__} while {stage}, at {place}: {str(error)[:200]}"
     watch.active = False
-    found["seconds"], found["bytes"] = time.perf_counter() - started, _peak_bytes()[1] - start_bytes
+    found["seconds"], found["bytes"] = time.process_time() - started, _peak_bytes()[1] - start_bytes
     if found["bytes"] > MEMORY_LIMIT:
         found["finding"] = f"{found['bytes'] / 1e6:.0f} MB of memory; {found.get('finding', '')}"
     after = {p.name: p.stat().st_size for p in folder.iterdir()}
@@ -142,6 +142,11 @@ def _child(out: int, indices: list[int], seed: int, readers: list[Reader], folde
         os.write(out, json.dumps({"index": index, "reader": reader.name, "attack": name} | found).encode() + b"\n")
 
 
+def _cpu_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _one_child(indices: list[int], seed: int, readers: list[Reader], folder: Path) -> tuple[list[dict], int]:
     """Results until the child ends, hangs or dies, and the number of files that are dealt with."""
     inward, outward = os.pipe()
@@ -159,11 +164,15 @@ def _one_child(indices: list[int], seed: int, readers: list[Reader], folder: Pat
             os._exit(status)
     os.close(outward)
     results, buffer, current, ended = [], b"", None, ""
+    cpu_s, wall_s = 0.0, time.monotonic()
     while True:
-        if not select.select([inward], [], [], TIME_LIMIT_S)[0]:
+        if not select.select([inward], [], [], 1.0)[0]:
+            if _cpu_seconds(child) - cpu_s < TIME_LIMIT_S and time.monotonic() - wall_s < 20 * TIME_LIMIT_S:
+                continue  # on a busy machine only the time it computes says something
             os.kill(child, signal.SIGKILL)
             ended = f"a hang: over {TIME_LIMIT_S:.0f} s"
             break
+        cpu_s, wall_s = _cpu_seconds(child), time.monotonic()
         piece = os.read(inward, 1 << 16)
         if not piece:
             break

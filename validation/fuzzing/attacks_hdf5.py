@@ -152,7 +152,7 @@ def storage(rng: random.Random, sound: bytes):
             item.id.write_direct_chunk((0,), bytes(rng.choice((8000, 100))), filter_mask=1)
         else:
             item = file.create_dataset(victim, (1000,), "f8", chunks=(1000,), compression="gzip", shuffle=True)
-            item.id.write_direct_chunk((0,), rng.choice((b"", b"no deflate", zlib.compress(bytes(10)))))
+            item.id.write_direct_chunk((0,), rng.choice((b"\0", b"no deflate", zlib.compress(bytes(10)))))
         made["shape"] = shape
 
     return resealed(sound, change), True
