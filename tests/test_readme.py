@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import course
+import numpy as np
 import pytest
 
 from pcmref import cli
@@ -39,7 +40,10 @@ def test_code_runs_and_prints_what_the_page_shows(page, tmp_path):
 
 
 def assert_same_picture(drawn: Path, shipped: Path) -> None:
-    """The shipped picture is what the code draws now; pixel by pixel where the same matplotlib drew it."""
+    """The shipped picture is what the code draws now, where the same matplotlib drew it.
+
+    Rounding may move a few pixels (errors at the limit of float64 are drawn too); the amounts of each colour stay.
+    """
     from matplotlib import image
 
     new, old = image.imread(drawn), image.imread(shipped)
@@ -47,6 +51,13 @@ def assert_same_picture(drawn: Path, shipped: Path) -> None:
     assert new.shape == old.shape, again
     if software(drawn) == software(shipped):
         assert (abs(new - old).max(-1) > 0.1).mean() < 0.01, again
+        assert abs(amounts_of_colours(new) - amounts_of_colours(old)).sum() < 0.002, again
+
+
+def amounts_of_colours(picture: np.ndarray) -> np.ndarray:
+    """The share of pixels in each of 8 x 8 x 8 colours."""
+    red, green, blue = np.minimum(picture[..., :3] * 8, 7).astype(int).transpose(2, 0, 1)
+    return np.bincount((red * 64 + green * 8 + blue).ravel(), minlength=512) / red.size
 
 
 def test_every_picture_is_drawn_by_make_figures(tmp_path, monkeypatch):
