@@ -169,21 +169,20 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf, encoding, errors):
         member = super().frombuf(buf, encoding, errors)
-        limit = _BATCH_LIMIT if member.isreg() else 1 << 16  # names and extended headers
-        if not 0 <= member.size <= limit:
-            raise FileError(f"an archive member declares {member.size} bytes; expected up to {limit}")
+        if not 0 <= member.size <= (_BATCH_LIMIT if member.isreg() else 1 << 16):  # names and extended headers
+            raise FileError(f"an archive member declares {member.size} bytes; refused")
         return member
 
 
 def _tar_members(path: Path) -> dict[str, bytes]:
     """The batch files of an archive, gzipped or not, by file name; nothing is unpacked to disk."""
-    files, n_members = {}, 0
+    files = {}
     with open(path, "rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
     with tarfile.open(path, "r:gz" if zipped else "r:", tarinfo=_Member) as archive:
-        for member in archive:
-            name, n_members = member.name.rsplit("/", 1)[-1], n_members + 1
-            if member.sparse is not None or not 0 <= member.size <= _BATCH_LIMIT or n_members > 1000 or name in files:
+        for n_before, member in enumerate(archive):
+            name = member.name.rsplit("/", 1)[-1]
+            if member.sparse is not None or not 0 <= member.size <= _BATCH_LIMIT or n_before >= 1000 or name in files:
                 raise FileError(f"a batch twice, sparse or of over {_BATCH_LIMIT} bytes, or over 1,000 members; refused")
             if archive.offset > size_limit(path):
                 raise FileError(f"declares over {size_limit(path)} bytes; refused")

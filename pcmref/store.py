@@ -182,14 +182,16 @@ def _attributes(path, file: h5py.File) -> tuple[str, dict]:
 
 def _checked_names(path, file: h5py.File, max_bytes: int) -> list[str]:
     """The names of all data sets, every one found safe to read and their sizes within the limit."""
-    names, total, groups = [], 0, [""]
+    names, total, groups, seen = [], 0, [""], {h5py.h5o.get_info(file["/"].id).addr}
     while groups:
         prefix = groups.pop(0)
         group = file[prefix] if prefix else file
         for key in group:
             name = f"{prefix}/{key}" if prefix else key
-            if type(group.get(key, getlink=True)) is not h5py.HardLink or name.count("/") > 8:
-                raise FileError(f"{path}: {name!r} is a link or nested too deep; only plain data sets and groups are read")
+            plain = type(group.get(key, getlink=True)) is h5py.HardLink and name.count("/") <= 8
+            if not plain or (address := h5py.h5o.get_info(group[key].id).addr) in seen:
+                raise FileError(f"{path}: {name!r} is a link, there twice or nested too deep; only plain arrays are read")
+            seen.add(address)
             item = group[key]
             if isinstance(item, h5py.Group):
                 groups.append(name)

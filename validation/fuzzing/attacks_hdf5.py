@@ -57,7 +57,7 @@ def attribute(rng: random.Random, sound: bytes):
         if rng.random() < 0.8:
             file.attrs[name] = value
 
-    return resealed(sound, change), True, name
+    return resealed(sound, change), not isinstance(value, str), name
 
 
 def _names(file) -> list[str]:
