@@ -164,12 +164,16 @@ def test_chapters_open_as_notebooks(page):
 
 def test_pcmref_commands_parse(monkeypatch):
     commands = re.findall(r"^(pcmref .*?)(?:#.*)?$", TEXT, re.M)
-    assert commands
+    pages = [TOP / "docs" / "README.md", *course.LINKED]
+    named = [command for page in pages for command in re.findall(r"`(pcmref [^`]+)`", prose(page))]
+    assert {command.split()[1] for command in named} <= set(cli.COMMANDS)
+    commands += [command for command in named if len(command.split()) > 2]
+    assert len(commands) > 3
     ran = []
     for name in cli.COMMANDS:
         monkeypatch.setattr(f"pcmref.cli.{name.replace('import', 'import_')}.run", lambda arguments: ran.append(arguments) or 0)
     for command in commands:
-        assert cli.main(shlex.split(command)[1:]) == 0
+        assert cli.main(shlex.split(command)[1:]) == 0, command
     assert len(ran) == len(commands)
 
 
@@ -177,5 +181,5 @@ def test_files_it_names_are_there():
     for path in re.findall(r"\]\(([\w/.-]+)\)|`(pcmref/[\w/.]+\.py)`", TEXT):
         assert (TOP / (path[0] or path[1])).exists(), path
     make = (TOP / "Makefile").read_text()
-    for target in re.findall(r"^make ([\w-]+)", TEXT, re.M):
-        assert f"\n{target}:" in make
+    for target in re.findall(r"^make ([\w-]+)|`make ([\w-]+)", TEXT + (TOP / "docs" / "README.md").read_text(), re.M):
+        assert f"\n{''.join(target)}:" in make, target
