@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 import pcmref
 from pcmref import draws, training
+from pcmref.checks import check_distribution
 from pcmref.data import Dataset
 from pcmref.errors import SettingError, StateError
 from pcmref.nn import functional as F
@@ -38,6 +40,15 @@ def test_noise_is_the_crossbars_eta_times_its_largest_weight():
         z = draws.standard_normal(3, f"noise/7/{name}", state[name].shape)
         assert np.array_equal(noisy[name], (state[name] + 0.1 * float(largest) * z).astype(np.float32))
     assert all(noisy[n] is state[n] for n in state if n not in NET.synaptic())
+
+
+def test_noise_is_gaussian_of_the_stated_width_and_grows_with_the_weights():
+    """(noisy - w)/(eta max|W|) is standard normal (chance of a false alarm 1e-6); twice the weights, twice the noise."""
+    state = {"conv1.weight": draws.uniform(0, "test/training noise", (40, 25, 3, 3)) * 3 - 1.5}
+    noisy, doubled = (pcmref.inject_weight_noise({n: k * w for n, w in state.items()}, eta=0.038) for k in (1, 2))
+    z = (noisy["conv1.weight"] - state["conv1.weight"]) / (0.038 * abs(state["conv1.weight"]).max())
+    check_distribution(z, norm.cdf, effect=0.05)
+    assert np.array_equal(doubled["conv1.weight"], 2 * noisy["conv1.weight"])
 
 
 def test_noise_is_fresh_every_step_and_absent_for_eta_zero():

@@ -76,8 +76,8 @@ class Mutant:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of its module, with the mistake and without comments."""
-        return hashlib.sha256(self.source.encode()).hexdigest()
+        """The SHA-256 of its module, with the mistake and without comments and docstrings."""
+        return hashlib.sha256(plain(ast.parse(self.source)).encode()).hexdigest()
 
 
 def mutants(module: str) -> Iterator[Mutant]:
@@ -91,6 +91,14 @@ def mutants(module: str) -> Iterator[Mutant]:
             _set(node, field, index, value)
             yield Mutant(module, node.lineno, function, change, met[function, change], ast.unparse(tree) + "\n")
             _set(node, field, index, old)
+
+
+def plain(tree: ast.AST) -> str:
+    """The code of a tree without comments, layout and docstrings, which change no behaviour."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body[0].value = ast.Constant("")
+    return ast.unparse(tree)
 
 
 def _set(node, field, index, value):
