@@ -6,7 +6,7 @@ setup(
     packages=[*find_packages(include=["pcmref", "pcmref.*"]), "pcmref.reference_weights"],
     package_dir={"pcmref.reference_weights": "reference_weights"},
     package_data={
-        "pcmref": ["py.typed"],
+        "pcmref": ["py.typed", "*.mplstyle"],
         "pcmref.cli": ["*.html"],
         "pcmref.golden": ["*.h5"],
         "pcmref.reference_weights": ["*.h5", "*.md", "*.txt"],

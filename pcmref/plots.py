@@ -13,27 +13,7 @@ PALETTE = {"vermilion": "#D55E00", "blue": "#0072B2", "green": "#009E73", "purpl
 COLOURS = {"none": PALETTE["vermilion"], "gdc": PALETTE["blue"], "adabs": PALETTE["green"]}
 MARKERS = {"none": "v", "gdc": "s", "adabs": "o"}
 LABELS = {"none": "no compensation", "gdc": "global drift compensation", "adabs": "batch-norm recalibration (AdaBS)"}
-STYLE = {  # for matplotlib's rcParams
-    "axes.grid": True,
-    "axes.prop_cycle": f"cycler('color', {list(PALETTE.values())})",
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "figure.constrained_layout.h_pad": 0.08,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.w_pad": 0.08,
-    "figure.figsize": (9.6, 3.8),
-    "font.size": 11,
-    "grid.alpha": 0.5,
-    "grid.linewidth": 0.5,
-    "image.cmap": "cividis",
-    "legend.fontsize": 10,
-    "legend.frameon": False,
-    "lines.linewidth": 2,
-    "savefig.dpi": 160,
-    "svg.hashsalt": "pcmref",
-}
+STYLE = "pcmref.pictures"  # pictures.mplstyle, beside this file: for `plt.style.use`
 
 
 def pyplot():
@@ -65,7 +45,7 @@ def plot_retention(results, path) -> None:
     if kind not in ("png", "svg"):
         raise SettingError(f"{path}: a picture's name must end in .png or .svg")
     plt = pyplot()
-    with plt.rc_context(STYLE):
+    with plt.style.context(STYLE):
         figure, axes = plt.subplots(len(results), 2, figsize=(11.5, 4.4 * len(results)), squeeze=False)
         for (whole, near), result in zip(axes, results, strict=True):
             for axis in (whole, near):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pcmref.errors import SettingError
-from pcmref.plots import plot_retention
+from pcmref.plots import PALETTE, STYLE, plot_retention, pyplot
 from pcmref.study import RetentionResult, Row
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pictures skipped")
@@ -46,3 +46,10 @@ def test_the_picture_shows_what_it_is_about(tmp_path, monkeypatch):
     assert axis.get_ylim() == (0, 101) and 85 < enlarged.get_ylim()[0] < 89.5 and 94 < enlarged.get_ylim()[1] < 96
     monkeypatch.undo()
     plt.close(figures[0])
+
+
+def test_the_style_cycles_through_the_palette():
+    plt = pyplot()
+    with plt.style.context(STYLE):
+        cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    assert [f"#{colour.lstrip('#')}" for colour in cycle] == list(PALETTE.values())

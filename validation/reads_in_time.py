@@ -35,7 +35,7 @@ def experiment_pairs() -> list[tuple[float, float, float]]:
 
 def main(path: Path) -> None:
     plt = pyplot()
-    with plt.rc_context(STYLE):
+    with plt.style.context(STYLE):
         figure, axis = plt.subplots(figsize=(9.6, 4.6))
         for t1_s in FIRST_READS_S:
             lags_s = np.geomspace(1e-6, 2 * t1_s, 300)
