@@ -71,9 +71,11 @@ docs: $(VENV)/installed  ## the API reference from the docstrings, in build/api
 lab-picture: $(VENV)/installed  ## write the lab page and have Chromium draw docs/lab.png
 	mkdir -p out
 	$(PYTHON) -m pcmref lab --out out/lab.html
-	chromium --headless --disable-gpu --no-first-run --hide-scrollbars --user-data-dir=out/chromium \
-	  $(if $(filter 0,$(shell id -u)),--no-sandbox) --window-size=1120,1180 --screenshot=docs/lab.png \
+	chromium --headless --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync \
+	  --disable-quic $(if $(filter 0,$(shell id -u)),--no-sandbox) --user-data-dir=out/chromium --hide-scrollbars \
+	  --window-size=1180,1130 --force-device-scale-factor=0.7 --screenshot=docs/lab.png \
 	  "file://$(CURDIR)/out/lab.html#time=86400&target=5&network=1&compensation=gdc"
+	rm -rf out/chromium
 
 against-torch:  ## compare with PyTorch autograd, where it is installed
 	python3 validation/against_torch.py

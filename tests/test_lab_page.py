@@ -179,7 +179,7 @@ def test_the_histogram_is_drawn_to_scale(browser, address, data):
     """The filled bars, read off the drawing by the grid's own numbers."""
     tab = chromium.Tab(browser, f"{address}#time=86400&target=25")
     table = data["devices"][2]
-    filled = "[...document.querySelectorAll('#devices path')].find(p => p.getAttribute('fill') === 'var(--read-soft)')"
+    filled = "[...document.querySelectorAll('#devices path')].find(p => p.getAttribute('fill') === 'var(--plus)')"
     path = tab.run(f"{filled}.getAttribute('d')")
     points = [tuple(map(float, p.split(","))) for p in path[1:].split("L")]
     lines = "[...document.querySelectorAll('#devices .grid')]"
@@ -213,8 +213,8 @@ def test_light_and_dark_on_desk_and_phone(browser, address, scheme, width):
     for quiet_or_not in (".card p", "figure text", ".legend", "#about"):
         colour = tab.run(style.format(quiet_or_not, "fill" if "text" in quiet_or_not else "color"))
         assert contrast(colour, card) >= 4.5, quiet_or_not
-    for kind in ("none", "gdc", "adabs"):
-        colour = tab.run(f"getComputedStyle(document.querySelector('#accuracy [stroke=\"var(--{kind})\"]')).stroke")
+    for kind, figure in (("none", "accuracy"), ("gdc", "accuracy"), ("adabs", "accuracy"), ("plus", "pair")):
+        colour = tab.run(f"getComputedStyle(document.querySelector('#{figure} [stroke=\"var(--{kind})\"]')).stroke")
         assert contrast(colour, card) >= 3, kind  # WCAG 2.1, 1.4.11
     assert tab.run("document.documentElement.scrollWidth") <= width
     overlapping = """[...document.querySelectorAll('figure svg')].flatMap(svg => {

@@ -26,7 +26,7 @@ from pcmref.nn.resnet import predict
 from pcmref.pcm import moments
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.model import PCMModel
-from pcmref.plots import COLOURS, LABELS
+from pcmref.plots import COLOURS, LABELS, PALETTE
 from pcmref.study import COMPENSATIONS, retention
 from pcmref.times import STANDARD_TIMES_S, human_time, parse_time
 
@@ -114,7 +114,7 @@ def compute(settings: Settings, model: PCMModel, progress=lambda done, total: No
     chosen = first_of_each_class(data.labels)
     return {
         "about": about,
-        "colours": COLOURS,
+        "colours": COLOURS | {"plus": PALETTE["purple"], "minus": PALETTE["orange"]},
         "compensations": [{"name": c, "label": LABELS[c]} for c in COMPENSATIONS],
         "times": [{"t_s": t, "label": human_time(t), "main": t in STANDARD_TIMES_S} for t in settings.times_s],
         "devices": devices,
