@@ -89,6 +89,24 @@ def test_sgd_is_the_formula_over_three_steps():
     assert "input" not in state
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_under_a_constant_gradient_has_a_closed_form(nesterov):
+    """v_n = g (1 - m^n)/(1 - m), the updates add up to (n - m (1 - m^n)/(1 - m)) g/(1 - m); decay alone is (1 - lr d)^n."""
+    m, g, n = 0.75, 0.5, 12
+    state, velocity = {"bn1.weight": np.array([2.0])}, {}
+    decayed, none = {"conv1.weight": np.array([[2.0]])}, {"conv1.weight": np.zeros((1, 1))}
+    steady, decay = Recipe(momentum=m, nesterov=nesterov), Recipe(momentum=0.0, nesterov=False, weight_decay=0.2)
+    for _ in range(n):
+        state, velocity = training.sgd_step(state, {"bn1.weight": np.array([g])}, velocity, 0.1, steady)
+        decayed, _ = training.sgd_step(decayed, none, {}, 0.1, decay)
+    v = g * (1 - m**n) / (1 - m)
+    updates = (n * g - m * v) / (1 - m)
+    total = n * g + m * updates if nesterov else updates
+    assert velocity["bn1.weight"][0] == pytest.approx(v, rel=1e-14)
+    assert state["bn1.weight"][0] == pytest.approx(2 - 0.1 * total, rel=1e-13)
+    assert decayed["conv1.weight"][0, 0] == pytest.approx(2 * 0.98**n, rel=1e-14)
+
+
 def test_sgd_is_pytorchs():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: comparison of SGD skipped")
     for nesterov in (False, True):
