@@ -101,6 +101,23 @@ def schedules(found: dict) -> list[str]:
     return lines
 
 
+def answer(found: dict) -> list[str]:
+    """What statistics lose that are a day old, and those that are half as old as the chip."""
+
+    def lost(scheme, calibrated, used):
+        return cell(found[scheme, calibrated, used], found[scheme, used, used])
+
+    plain, compensated = SCHEMES
+    return [
+        f"Statistics of {human_time(TIMES_S[0])}, used after a day, change the accuracy by {lost(compensated, TIMES_S[0], DAY_S)} "
+        f"points where GDC is on at both times,",
+        f"and by {lost(plain, TIMES_S[0], DAY_S)} where it is not. Without it, statistics taken at half the chip's age change it by "
+        f"{lost(plain, DAY_S / 4, DAY_S / 2)} (at 12 h)",
+        f"and {lost(plain, DAY_S / 2, DAY_S)} points (at 1 day).",
+        "",
+    ]
+
+
 def document(found: dict, kept: Kept, n_chips: int) -> str:
     text = [INTRODUCTION.format(calibration=CALIBRATION), f"{kept.heading()} {n_chips} chips.", ""]
     for scheme, gdc in SCHEMES.items():
@@ -117,7 +134,7 @@ def document(found: dict, kept: Kept, n_chips: int) -> str:
         "The lowest accuracy over the day at the times of the tables above, each just before the",
     ]
     text += ["next calibration. Drift is a power of time, so what matters is the ratio of times, not their distance.", ""]
-    text += [*schedules(found), "", "## Cumulative or moving average, after a day, without GDC", ""]
+    text += [*schedules(found), "", *answer(found), "## Cumulative or moving average, after a day, without GDC", ""]
     text += ["A moving average starts from the statistics in software, and forgets them with every batch.", ""]
     text += ["| images | batch size | " + " | ".join(f"momentum {m}" if m else "cumulative" for m in MOMENTA) + " |"]
     text += ["|---" * (len(MOMENTA) + 2) + "|"]
