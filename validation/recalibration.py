@@ -108,12 +108,12 @@ def answer(found: dict) -> list[str]:
         return cell(found[scheme, calibrated, used], found[scheme, used, used])
 
     plain, compensated = SCHEMES
+    first, changed = TIMES_S[0], "change the accuracy by"
+    halves = [f"{lost(plain, used / 2, used)} at {human_time(used)}" for used in (DAY_S / 2, DAY_S)]
     return [
-        f"Statistics of {human_time(TIMES_S[0])}, used after a day, change the accuracy by {lost(compensated, TIMES_S[0], DAY_S)} "
-        f"points where GDC is on at both times,",
-        f"and by {lost(plain, TIMES_S[0], DAY_S)} where it is not. Without it, statistics taken at half the chip's age change it by "
-        f"{lost(plain, DAY_S / 4, DAY_S / 2)} (at 12 h)",
-        f"and {lost(plain, DAY_S / 2, DAY_S)} points (at 1 day).",
+        f"Statistics of {human_time(first)}, used after a day, {changed} {lost(compensated, first, DAY_S)} points where GDC is on",
+        f"at both times, and by {lost(plain, first, DAY_S)} where it is not. Without it, statistics taken at half the chip's",
+        f"age {changed} {', and by '.join(halves)}.",
         "",
     ]
 
