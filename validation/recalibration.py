@@ -111,8 +111,8 @@ def answer(found: dict) -> list[str]:
     first, changed = TIMES_S[0], "change the accuracy by"
     halves = [f"{lost(plain, used / 2, used)} at {human_time(used)}" for used in (DAY_S / 2, DAY_S)]
     return [
-        f"Statistics of {human_time(first)}, used after a day, {changed} {lost(compensated, first, DAY_S)} points where GDC is on",
-        f"at both times, and by {lost(plain, first, DAY_S)} where it is not. Without it, statistics taken at half the chip's",
+        f"Statistics of {human_time(first)}, used after a day, {changed} {lost(compensated, first, DAY_S)} points with GDC",
+        f"on at both times, and by {lost(plain, first, DAY_S)} where it is not. Without it, statistics taken at half the chip's",
         f"age {changed} {', and by '.join(halves)}.",
         "",
     ]
