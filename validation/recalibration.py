@@ -112,8 +112,8 @@ def answer(found: dict) -> list[str]:
     halves = [f"{lost(plain, used / 2, used)} at {human_time(used)}" for used in (DAY_S / 2, DAY_S)]
     return [
         f"Statistics of {human_time(first)}, used after a day, {changed} {lost(compensated, first, DAY_S)} points with GDC",
-        f"on at both times, and by {lost(plain, first, DAY_S)} where it is not. Without it, statistics taken at half the chip's",
-        f"age {changed} {', and by '.join(halves)}.",
+        f"on at both times, and by {lost(plain, first, DAY_S)} where it is off. Without it, statistics taken at half the",
+        f"chip's age {changed} {', and by '.join(halves)}.",
         "",
     ]
 
