@@ -14,6 +14,7 @@ import numpy as np
 import pcmref
 from pcmref import store
 from pcmref.cli.bench import flops_per_image, our_tasks, seconds, table, workload
+from pcmref.cli.executors import open_executor
 from pcmref.plots import pyplot
 
 HERE = Path(__file__).parent
@@ -63,6 +64,33 @@ def growth() -> dict[str, tuple[str, list, list[float], list[float]]]:
     return curves
 
 
+def ways_to_use_two_workers(rounds: int = 5) -> str:
+    """Four chips on one worker, on two inside each chip, and on two that have a chip each; the study's time and gain."""
+    net, x, labels = workload()
+    study = (net, net.init(), pcmref.PCMModel.joshi2020(), x[:256], labels[:256], (20.0, 86_400.0))
+    settings = {"n_chips": 4, "x_calibration": x[:200]}
+
+    def chips_at_once(name):
+        with open_executor(name, 2) as executor:
+            pcmref.retention(*study, **settings, workers=1, executor=executor)
+
+    ways = {
+        "one worker": lambda: pcmref.retention(*study, **settings, workers=1),
+        "two threads inside a chip (the default)": lambda: pcmref.retention(*study, **settings, workers=2),
+        "a chip on each of two threads (`--executor threads`)": lambda: chips_at_once("threads"),
+        "a chip on each of two processes (`--executor processes`)": lambda: chips_at_once("processes"),
+    }
+    took = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            took[name].append(seconds(way))
+    lines = ["| way | seconds, median | gain, median of pairs |", "|---|---|---|"]
+    for name, values in took.items():
+        gain = np.median(np.divide(took["one worker"], values))
+        lines.append(f"| {name} | {np.median(values):.1f} | {gain:.2f} |")
+    return "\n".join(lines)
+
+
 def draw(curves, path: Path) -> None:
     plt = pyplot()
     figure, axes = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3.6))
@@ -105,6 +133,17 @@ and updates.
 ```
 
 ![How the time grows with images, chips, width and depth](performance.png)
+
+## Two workers
+
+`retention` of four chips, 256 images, two times, three compensations, AdaBS on 200 images. The processes' start, and sending
+the study to them, are in the time.
+
+{ways_to_use_two_workers()}
+
+Inside a chip two threads share the blocks of images; in AdaBS they meet twice a layer, and between NumPy's operations they hand
+the interpreter's lock to each other, which costs most where waking a thread is slow, as on virtual machines. Chips that run at
+once do not meet; processes do not share the lock.
 
 ## ResNet-34 for ImageNet
 
