@@ -5,7 +5,7 @@ DATA ?= /usr/share/datasets/fashion-mnist
 PUBLIC := pcmref $(addprefix pcmref., errors nn.functional nn.resnet nn.adabs pcm.model pcm.mapping pcm.chip pcm.gdc \
 	pcm.moments pcm.crossbar training recipes study data library store times plots strategies checks golden)
 
-.PHONY: demo test test-slow lint wheel audit mutation costs readme imagenet34 against-torch figures docs docs-links docs-outputs clean
+.PHONY: demo test test-slow lint wheel audit mutation costs readme imagenet34 against-torch figures docs docs-links docs-outputs fuzz soak same-answer clean
 
 $(VENV)/installed: pyproject.toml setup.py
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcmref needs Python 3.11 or newer")'
@@ -79,6 +79,16 @@ lab-picture: $(VENV)/installed  ## write the lab page and have Chromium draw doc
 
 against-torch:  ## compare with PyTorch autograd, where it is installed
 	python3 validation/against_torch.py
+
+fuzz: $(VENV)/installed  ## 20,000 hostile files for the readers
+	$(PYTHON) validation/fuzz.py --files 20000
+
+soak: $(VENV)/installed  ## kill -9 during every command that writes, then ten minutes of mixed commands in one process
+	$(PYTHON) validation/kill.py
+	$(PYTHON) validation/soak.py
+
+same-answer: $(VENV)/installed  ## the same bytes whatever the workers, executors, hash seeds, locales and time zones
+	$(PYTHON) validation/same_answer.py
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info

@@ -133,7 +133,6 @@ def _check_labels(path, n_images: int, labels: np.ndarray, classes: int) -> None
 _RECORD = 1 + 3 * 32 * 32  # binary format: a label, then 1,024 red, green and blue values each, row by row
 _PYTHON_PARTS = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 _BATCH_LIMIT = 64 << 20  # bytes of one batch file; the official ones have 31 million
-_MAX_READS = 1_000_000  # reads in one pickle; the official ones take about 100,000
 
 
 def load_cifar10(path) -> Dataset:
@@ -277,8 +276,8 @@ class _Counted(io.BytesIO):
 
     def read(self, size=-1, /):
         self.n_reads += 1
-        if self.n_reads > _MAX_READS:
-            raise pickle.UnpicklingError(f"over {_MAX_READS} opcodes")
+        if self.n_reads > 1_000_000:  # the official ones take about 100,000
+            raise pickle.UnpicklingError("over a million opcodes")
         return super().read(size)
 
 
@@ -311,10 +310,8 @@ def _cifar_pickle(where: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def read_npz(path, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name: numbers only, no pickles, each size checked against its header before reading."""
-    arrays, total = {}, 0
+    arrays, total, name = {}, 0, ""
     try:
-        if not Path(path).is_file():
-            raise OSError("no such file")
         with zipfile.ZipFile(path) as archive:
             limit = size_limit(path, max_bytes)
             for member in archive.infolist():
@@ -329,7 +326,7 @@ def read_npz(path, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
     except FileError:
         raise
     except Exception as error:  # whatever hostile bytes make zipfile and NumPy raise
-        raise FileError(f"{path}: not a readable .npz file: {error}") from error
+        raise FileError(f"{path}: not a readable .npz file, at {name!r}: {error!r}") from error
     return arrays
 
 

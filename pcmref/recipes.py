@@ -151,11 +151,11 @@ def _load_checkpoint(path: Path, identity: dict, done: list[dict], net: ResNet) 
     """Where a run of this very stage stood; None where the checkpoint is of a stage that is done; else FileError."""
     meta, arrays = store.read(path, "checkpoint")
     parts = {"state": {}, "velocity": {}, "best": {}}
+    if meta.get("identity") in done:
+        return None
+    if meta.get("identity") != identity:
+        raise FileError(f"{path}: is of another recipe or stage; remove it, or train without --resume")
     try:
-        if meta["identity"] in done:
-            return None
-        if meta["identity"] != identity:
-            raise FileError(f"{path}: is of another recipe or stage; remove it, or train without --resume")
         for name, value in arrays.items():
             part, _, rest = name.partition("/")
             parts[part][rest] = value
@@ -168,8 +168,6 @@ def _load_checkpoint(path: Path, identity: dict, done: list[dict], net: ResNet) 
         if not (velocity_fits and known and step > 0 and math.isfinite(loss_sum) and best_epoch <= len(history)):
             raise ValueError("a velocity, step, loss, history or best epoch that does not fit")
         return Progress(step, parts["state"], parts["velocity"], loss_sum, tuple(history), best, best_epoch)
-    except FileError:
-        raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileError(f"{path}: does not hold a checkpoint: {error!r}") from error
 

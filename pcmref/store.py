@@ -11,8 +11,11 @@ just their size) before an array is read. A file may unpack to 256 MiB, or to 10
 
 import contextlib
 import hashlib
+import io
 import json
+import mmap
 import os
+import re
 import tempfile
 import tomllib
 import zlib
@@ -24,7 +27,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pcmref.errors import FileError, PcmrefError
+from pcmref.errors import FileError
 
 USER_BLOCK = 512
 MAGIC = b"pcmref-file 1\n"
@@ -55,9 +58,7 @@ def replacing(path, suffix: str = "") -> Iterator[Path]:
         temporary.replace(path)
         temporary = None
         _sync_folder(path.parent)
-    except (OSError, TypeError, ValueError, RuntimeError) as error:  # h5py and torch raise the last where a disk is full
-        if isinstance(error, PcmrefError):
-            raise
+    except (OSError, TypeError, RuntimeError) as error:  # torch raises the last where a disk is full
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"cannot write {path}: {reason}; nothing there was changed") from error
     finally:
@@ -74,11 +75,9 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _digest(path: Path) -> bytes:
-    """The SHA-256 line of a file: all that follows the user block."""
-    with open(path, "rb") as file:
-        file.seek(USER_BLOCK)
-        return b"sha256 " + hashlib.file_digest(file, "sha256").hexdigest().encode() + b"\n"
+def _digest_line(digest) -> bytes:
+    """The line of the user block for the digest of all that follows the block."""
+    return b"sha256 " + digest.hexdigest().encode() + b"\n"
 
 
 def write(path, kind: str, meta: dict, arrays: dict[str, np.ndarray]) -> None:
@@ -96,16 +95,17 @@ def write(path, kind: str, meta: dict, arrays: dict[str, np.ndarray]) -> None:
         raise FileError(f"{path}: the description must hold plain JSON values: {error}") from error
     with replacing(path, ".h5") as temporary:
         for compress_from in (_COMPRESS_FROM, np.inf):  # what packs so well that it would look like a bomb stays as it is
-            with h5py.File(temporary, "w", userblock_size=USER_BLOCK) as file:
+            content = io.BytesIO()  # not the file: where a disk is full, the HDF5 library ends the process
+            with h5py.File(content, "w", userblock_size=USER_BLOCK) as file:
                 file.attrs["kind"], file.attrs["meta"] = kind, description
                 for name, array in sorted(arrays.items()):
                     packed = {"compression": "gzip", "shuffle": True} if array.nbytes >= compress_from else {}
                     file.create_dataset(name, data=array, **packed)
+            header = MAGIC + _digest_line(hashlib.sha256(content.getbuffer()[USER_BLOCK:]))
+            content.getbuffer()[: len(header)] = header
+            temporary.write_bytes(content.getbuffer())
             if sum(array.nbytes for array in arrays.values()) <= size_limit(temporary):
                 break
-        header = MAGIC + _digest(temporary)
-        with open(temporary, "rb+") as file:
-            file.write(header)
 
 
 def size_limit(path, max_bytes: int = MAX_BYTES) -> int:
@@ -121,13 +121,11 @@ def read_toml(path, max_bytes: int = 1 << 16) -> dict:
     path = Path(path)
     try:
         if not path.is_file() or path.stat().st_size > max_bytes:
-            raise FileError(f"{path}: no such file, or over {max_bytes} bytes")
+            raise ValueError(f"no such file, or over {max_bytes} bytes")
         text = path.read_text(encoding="utf-8")
         if max(map(len, text.splitlines()), default=0) > 1000:
-            raise FileError(f"{path}: a line has over 1,000 characters; refused")
+            raise ValueError("a line has over 1,000 characters")
         return tomllib.loads(text)
-    except FileError:
-        raise
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path}: cannot be read as TOML: {error}") from error
 
@@ -147,11 +145,12 @@ def read_any(path, max_bytes: int = MAX_BYTES, expected: str | None = None) -> t
         raise FileError(f"{path}: is no file")
     try:
         with open(path, "rb") as file:
-            header = file.read(USER_BLOCK)
+            header, digest = file.read(USER_BLOCK), _digest_line(hashlib.file_digest(file, "sha256"))
         if not header.startswith(MAGIC):
             raise FileError(f"{path}: not a pcmref file (it must begin with {MAGIC.decode().strip()!r})")
-        if header != (MAGIC + _digest(path)).ljust(USER_BLOCK, b"\0"):
+        if header != (MAGIC + digest).ljust(USER_BLOCK, b"\0"):
             raise FileError(f"{path}: damaged, its checksum does not fit its content; get it again")
+        _check_heaps(path)
         with h5py.File(path, "r") as file:
             found, meta = _attributes(path, file)
             if expected is not None and found != expected:
@@ -164,6 +163,18 @@ def read_any(path, max_bytes: int = MAX_BYTES, expected: str | None = None) -> t
         raise FileError(f"{path}: no such file") from error
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, RecursionError) as error:
         raise FileError(f"{path}: cannot be read as HDF5: {error}") from error
+
+
+def _check_heaps(path) -> None:
+    """FileError for a heap of texts with a free entry of no size: the HDF5 library would never get past it."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for heap in re.finditer(b"GCOL\x01", content):
+            at, end = heap.start() + 16, heap.start() + int.from_bytes(content[heap.start() + 8 : heap.start() + 16], "little")
+            while at + 16 <= end:
+                index, size = (int.from_bytes(content[at + a : at + b], "little") for a, b in ((0, 2), (8, 16)))
+                if index == size == 0:
+                    raise FileError(f"{path}: the texts beside 'kind' and 'meta' are damaged; refused")
+                at += 16 + -(-size // 8) * 8 if index else size
 
 
 def _attributes(path, file: h5py.File) -> tuple[str, dict]:
@@ -202,6 +213,8 @@ def _checked_names(path, file: h5py.File, max_bytes: int) -> list[str]:
                 raise FileError(f"{path}: {name!r} is neither a data set nor a group")
             if total > max_bytes or len(names) + len(groups) > MAX_ARRAYS:
                 raise FileError(f"{path}: declares over {max_bytes} bytes or {MAX_ARRAYS} arrays; refused")
+    for name in (n for n in names if file[n].chunks):
+        _check_chunks(path, name, file[name], prod(file[name].chunks) * file[name].dtype.itemsize)
     return names
 
 
@@ -215,12 +228,9 @@ def _checked_bytes(path, name: str, item: h5py.Dataset) -> int:
     n_chunks = prod(-(-n // c) for n, c in zip(item.shape, chunks, strict=True)) if chunks else 1
     if n_bytes > 1100 * stored or n_chunks > 100_000:  # deflate packs to no less than 1/1032
         raise FileError(f"{path}: {name!r} declares {n_bytes} bytes in {n_chunks} chunks, but stores {stored}; refused")
-    plist = item.id.get_create_plist()
-    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    filters = [p.get_filter(i)[0] for p in [item.id.get_create_plist()] for i in range(p.get_nfilters())]
     if filters != (_FILTERS if chunks else []) or (chunks and any(c > n for c, n in zip(chunks, item.shape, strict=True))):
         raise FileError(f"{path}: {name!r} uses unknown storage; refused")
-    if chunks:
-        _check_chunks(path, name, item, prod(chunks) * item.dtype.itemsize)
     return n_bytes
 
 

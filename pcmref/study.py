@@ -132,11 +132,10 @@ class RetentionResult:
         """A result that `to_hdf5` wrote; FileError where the file is anything else."""
         meta, columns = store.read(path, "retention")
         try:
-            if meta["compensations"] != list(COMPENSATIONS) or not isinstance(meta["name"], str):
-                raise ValueError("compensations this version does not know, or no name")
+            wanted = {"t_s": "f", "accuracy": "f"} | dict.fromkeys(("chip", "read", "compensation"), "i")
             kinds = {k: v.dtype.kind for k, v in columns.items()}
-            if kinds != {"t_s": "f", "accuracy": "f"} | dict.fromkeys(("chip", "read", "compensation"), "i"):
-                raise ValueError(f"columns {kinds}")
+            if meta["compensations"] != list(COMPENSATIONS) or not isinstance(meta["name"], str) or kinds != wanted:
+                raise ValueError(f"compensations this version does not know, no name, or columns {kinds}")
             names = [COMPENSATIONS[whole_number("compensation", i, 0, 2)] for i in columns["compensation"].tolist()]
             numbers = zip(*(columns[k].tolist() for k in ("t_s", "chip", "read", "accuracy")), strict=True)
             rows = tuple(Row(meta["name"], c, *rest) for c, rest in zip(names, numbers, strict=True))

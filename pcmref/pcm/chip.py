@@ -152,10 +152,9 @@ class Chip:
         parts = {part: {} for part in ("state", "g_prog_us", "nu")}
         for name, value in arrays.items():
             part, _, rest = name.partition("/")
-            if part not in parts or value.dtype.kind != "f" or not np.isfinite(value).all():
+            kind = value.dtype.kind if part == "state" else str(value.dtype)
+            if part not in parts or kind not in ("f", "float64") or not np.isfinite(value).all():
                 raise FileError(f"{path}: unexpected array {name!r}, or one that holds other than finite numbers")
-            if part != "state" and value.dtype != np.float64:
-                raise FileError(f"{path}: {name!r} must be float64, got {value.dtype}")
             parts[part][rest] = value
         try:
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["model"].items()}
