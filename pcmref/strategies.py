@@ -1,6 +1,6 @@
 """Hypothesis strategies for property tests of networks and devices: tensors, weights, chips, times, networks.
 
-Everything shrinks towards something readable: numbers are eighths (zeros and whole numbers in the end), shapes get small,
+Everything shrinks towards something readable: numbers become eighths (zeros and whole numbers in the end), shapes get small,
 networks lose blocks. Needs hypothesis, which is imported when a strategy is made.
 """
 
@@ -8,7 +8,8 @@ import numpy as np
 
 from pcmref.errors import MissingExtraError
 
-STEPS = 8  # numbers are multiples of 1/8: exact in every dtype, readable in a counterexample
+STEPS = 8  # numbers shrink to multiples of 1/8: exact in every dtype, readable in a counterexample
+SMALLEST = 2.0**-14  # of the other magnitudes: normal in every dtype, and no quotient or product of a few overflows
 
 
 def _hypothesis():
@@ -28,19 +29,21 @@ def load_ci_profile(max_examples: int = 40) -> None:
     settings.load_profile("pcmref-ci")
 
 
-def numbers(largest: float = 4.0):
-    """Eighths between -largest and largest."""
+def numbers(largest: float = 4.0, dtype=np.float64):
+    """Numbers of dtype from -largest to largest: eighths, or any that dtype rounds to (magnitudes from 2^-14)."""
     st, _ = _hypothesis()
     top = int(largest * STEPS)
-    return st.integers(-top, top).map(lambda n: n / STEPS)
+    eighths = st.integers(-top, top).map(lambda n: n / STEPS)
+    above, below = st.floats(SMALLEST, largest), st.floats(-largest, -SMALLEST)
+    return st.one_of(eighths, above, below).map(np.dtype(dtype).type)  # hypothesis shrinks to the first that fails
 
 
 def tensors(shape=None, dtype=np.float64, largest: float = 4.0):
-    """Arrays of eighths: of `shape` (a tuple or a strategy), else images [N, H, W, C] with up to 3 x 7 x 7 x 4 entries."""
+    """Arrays of `numbers`: of `shape` (a tuple or a strategy), else images [N, H, W, C] with up to 3 x 7 x 7 x 4 entries."""
     st, arrays = _hypothesis()
     if shape is None:
         shape = st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7), st.integers(1, 4))
-    return arrays.arrays(dtype, shape, elements=numbers(largest), fill=st.just(0.0))
+    return arrays.arrays(dtype, shape, elements=numbers(largest, dtype), fill=st.just(0.0))
 
 
 def convolutions(dtype=np.float64):

@@ -41,6 +41,10 @@ def test_a_crossbar_of_zeros_has_scale_one():
     assert scale == 1.0 and not g_us.any()
 
 
+def test_no_device_holds_a_minus_zero():
+    assert not np.signbit(map_weights(np.array([0.5, 0.0, -0.0, -0.25]))[0]).any()
+
+
 def test_longdouble_stays_longdouble():
     assert map_weights(np.ones(3, np.longdouble))[0].dtype == np.longdouble
     assert map_weights(np.ones(3, np.float16))[0].dtype == np.float64

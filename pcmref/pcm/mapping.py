@@ -48,7 +48,7 @@ def map_weights(w: np.ndarray, g_max_us: float = 25.0, scale: float | None = Non
         raise DeviceError(f"map_weights: g_max_us must be above 0, got {g_max_us!r}")
     if scale is None:
         scale = weight_scale(np.abs(w).max(initial=0), g_max_us)
-    return np.clip(np.stack([scale * w, -scale * w]), 0, g_max_us), scale
+    return np.clip(np.stack([scale * w, -scale * w]), 0, g_max_us) + 0.0, scale  # + 0.0 turns -0.0 into 0.0
 
 
 def unmap_weights(g_us: np.ndarray, scale: float) -> np.ndarray:
