@@ -57,6 +57,7 @@ figures: $(VENV)/installed  ## draw every picture again, from the current code (
 	$(PYTHON) docs/course.py figures
 	$(PYTHON) validation/reads_in_time.py
 	$(PYTHON) validation/readme.py picture
+	$(PYTHON) validation/performance.py picture
 
 docs-outputs: $(VENV)/installed  ## run the pages of the course and write what their code prints into them
 	$(PYTHON) docs/course.py outputs

@@ -197,4 +197,8 @@ def test_the_read_out_voltage_fits_the_adc_and_is_a_code_of_the_dac():
     assert (
         0 < abs(bar.read_out() / exact - 1) <= bar.dac.step / 2 / voltage + bar.adc.step / 2 / (rows * (voltage - bar.dac.step))
     )
-    assert replace(bar, dac=Converter.of_bits(2)).read_out() > 0
+    for kind in ("device sum", "ones"):  # one step of 2 bits drives 64 rows out of the ADC's range
+        with pytest.raises(SettingError, match="sums 64 rows: one step of the DAC, 1 of its range"):
+            replace(bar, dac=Converter.of_bits(2)).read_out(kind)
+    coarse = replace(bar, tile=(12, 2), dac=Converter.of_bits(2))
+    assert abs(coarse.read_out() / exact - 1) <= bar.adc.step / 2 / (100 % 12)

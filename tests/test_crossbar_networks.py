@@ -132,9 +132,9 @@ def test_a_study_on_crossbars(converters, changes):
     labels = net.forward(state, x).argmax(1)
     settings = {"times_s": [20.0, DAY_S], "n_chips": 1, "x_calibration": x[:20], "batch_size": 10}
     plain = retention(net, state, JOSHI, x, labels, **settings)
-    tiled = retention(net, state, JOSHI, x, labels, **settings, periphery=Periphery((32, 32), **converters))
+    tiled = retention(net, state, JOSHI, x, labels, **settings, periphery=Periphery((24, 32), **converters))
     assert ([r.accuracy for r in plain.rows] != [r.accuracy for r in tiled.rows]) == changes
-    assert tiled.settings["periphery"]["tile"] == (32, 32) and plain.settings["periphery"] is None
+    assert tiled.settings["periphery"]["tile"] == (24, 32) and plain.settings["periphery"] is None
 
 
 # ---------------------------------------------------------------------------------------------------- fresh readings
@@ -148,6 +148,7 @@ def test_fresh_readings_have_the_moments_of_readings():
     net, n = ResNet(1, 3, (3,), (1,)), 40_000
     chip = Chip.program(net.init(dtype=np.float64), replace(JOSHI, q_max=0.9), seed=2)
     layer = Periphery((2, 2), fresh=True).state(chip, None, t_s=DAY_S)["fc.weight"]
+    assert (layer.bar.fresh.seed, layer.bar.fresh.label) == (2, "product/86400.0/fc.weight")
     v = np.array([0.3, -1.0, 0.6])
     y = layer.multiply(np.tile(v, (n, 1)))
     names, scale = ("fc.weight", "fc.bias"), chip.scale["fc.weight"]

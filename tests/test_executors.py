@@ -117,6 +117,21 @@ def test_resume_goes_on_from_the_chips_that_are_kept(own, capsys, monkeypatch):
     assert same() and measured == [2]
 
 
+def test_chips_that_are_kept_are_not_thrown_away_by_asking_for_fewer(own, capsys):
+    interrupted(2)
+    assert cli.main([*ARGUMENTS, "--chips", "1", "--resume"]) == 2
+    assert "keeps 2 chips: ask for at least as many" in capsys.readouterr().err
+    assert cli.main([*ARGUMENTS, "--resume"]) == 0 and same()
+
+
+def test_chips_of_another_version_of_the_code_are_refused(own, capsys, monkeypatch):
+    interrupted(1)
+    with monkeypatch.context() as patch:
+        patch.setattr("pcmref.cli.kept.source_digest", lambda: "of another commit")
+        assert cli.main([*ARGUMENTS, "--resume"]) == 2 and "another study" in capsys.readouterr().err
+    assert cli.main([*ARGUMENTS, "--resume"]) == 0 and same()
+
+
 def test_what_another_study_kept_is_refused(own, capsys):
     interrupted(1)
     for change in (["--seed", "9"], ["--times", "20s"], ["--images", "19"], ["--profile", "aihwkit"], ["--dac", "8"]):

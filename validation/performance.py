@@ -1,8 +1,9 @@
 """Write performance.md from a benchmark's report, and measure how cost grows (performance.png).
 
     pcmref bench --peers --out out && python validation/performance.py out/bench.json
+    python validation/performance.py picture     # only draws performance.png again, from the last measurement
 
-Run both on an otherwise idle machine; the figures are those of the last such run.
+Run the first two on an otherwise idle machine; the figures are those of the last such run.
 """
 
 import json
@@ -15,9 +16,10 @@ import pcmref
 from pcmref import store
 from pcmref.cli.bench import flops_per_image, our_tasks, seconds, table, workload
 from pcmref.cli.executors import open_executor
-from pcmref.plots import pyplot
+from pcmref.plots import PALETTE, STYLE, pyplot
 
 HERE = Path(__file__).parent
+PICTURE, GROWTH = HERE / "performance.png", HERE / "results" / "growth.json"
 
 
 def imagenet34() -> str:
@@ -92,28 +94,36 @@ def ways_to_use_two_workers(rounds: int = 5) -> str:
 
 
 def draw(curves, path: Path) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     plt = pyplot()
-    figure, axes = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3.6))
-    for axis, (name, (label, values, measured, expected)) in zip(axes, curves.items(), strict=True):
-        axis.loglog(values, measured, "o-", color="#0072B2", label="measured")
-        axis.loglog(values, expected, "--", color="black", linewidth=1, label="in proportion to the operations")
-        axis.set_xticks(values, [str(v) for v in values])
-        axis.minorticks_off()
-        axis.set_xlabel(label)
-        axis.set_title(name)
-        axis.grid(linewidth=0.4, alpha=0.5)
-    axes[0].set_ylabel("seconds")
-    axes[0].legend(frameon=False, fontsize=9)
-    figure.tight_layout()
-    with store.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png", metadata={"Software": None})
+    with plt.style.context(STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(9.6, 7))
+        for axis, (name, (label, values, measured, expected)) in zip(axes.flat, curves.items(), strict=True):
+            axis.loglog(values, measured, "o-", color=PALETTE["blue"], label="measured")
+            axis.loglog(values, expected, "--", color="black", linewidth=1, label="in proportion to the operations")
+            axis.set_xticks(values, [str(v) for v in values])
+            axis.xaxis.set_minor_locator(plt.NullLocator())
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
+            axis.set(title=name, xlabel=label, ylabel="seconds")
+        axes.flat[0].legend()
+        with store.replacing(path) as temporary:
+            figure.savefig(temporary, format="png")
+        plt.close(figure)
 
 
-def main() -> int:
-    report = json.loads(Path(sys.argv[1]).read_text())
+def main(arguments: list[str]) -> int:
+    if arguments == ["picture"]:
+        draw(json.loads(GROWTH.read_text()), PICTURE)
+        return 0
+    report = json.loads(Path(arguments[0]).read_text())
     net, x, labels = workload()
     assert set(our_tasks(net, x[:2], labels[:2], 1)) == {row["name"] for row in report["rows"]}, "report of another version"
-    draw(growth(), HERE / "performance.png")
+    with store.replacing(GROWTH) as temporary:
+        temporary.write_text(json.dumps(growth(), indent=1) + "\n", encoding="utf-8")
+    draw(json.loads(GROWTH.read_text()), PICTURE)
     machine = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     text = f"""# Speed and memory
@@ -155,4 +165,4 @@ once do not meet; processes do not share the lock.
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

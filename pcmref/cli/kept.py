@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import scipy
 
 import pcmref
 from pcmref import store
@@ -15,14 +16,23 @@ from pcmref.study import Measured
 KIND = "retention-part"
 
 
+def source_digest() -> str:
+    """SHA-256 of the package's source: the version's number stays the same from commit to commit."""
+    digest, top = hashlib.sha256(), Path(pcmref.__file__).parent
+    for path in sorted(top.rglob("*.py")):
+        digest.update(f"{path.relative_to(top).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def identity(arrays: dict[str, np.ndarray], settings: dict) -> dict:
-    """What must be the same for two runs to be of one study: the settings as plain values, and a digest of all arrays."""
+    """What must be the same for two runs to be of one study: settings as plain values, digests of arrays and code, versions."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {np.asarray(array).dtype.str} {np.shape(array)}\n".encode())
         digest.update(np.ascontiguousarray(array).data)
     plain = json.loads(json.dumps(settings))
-    return {"arrays": digest.hexdigest(), "pcmref": pcmref.__version__, "settings": plain}
+    versions = {"pcmref": pcmref.__version__, "numpy": np.__version__, "scipy": scipy.__version__}
+    return {"arrays": digest.hexdigest(), "code": source_digest(), "versions": versions, "settings": plain}
 
 
 class Kept:
@@ -47,7 +57,8 @@ class Kept:
         meta, arrays = store.read(self.path, KIND)
         if meta.get("identity") != self.identity:
             raise FileError(
-                f"{self.path}: is of another study (network, images, settings); move it away, or leave out --resume"
+                f"{self.path}: is of another study (network, images, settings, code or versions); "
+                "move it away, or leave out --resume"
             )
         chips, accuracy = arrays.get("chip"), arrays.get("accuracy")
         fits = len(arrays) == 2 and chips is not None and accuracy is not None and chips.dtype.kind == "i" and chips.ndim == 1

@@ -60,7 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--dac", type=int, default=None, help="bits of the converters at the inputs of a tile (default: ideal)")
     add("--adc", type=int, default=None, help="bits of the converters at the outputs of a tile (default: ideal)")
-    add("--fresh-reads", action="store_true", help="every matrix-vector product meets a reading of its own, on tiles")
+    add(
+        "--fresh-reads",
+        action="store_true",
+        help="every matrix-vector product meets a reading of its own, on tiles (its noise repeats on one kind of machine)",
+    )
     add("--gdc", choices=READ_OUTS, default=None, help="what gdc reads out (default: as the profile says)")
     add("--seed", type=int, default=0, help="seed of the first chip (default: %(default)s)")
     add("--workers", type=int, default=None, help="threads, or processes with --executor (default: one per core)")
@@ -133,9 +137,11 @@ def _measured(study: dict, kept: Kept, arguments) -> RetentionResult:
     if kept.path.exists() and not arguments.resume:
         raise SettingError(f"{kept.path} keeps the chips of an interrupted study: --resume goes on from it, else move it away")
     known = kept.load()
+    if known and max(known) >= arguments.chips:
+        n_kept = max(known) + 1
+        raise SettingError(f"{kept.path} keeps {n_kept} chips: ask for at least as many with --chips, or move it away")
     with ProgressBar("retention", "measurement") as bar:
         for _ in range(1 + RESTARTS):
-            known = {k: rows for k, rows in known.items() if k < arguments.chips}
             executor = None if arguments.executor is None else open_executor(arguments.executor, arguments.workers)
             try:
                 with executor or nullcontext():

@@ -180,9 +180,15 @@ class Crossbar:
         return gdc.current([total.T * (self.g_max_us / voltage)], self.g_max_us, kind)
 
     def _summing_voltage(self) -> float:
-        """The highest voltage that keeps a tile's sum inside the ADC's range, but at least one step of the DAC."""
-        fits = 1.0 if self.adc is None else min(1.0, self.adc.limit / min(self.tile[0], self.g_us.shape[1]))
-        return fits if self.dac is None else max(fits, self.dac.step)
+        """The highest voltage that keeps a tile's sum inside the ADC's range; SettingError where the DAC has none so low."""
+        n_rows = min(self.tile[0], self.g_us.shape[1])
+        fits = 1.0 if self.adc is None else min(1.0, self.adc.limit / n_rows)
+        if self.dac is not None and self.dac.step > fits:
+            raise SettingError(
+                f"drift compensation sums {n_rows} rows: one step of the DAC, {self.dac.step:.3g} of its range, may leave the "
+                "ADC's; use smaller tiles, a DAC of more bits, or the read-out one-hot"
+            )
+        return fits
 
     def compensated(self, baseline, kind: str = "device sum", voltage: float | None = None) -> "Crossbar":
         """This crossbar with alpha = baseline / read_out: `baseline` is what `read_out` gave at t_0."""
@@ -196,6 +202,7 @@ class FreshReads:
     variance_us2 [K, O]: of both devices of a pair. The sum over a tile's rows is drawn as a Gaussian of the exact variance
     sum_k v_k^2 variance_k; that each reading is clipped at 0 shows in mean and variance only (the central limit theorem).
     Draws `{label}/{SHA-256 of the inputs}/{first row}/{first column}`: the same inputs in the same block meet the same noise.
+    Where another processor or BLAS rounds an input differently it meets other noise, of the same law.
     """
 
     variance_us2: np.ndarray
