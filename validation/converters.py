@@ -77,7 +77,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", nargs="?", default="resnet32-fashionmnist-noise", help="default: %(default)s")
     parser.add_argument("--chips", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=400, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=300, help="default: %(default)s")
     arguments = parser.parse_args()
     kept = Kept("converters", arguments.network, images=arguments.images)
     found = {}

@@ -1,19 +1,31 @@
 """Measurements on a network that are kept in results/, so that a run goes on where it was and a table says what it is of.
 
-A file holds its values under the SHA-256 of the network's file and the settings; with another network, or other settings,
-everything is measured again.
+A file holds its values under the SHA-256 of the network's file, the settings and a digest of the code that computes them; with
+anything else, everything is measured again.
 """
 
+import ast
 import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from mutate import plain
 
+import pcmref
 from pcmref import library, store
+from pcmref.errors import SettingError
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def code_digest() -> str:
+    """SHA-256 of the network's, the devices' and the study's code, without comments and docstrings."""
+    top = Path(pcmref.__file__).parent
+    modules = [*top.glob("nn/*.py"), *top.glob("pcm/*.py"), *(top / f"{name}.py" for name in ("draws", "study", "training"))]
+    code = "\n".join(plain(ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(modules))
+    return hashlib.sha256(code.encode()).hexdigest()
 
 
 class Kept:
@@ -23,7 +35,7 @@ class Kept:
         path = library.find(network)
         self.file = library.read_network(path)
         self.about = {"network": path.stem, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        self.about |= {"trained by commit": self.file.about.get("commit"), **settings}
+        self.about |= {"trained by commit": self.file.about.get("commit"), "code": code_digest(), **settings}
         self.path = RESULTS / f"{name}.json"
         held = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.values = held["values"] if held.get("about") == self.about else {}
@@ -46,9 +58,11 @@ class Kept:
 
 
 def mean_and_error(values) -> tuple[float, float]:
-    """The mean and its standard error over the chips, in percent or points; nan for one chip."""
+    """The mean and its standard error over the chips, in percent or points; SettingError for fewer than 3 chips."""
+    if len(values) < 3:
+        raise SettingError(f"an error bar needs at least 3 chips, got {len(values)}")
     values = 100 * np.asarray(values)
-    return values.mean(), values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return values.mean(), values.std(ddof=1) / np.sqrt(len(values))
 
 
 def cell(values, base=None) -> str:

@@ -145,7 +145,7 @@ def verdict(found: dict[str, list]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", nargs="?", default="resnet32-fashionmnist-noise", help="default: %(default)s")
-    parser.add_argument("--chips", type=int, default=10, help="default: %(default)s")
+    parser.add_argument("--chips", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--images", type=int, default=1000, help="default: %(default)s")
     arguments = parser.parse_args()
     kept = Kept("prices", arguments.network, images=arguments.images, calibration=CALIBRATION)

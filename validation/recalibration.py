@@ -148,7 +148,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", nargs="?", default="resnet32-fashionmnist-noise", help="default: %(default)s")
     parser.add_argument("--chips", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=500, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=400, help="default: %(default)s")
     arguments = parser.parse_args()
     kept = Kept("recalibration", arguments.network, images=arguments.images)
     text = document(Study(kept).run(arguments.chips), kept, arguments.chips)
