@@ -155,11 +155,12 @@ Inside a chip two threads share the blocks of images; in AdaBS they meet twice a
 the interpreter's lock to each other, which costs most where waking a thread is slow, as on virtual machines. Chips that run at
 once do not meet; processes do not share the lock.
 
-Profile of two threads inside a chip, on an idle machine: both together use the processor time of one (1.22 s a training step),
-so memory is not what they wait for; a woken thread starts 0.16 ms late and the first one done waits 0.6 ms for the other, at each
-of the step's 132 meetings; the rest is the lock. Tried: blocks of 8, 12, 24 and 32 images instead of 16 (8 is slower, the others
-equal), other switch intervals of the interpreter and memory that is used again (no gain), cheaper windows and an even number of
-blocks (kept: AdaBS holds the lock 15 % of the time instead of 32 %).
+Profile of a training step with two threads inside a chip: a woken thread starts 0.16 ms late, and the first one done
+waits 0.6 ms for the other, at each of 132 meetings; 10 to 13 % of the threads' time passes without the processor, in
+waits for the lock among others; together they take as much processor time as one worker in some runs, a third more in
+others. Tried: blocks of 8, 12, 24 and 32 images instead of 16 (8 is slower, the others equal within the noise), other
+switch intervals of the interpreter, memory that is used again (no gain); cheaper windows and an even number of blocks
+(kept: sampled on one worker, AdaBS now holds the lock 15 % of the time instead of 32 %).
 
 ## ResNet-34 for ImageNet
 
