@@ -7,12 +7,11 @@ through the row's own converters; chips, draws and images are the same in all ro
 Accuracies are kept in results/converters.json; a run goes on from there. Another network is measured anew.
 """
 
-import argparse
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from kept import Kept, cell
+from kept import Kept, cell, from_command
 
 from pcmref import Chip, PCMModel, library, store
 from pcmref.cli.progress import ProgressBar
@@ -74,23 +73,18 @@ def measure(kept: Kept, model: PCMModel, around: Periphery, seed: int) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", nargs="?", default="resnet32-fashionmnist-noise", help="default: %(default)s")
-    parser.add_argument("--chips", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=300, help="default: %(default)s")
-    arguments = parser.parse_args()
-    kept = Kept("converters", arguments.network, images=arguments.images)
+    kept, n_chips = from_command("converters", __doc__.splitlines()[0], chips=3, images=300)
     found = {}
     with ProgressBar("converters", "row") as bar:
         for i, (text, (model, around)) in enumerate(ROWS.items()):
             once = partial(measure, kept, model, around)
-            found[text] = [kept.measured(f"{text}, chip {k}", partial(once, k)) for k in range(arguments.chips)]
+            found[text] = [kept.measured(f"{text}, chip {k}", partial(once, k)) for k in range(n_chips)]
             bar.update(i + 1, len(ROWS))
     base = found["ideal converters"]
     lines = ["| on crossbars | accuracy |", "|---|---|"]
     lines += [f"| {text} | {cell(values, None if values is base else base)} |" for text, values in found.items()]
     with store.replacing(PATH) as temporary:
-        temporary.write_text("\n".join([INTRODUCTION, f"{kept.heading()} {arguments.chips} chips.", "", *lines, ""]))
+        temporary.write_text("\n".join([INTRODUCTION, f"{kept.heading()} {n_chips} chips.", "", *lines, ""]))
     print("\n".join(lines))
     return 0
 

@@ -4,6 +4,7 @@ A file holds its values under the SHA-256 of the network's file, the settings an
 anything else, everything is measured again.
 """
 
+import argparse
 import ast
 import hashlib
 import json
@@ -55,6 +56,16 @@ class Kept:
         trained = f", trained by commit {commit[:12]}" if commit else ""
         settings = ", ".join(f"{value:,} {key}" for key, value in self.about.items() if isinstance(value, int))
         return f"Network `{self.about['network']}` (SHA-256 {self.about['sha256'][:16]}{trained}); {settings}."
+
+
+def from_command(name: str, description: str, chips: int, images: int, **settings) -> tuple[Kept, int]:
+    """(what is kept, number of chips) as a script's command line asks; chips and images are the published numbers."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("network", nargs="?", default="resnet32-fashionmnist-noise", help="default: %(default)s")
+    parser.add_argument("--chips", type=int, default=chips, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=images, help="default: %(default)s")
+    arguments = parser.parse_args()
+    return Kept(name, arguments.network, images=arguments.images, **settings), arguments.chips
 
 
 def mean_and_error(values) -> tuple[float, float]:

@@ -7,14 +7,13 @@ difference is taken chip by chip: its mean in points, with its standard error ov
 results/prices.json; a run goes on from there, and more chips may be asked for later. Another network is measured anew.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from kept import Kept, cell, mean_and_error
+from kept import Kept, cell, from_command, mean_and_error
 from readme import put
 
 from pcmref import Chip, PCMModel, adabs, library
@@ -143,14 +142,9 @@ def verdict(found: dict[str, list]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", nargs="?", default="resnet32-fashionmnist-noise", help="default: %(default)s")
-    parser.add_argument("--chips", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=1000, help="default: %(default)s")
-    arguments = parser.parse_args()
-    kept = Kept("prices", arguments.network, images=arguments.images, calibration=CALIBRATION)
-    found = measure(kept, arguments.chips)
-    put(HERE / "discrepancies.md", "prices", f"{kept.heading()} {arguments.chips} chips.\n\n{table(found)}")
+    kept, n_chips = from_command("prices", __doc__.splitlines()[0], chips=5, images=1000, calibration=CALIBRATION)
+    found = measure(kept, n_chips)
+    put(HERE / "discrepancies.md", "prices", f"{kept.heading()} {n_chips} chips.\n\n{table(found)}")
     put(HERE.parent / "README.md", "prices", verdict(found))
     print(table(found), verdict(found), sep="\n\n")
     return 0

@@ -6,12 +6,11 @@ Chips, draws and images are the same in all cells. Accuracies are kept in result
 Another network is measured anew.
 """
 
-import argparse
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from kept import Kept, cell, mean_and_error
+from kept import Kept, cell, from_command, mean_and_error
 
 from pcmref import Chip, PCMModel, adabs, library, store
 from pcmref.cli.progress import ProgressBar
@@ -145,13 +144,8 @@ def document(found: dict, kept: Kept, n_chips: int) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", nargs="?", default="resnet32-fashionmnist-noise", help="default: %(default)s")
-    parser.add_argument("--chips", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=400, help="default: %(default)s")
-    arguments = parser.parse_args()
-    kept = Kept("recalibration", arguments.network, images=arguments.images)
-    text = document(Study(kept).run(arguments.chips), kept, arguments.chips)
+    kept, n_chips = from_command("recalibration", __doc__.splitlines()[0], chips=3, images=400)
+    text = document(Study(kept).run(n_chips), kept, n_chips)
     with store.replacing(PATH) as temporary:
         temporary.write_text(text)
     print(text)
