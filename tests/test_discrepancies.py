@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toolkit import Toolkit, inference_tile
+from toolkit import inference_tile, near
 
 from pcmref import Chip, PCMModel, ResNet, clip_weights, draws, inject_weight_noise
 from pcmref.nn import functional as F
@@ -18,16 +18,6 @@ from pcmref.training import Progress, Recipe, train_step
 JOSHI, AK, CS = PCMModel.joshi2020(), PCMModel.aihwkit(), PCMModel.crosssim()
 DAY_S = 86_400.0
 FLOAT32 = 4e-6  # aihwkit computes in float32: some 30 roundings of 6e-8
-
-
-def near(value, digits=5):
-    """As printed with so many decimals."""
-    return pytest.approx(value, rel=0, abs=0.51 * 10.0**-digits)
-
-
-@pytest.fixture
-def toolkit(monkeypatch):
-    return Toolkit(monkeypatch)
 
 
 # ---------------------------------------------------------------------------------------------------- programming

@@ -2,23 +2,13 @@
 
 import numpy as np
 import pytest
-from toolkit import Toolkit, inference_tile
+from toolkit import inference_tile, near
 
 from pcmref import PCMModel, clip_weights, map_weights
 from pcmref.pcm.crossbar import Converter, Crossbar
 
 JOSHI = PCMModel.joshi2020()
 FLOAT32 = 4e-6  # aihwkit computes in float32: some 30 roundings of 6e-8
-
-
-def near(value, digits=5):
-    """As printed with so many decimals."""
-    return pytest.approx(value, rel=0, abs=0.51 * 10.0**-digits)
-
-
-@pytest.fixture
-def toolkit(monkeypatch):
-    return Toolkit(monkeypatch)
 
 
 def test_d13_scope_of_the_scale():

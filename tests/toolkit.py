@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 
 
+def near(value, digits=5):
+    """As printed with so many decimals."""
+    return pytest.approx(value, rel=0, abs=0.51 * 10.0**-digits)
+
+
 class Toolkit:
     """aihwkit's noise model with the draws we hand it."""
 

@@ -44,11 +44,15 @@ class Kept:
     def measured(self, key: str, measure: Callable[[], object]):
         """The value under this key, measured now if it is not there."""
         if key not in self.values:
-            self.values[key] = measure()
-            RESULTS.mkdir(exist_ok=True)
-            with store.replacing(self.path) as temporary:
-                temporary.write_text(json.dumps({"about": self.about, "values": self.values}, indent=1) + "\n")
+            self.keep({key: measure()})
         return self.values[key]
+
+    def keep(self, values: dict[str, object]) -> None:
+        """Write these values, with those that are there already."""
+        self.values |= values
+        RESULTS.mkdir(exist_ok=True)
+        with store.replacing(self.path) as temporary:
+            temporary.write_text(json.dumps({"about": self.about, "values": self.values}, indent=1) + "\n")
 
     def heading(self) -> str:
         """What the values are of, in a line of Markdown."""
