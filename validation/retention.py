@@ -145,7 +145,7 @@ def main_table(result: RetentionResult) -> str:
 def beside_the_paper(noise: RetentionResult) -> str:
     """The paper's figures for CIFAR-10, and ours for Fashion-MNIST, the noise-trained network's."""
     first, year = noise.rows[0].t_s, max(row.t_s for row in noise.rows)
-    worst = min((accuracies(noise, "gdc", t_s).mean() for t_s in STANDARD_TIMES_S if t_s <= DAY_S))
+    worst = min(accuracies(noise, "gdc", t_s).mean() for t_s in STANDARD_TIMES_S if t_s <= DAY_S)
     rows = [
         ("software", "93.87 (grade C: recalled)", f"{100 * noise.software_accuracy:.2f}"),
         ("just programmed", "93.7", interval(accuracies(noise, "gdc", first))),
@@ -210,9 +210,9 @@ def document() -> str:
     text = "# Accuracy over time: the paper's experiment on Fashion-MNIST\n\n"
     text += (
         "Written by `python validation/retention.py report` from what `... run` keeps in `results/`; do not edit. Accuracy in\n"
+        "percent: mean ± standard deviation over chips [95 % interval of the mean, Student's t]. none: no compensation;\n"
+        f"gdc: one scale a crossbar; adabs: batch norm recalibrated on {N_CALIBRATION:,} training images, without gdc.\n"
     )
-    text += "percent: mean ± standard deviation over chips [95 % interval of the mean, Student's t]. none: no compensation; gdc: one\n"
-    text += f"scale a crossbar; adabs: batch norm recalibrated on {N_CALIBRATION:,} training images, without gdc.\n"
     for result in results:
         n_chips = len({row.chip for row in result.rows})
         text += f"\n## {result.name}\n\nSoftware {100 * result.software_accuracy:.2f} %; {result.settings['n_images']:,} test "
