@@ -1,6 +1,8 @@
-"""AUDIT.md: it is what its tool writes, every constant is graded, and its routes are tests of this suite."""
+"""AUDIT.md and properties.md: they are what their tools write of the code as it is; every constant is graded."""
 
+import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,14 +11,18 @@ VALIDATION = Path(__file__).parent.parent / "validation"
 
 
 @pytest.fixture
-def audit(monkeypatch):
+def tool(monkeypatch):
+    """A module of validation/ by its name; all of them are forgotten afterwards."""
     pytest.importorskip("resource", reason="validation/mutate.py limits processor time")
     monkeypatch.syspath_prepend(str(VALIDATION))
-    import audit
-
-    yield audit
-    for name in ("audit", "mutate"):
+    yield import_module
+    for name in ("audit", "mutate", "properties", "reach"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def audit(tool):
+    return tool("audit")
 
 
 def test_audit_md_is_current(audit):
@@ -40,3 +46,39 @@ def test_a_constant_without_grade_is_found(audit, tmp_path):
     module = tmp_path / "module.py"
     module.write_text("A = 3\nB = (1.5, 2)\nC = 'text'\nclass K:\n    d: int = 7\n    def f(self, x=1, *, y=2.5): ...\n")
     assert dict(audit.numbers_in(module)) == {"A": 3, "B": (1.5, 2), "K.d": 7, "K.f.y": 2.5}
+
+
+def test_properties_md_is_current(tool):
+    """`make mutation` writes it again; each property says where it comes from, and each kill holds for the code as it is."""
+    properties, mutate = tool("properties"), tool("mutate")
+    assert (VALIDATION / "properties.md").read_text() == properties.document()
+    fates = json.loads(properties.KILLS.read_text())
+    assert [fate["mutant"] for fate in fates if not mutate.holds(fate)] == []
+    assert len(fates) >= 150 and {fate["module"] for fate in fates} <= set(mutate.modules())
+
+
+def test_a_digest_follows_helpers_constants_fixtures_and_imports(tool, tmp_path, monkeypatch):
+    """What a test rests on changes its digest, in its own file and in others; a comment, or what it does not use, does not."""
+    reach = tool("reach")
+    monkeypatch.setattr(reach, "TOP", tmp_path)
+    parts = {
+        "test_x.py": "from helpers import half\nN = 3\ndef two(x): return 2 * x\ndef test_a(shared): two(N) == half(12)\n",
+        "helpers.py": "K = 2\ndef half(x): return x / K\ndef other(): return 1\n",
+        "conftest.py": "import pytest\n@pytest.fixture\ndef shared(): return 5\n",
+    }
+
+    def digest(changed="", old="", new=""):
+        for name, text in parts.items():
+            (tmp_path / name).write_text(text.replace(old, new) if name == changed else text)
+        reach.module.cache_clear(), reach.digest.cache_clear()
+        return reach.digest(tmp_path / "test_x.py", "test_a")
+
+    before = digest()
+    for changed, old, new in (
+        ("test_x.py", "3", "4"),
+        ("test_x.py", "2 *", "3 *"),
+        ("helpers.py", "K = 2", "K = 3"),
+        ("conftest.py", "5", "6"),
+    ):
+        assert digest(changed, old, new) != before
+    assert digest("helpers.py", "return 1", "return 2") == before and digest("test_x.py", "N = 3", "N = 3  # three") == before

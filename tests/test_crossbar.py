@@ -154,6 +154,15 @@ def test_fresh_reading_meets_every_vector():
     np.testing.assert_allclose(still, bar.multiply(x), rtol=1e-14)
 
 
+@given(st.integers(1, 4), st.integers(1, 4), st.sampled_from([(1, 1), (2, 3), (9, 9)]), st.integers(0, 99))
+def test_fresh_reading_without_noise_is_the_drifted_product(k, o, tile, seed):
+    """Whatever z: the digital product with (G+ - G-)/scale."""
+    g, x = 25 * draws.uniform(seed, "test crossbar/g", (2, k, o)), normal("x", 3, k, seed=seed)
+    z, still = normal("z", 3, 2, k, o, seed=seed), replace(JOSHI, reads_noisily=False)
+    y = Crossbar(g, 12.5, tile).multiply_reading(x, still, g, DAY_S, z)
+    assert (abs(y - x @ (g[0] - g[1]) / 12.5) <= 1e-14 * (abs(x) @ g.sum(0))).all()
+
+
 # ------------------------------------------------------------------------------------------------------- errors
 
 

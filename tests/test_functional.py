@@ -48,6 +48,15 @@ def test_conv2d_is_its_definition(case):
 
 
 @given(convolutions())
+def test_conv2d_has_as_many_outputs_as_the_kernel_has_positions(case):
+    x, w, stride, padding = case
+    sides = [
+        [p for p in range(20) if p * stride + k <= n + 2 * padding] for n, k in zip(x.shape[1:3], w.shape[2:], strict=True)
+    ]
+    assert F.conv2d(x, w, stride, padding).shape == (len(x), len(sides[0]), len(sides[1]), len(w))
+
+
+@given(convolutions())
 def test_conv2d_backward_is_the_adjoint(case):
     """<conv(x, w), dy> = <x, dx> = <w, dw>: the convolution is linear in each argument."""
     x, w, stride, padding = case
@@ -216,6 +225,19 @@ def test_cross_entropy_ignores_a_shift_and_stays_finite(shift, seed):
 
 def test_cross_entropy_of_equal_logits_is_log_of_the_classes():
     assert F.softmax_cross_entropy(np.zeros((3, 10)), [1, 2, 3]) == pytest.approx(np.log(10), rel=1e-15)
+
+
+@given(st.floats(0, 0.9), st.integers(0, 99))
+def test_smoothing_mixes_the_labels_loss_with_the_mean_over_all_classes(smoothing, seed):
+    """(1 - s) of the loss of the label, s of the mean loss over every class as the label; so do the gradients."""
+    logits, labels = normal("z", 3, 4, seed=seed), np.array([1, 3, 0])
+    every = [np.full(3, k) for k in range(4)]
+    loss = (1 - smoothing) * F.softmax_cross_entropy(logits, labels)
+    loss += smoothing * np.mean([F.softmax_cross_entropy(logits, k) for k in every])
+    gradient = (1 - smoothing) * F.softmax_cross_entropy_backward(logits, labels)
+    gradient += smoothing * np.mean([F.softmax_cross_entropy_backward(logits, k) for k in every], 0)
+    assert F.softmax_cross_entropy(logits, labels, smoothing) == pytest.approx(loss, rel=1e-13)
+    assert np.allclose(F.softmax_cross_entropy_backward(logits, labels, smoothing), gradient, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize(

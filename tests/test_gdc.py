@@ -70,6 +70,17 @@ def test_converters_limit_the_read_out_until_the_voltage_is_lowered():
     assert coarse.read_out(voltage=voltage) == pytest.approx(exact.read_out(), abs=3 * 25 * 12 / 254 / voltage)
 
 
+@pytest.mark.parametrize(("n_rows", "voltage"), [(48, 0.25), (5, 1.0)])
+def test_a_summed_read_out_uses_the_range_and_does_not_leave_it(n_rows, voltage):
+    """A device a row, fully on: at 12 devices' range 48 rows take a quarter of the voltage, and more is cut off; 5 take all."""
+    g = np.zeros((2, n_rows, 2))
+    g[0] = 25.0
+    bar = Crossbar(g, 25.0, dac=Converter.of_bits(20), adc=Converter.of_bits(20, 12.0))
+    exact = n_rows * 2 * 25
+    assert bar.read_out() == pytest.approx(exact, rel=1e-5) and bar.read_out() == pytest.approx(bar.read_out(voltage=voltage))
+    assert bar.read_out(voltage=1.1 * voltage) == pytest.approx(exact / 1.1, rel=1e-5)  # the ADC's range ends, or the DAC's
+
+
 def test_compensated_multiplies_the_output_a_column_each_where_so_read():
     now, before = Crossbar(pairs(W_T.T), 25.0), Crossbar(pairs(W_T0.T), 25.0)
     x = np.array([[1.0, -2.0]])

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm, uniform
 
 import pcmref
 from pcmref import draws
+from pcmref.checks import check_distribution
 from pcmref.errors import SettingError, ShapeError, StateError
 from pcmref.nn import functional as F
 from pcmref.nn import resnet
@@ -178,6 +180,14 @@ def test_init_is_he_normal_and_reproducible():
     assert 0.98 / np.sqrt(56) <= abs(state["fc.weight"]).max() <= 1 / np.sqrt(56) and (state["bn1.running_var"] == 1).all()
     again, other = pcmref.ResNet.joshi32().init(seed=3), pcmref.ResNet.joshi32().init(seed=4)
     assert all(np.array_equal(state[k], again[k]) for k in state) and not np.array_equal(w, other["layer3.4.conv2.weight"])
+
+
+def test_initial_weights_have_their_laws():
+    """Convolutions normal with variance 2/(O kH kW), fc uniform in +-1/sqrt(C); 1e-6 each for a false alarm."""
+    state = pcmref.ResNet(3, 600, (36, 40), (2, 2)).init(seed=5, dtype=np.float64)
+    for name, outputs in (("layer1.1.conv1.weight", 36), ("layer2.1.conv2.weight", 40)):
+        check_distribution(state[name] / np.sqrt(2 / (outputs * 3 * 3)), norm.cdf, effect=0.05)
+    check_distribution(state["fc.weight"] * np.sqrt(40), uniform(-1, 2).cdf, effect=0.05)
 
 
 @pytest.mark.parametrize("net", [TINY, TINY_IMAGENET, pcmref.ResNet.joshi32(), pcmref.ResNet.imagenet34()])

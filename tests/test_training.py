@@ -133,6 +133,18 @@ def test_schedules():
     assert rates["one-cycle"][-1] < 0.01 and rates["cosine"][-1] < 0.01
 
 
+def test_schedules_have_the_mean_of_their_integral():
+    """One cycle: 0.3 of the run at (1 + 1/25)/2 on average, 0.7 at 1/2; cosine 1/2; step 1/2 + 1/40 + 1/400."""
+    means = {"one-cycle": 0.3 * 0.52 + 0.7 * 0.5, "cosine": 0.5, "step": 0.5 + 0.25 / 10 + 0.25 / 100}
+    assert means.keys() == training.SCHEDULES.keys()
+    n = 1000
+    for schedule, mean in means.items():
+        recipe = Recipe(schedule=schedule, learning_rate=3.0)
+        rates = np.array([training.learning_rate(recipe, step, n) for step in range(n)])
+        assert rates.mean() == pytest.approx(3 * mean, abs=3 / n)
+        assert schedule == "step" or abs(np.diff(rates)).max() < 3 * 6 / n  # no jump
+
+
 def test_augmentation_crops_flips_and_cuts_as_its_draws_say():
     recipe = Recipe(crop=2, flip=True, cutout=3, seed=4)
     x = draws.standard_normal(0, "test/augment", (10, 8, 8, 1))
@@ -152,6 +164,28 @@ def test_augmentation_crops_flips_and_cuts_as_its_draws_say():
                     expected[r, s] = 0
         assert np.array_equal(out[i], expected)
     assert flip[20:30].any() and not flip[20:30].all()
+
+
+def augmented(x, **settings):
+    """x [N, H, W, 1] with the choices of an epoch of a recipe with these settings; -1 pads."""
+    recipe = Recipe(**settings)
+    choice = training.Augmentation.of_epoch(recipe, 0, len(x), x.shape[1:3])
+    return training.augment(x, choice, np.arange(len(x)), recipe, np.array([-1.0]))[..., 0]
+
+
+def test_augmentation_moves_one_pixel_and_blanks_one_square():
+    """Of 3,000 images: a crop moves a pixel by each of -1..1 twice over, a flip half of them, a cutout blanks a square."""
+    n, pixel = 3000, np.zeros((3000, 7, 9, 1))
+    pixel[:, 3, 2] = 1
+    moved = np.argwhere(augmented(pixel, crop=1) == 1)
+    assert len(moved) == n and {tuple(at) for at in moved[:, 1:]} == {(r, c) for r in (2, 3, 4) for c in (1, 2, 3)}
+    flipped = np.argwhere(augmented(pixel, flip=True) == 1)
+    assert {tuple(at) for at in flipped[:, 1:]} == {(3, 2), (3, 6)}
+    assert abs((flipped[:, 2] == 6).mean() - 0.5) < 5 * 0.5 / np.sqrt(n)
+    cut = augmented(np.ones((n, 7, 9, 1)), cutout=3) == 0
+    rows, columns = cut.any(2).sum(1), cut.any(1).sum(1)
+    assert (cut.sum((1, 2)) == rows * columns).all() and set(rows) == set(columns) == {2, 3}
+    assert abs((rows == 2).mean() - 2 / 7) < 5 * 0.5 / np.sqrt(n) and cut.any(0).all()
 
 
 def test_without_augmentation_images_pass_unchanged():

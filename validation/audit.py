@@ -8,23 +8,23 @@ python validation/audit.py --routes [NUMBER ...]
 
 A route is a test that computes the equation's consequence in a way of its own. It counts when the test fails for an altered
 equation: mutants of the equation's own function (see mutate.py), one after the other until one is noticed. What was seen
-counts for the code it was seen on: an equation whose function has changed since is open until --routes has run again.
-AUDIT.md quotes lines of code and gives no line numbers, so that it stays true when something else moves.
+counts for the code and the test it was seen on, helpers and constants of both included (see reach.py): where either has changed
+since, the route is not confirmed until --routes has run again. AUDIT.md quotes lines of code and gives no line numbers, so that
+it stays true when something else moves.
 """
 
 import ast
-import hashlib
 import json
 import sys
 import tomllib
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 
 import mutate
+import reach
 
 from pcmref.pcm.model import PCMModel
 
@@ -69,8 +69,8 @@ class Equation:
 
     @property
     def digest(self) -> str:
-        """Of the code that the equation stands in, without comments, layout and docstring."""
-        return hashlib.sha256("\n".join([mutate.plain(deepcopy(self.node)), *self.constants]).encode()).hexdigest()[:16]
+        """Of the code that the equation stands in and rests on."""
+        return reach.digest(PACKAGE / self.module, self.function)
 
     @property
     def code(self) -> str:
@@ -84,20 +84,21 @@ class Equation:
         return [line for line in lines if line.startswith("return ")][-1]
 
     def confirmed(self, seen: dict) -> dict[str, str]:
-        """{test: the change it was seen to fail for} on the code as it is."""
+        """{test: the change it was seen to fail for} on the code and the test as they are."""
         held = seen.get(self.number, {})
-        return held["routes"] if held.get("code") == self.digest else {}
+        routes = held.get("routes", {}) if held.get("code") == self.digest else {}
+        return {test: was["fails for"] for test, was in routes.items() if was["test"] == mutate.test_digest(test)}
 
     def is_open(self, seen: dict) -> bool:
         return sum(bool(self.confirmed(seen).get(test)) for _, test in self.entry["routes"]) < 2
 
     def alterations(self) -> list[mutate.Mutant]:
-        """Mutants of its constants, then of its arithmetic, the first few; guards and indices say nothing of it."""
+        """Mutants of its constants, then of its arithmetic, the first few; guards and indices count where there is none."""
         source, every = (PACKAGE / self.module).read_text().splitlines(), _mutants(self.module)
         constants = [m for m in every if source[m.line - 1] in self.constants]
         inside = [m for m in every if f"{m.function}.".startswith(f"{self.function}.")]
         arithmetic = [m for m in inside if m.change.split(" to ")[0] in ARITHMETIC]
-        return (constants + arithmetic)[:MUTANTS_PER_EQUATION]
+        return (constants + arithmetic or inside)[:MUTANTS_PER_EQUATION]
 
 
 @cache
@@ -190,7 +191,8 @@ def confirm_routes(equations: list[Equation]) -> None:
                     break
             for test, noticed in seen.items():
                 print(f"({equation.number}) {test}: {noticed or 'notices nothing'}", flush=True)
-            known = confirmed_routes() | {equation.number: {"code": equation.digest, "routes": seen}}
+            routes = {test: {"fails for": noticed, "test": mutate.test_digest(test)} for test, noticed in seen.items()}
+            known = confirmed_routes() | {equation.number: {"code": equation.digest, "routes": routes}}
             ROUTES.write_text(json.dumps(known, indent=1) + "\n")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from mutate import plain
+from reach import plain
 
 import pcmref
 from pcmref import library, store

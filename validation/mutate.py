@@ -4,11 +4,13 @@ python validation/mutate.py --sample 160 --json validation/results/mutation.json
 
 A mutant changes one place of one module: an operator, a comparison, a number, a sign, a condition, or a function such as
 maximum for minimum. It runs in a copy of the project, against tests/test_<module>.py only, under a time limit. Killed means
-that a test failed, or that the tests ran out of time. What is printed is the share killed and every survivor.
+that a test failed, or that the tests ran out of time. One that keeps the package from being imported is stillborn: no test had
+to notice it, so it counts neither way. What is printed is the share killed and every survivor.
 
 The sample does not depend on what else changes: each mutant has a random number of its own, and the lowest are taken. The file
 of --json is written as the run goes, and a run goes on from it: mutants it names as killed are not run again unless their
-module changed; survivors are. equivalent.toml says of a survivor why no test can notice it.
+module, or the test that killed them, has changed (see reach.py); survivors are. equivalent.toml says of a survivor why no test
+can notice it.
 """
 
 import argparse
@@ -31,15 +33,17 @@ from pathlib import Path
 
 import hypothesis  # noqa: F401 (loaded once for all mutants)
 import pytest
+import reach
 import scipy.integrate
 import scipy.stats  # noqa: F401
 
 from pcmref import draws
 
-TOP = Path(__file__).parent.parent
+TOP = reach.TOP
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
 ROOMS = ("nn", "pcm")
 OWN_TESTS = {"nn/batch.py": ["resnet"], "nn/gather.py": ["functional"], "pcm/crossbar.py": ["crossbar", "gdc"]}  # not the name
+STILLBORN = "no test ran"
 CPU_LIMIT_S = 60  # of processor time, whatever else runs; the own tests take under 10 s
 
 UNSHRUNK = """
@@ -77,7 +81,7 @@ class Mutant:
     @property
     def digest(self) -> str:
         """The SHA-256 of its module, with the mistake and without comments and docstrings."""
-        return hashlib.sha256(plain(ast.parse(self.source)).encode()).hexdigest()
+        return hashlib.sha256(reach.plain(ast.parse(self.source)).encode()).hexdigest()
 
 
 def mutants(module: str) -> Iterator[Mutant]:
@@ -91,14 +95,6 @@ def mutants(module: str) -> Iterator[Mutant]:
             _set(node, field, index, value)
             yield Mutant(module, node.lineno, function, change, met[function, change], ast.unparse(tree) + "\n")
             _set(node, field, index, old)
-
-
-def plain(tree: ast.AST) -> str:
-    """The code of a tree without comments, layout and docstrings, which change no behaviour."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body[0].value = ast.Constant("")
-    return ast.unparse(tree)
 
 
 def _set(node, field, index, value):
@@ -228,7 +224,7 @@ class Copy:
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
             return ["out of time"]
         failed = re.findall(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)", (self.folder / "output").read_text(), re.MULTILINE)
-        return sorted(set(failed)) or ["no test ran"] * bool(status)
+        return sorted(set(failed)) or [STILLBORN] * bool(status)
 
     def _pytest(self, arguments) -> int:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 1))
@@ -254,7 +250,7 @@ def main() -> int:
     arguments = parser.parse_args()
     sample, possible = sampled(arguments.module or modules(), arguments.sample, arguments.seed)
     known = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else []
-    killers = {fate["digest"]: fate["killed by"] for fate in known if fate["killed by"]}
+    killers = {fate["digest"]: fate["killed by"] for fate in known if fate["killed by"] and holds(fate)}
     waiting = [mutant for mutant in sample if mutant.digest not in killers]
     with Copy() as copy:
         for module in dict.fromkeys(mutant.module for mutant in waiting):
@@ -272,17 +268,37 @@ def main() -> int:
 
 
 def _fate(mutant: Mutant, killer: str) -> dict:
-    return {"mutant": mutant.label, "module": mutant.module, "line": mutant.line, "digest": mutant.digest, "killed by": killer}
+    fate = {"mutant": mutant.label, "module": mutant.module, "line": mutant.line, "digest": mutant.digest, "killed by": killer}
+    return fate | {"code": module_digest(mutant.module), "test": test_digest(killer)}
+
+
+def module_digest(module: str) -> str:
+    """Of a module as it is, without comments and docstrings."""
+    return hashlib.sha256(reach.plain(ast.parse((TOP / "pcmref" / module).read_text())).encode()).hexdigest()[:16]
+
+
+def test_digest(killer: str) -> str:
+    """Of the test that killed a mutant and all it rests on; "" where it was no test, or is no longer there."""
+    file, _, name = killer.partition("::")
+    path = TOP / "tests" / file
+    return reach.digest(path, name) if name and path.is_file() and name in reach.module(path).defined else ""
+
+
+def holds(fate: dict) -> bool:
+    """Whether a fate is of the module and the killing test as they are now."""
+    return (fate.get("code"), fate.get("test")) == (module_digest(fate["module"]), test_digest(fate["killed by"]))
 
 
 def summary(fates: list[dict]) -> str:
     """How many were killed, and how many of the survivors are explained."""
-    killed, late = (sum(test(fate["killed by"]) for fate in fates) for test in (bool, "out of time".__eq__))
+    born = [fate for fate in fates if fate["killed by"] != STILLBORN]
+    killed, late = (sum(test(fate["killed by"]) for fate in born) for test in (bool, "out of time".__eq__))
     why = equivalent()
-    explained = sum(not fate["killed by"] and fate["mutant"] in why for fate in fates)
+    explained = sum(not fate["killed by"] and fate["mutant"] in why for fate in born)
     return (
-        f"{killed} of {len(fates)} sampled mutants are killed ({100 * killed / len(fates):.1f} %), {late} of them by the time "
-        f"limit; of the {len(fates) - killed} survivors {explained} are explained."
+        f"{killed} of {len(born)} sampled mutants are killed ({100 * killed / len(born):.1f} %), {late} of them by the time "
+        f"limit; of the {len(born) - killed} survivors {explained} are explained. {len(fates) - len(born)} more were "
+        "stillborn: the package could not be imported with them."
     )
 
 

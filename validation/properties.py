@@ -1,14 +1,16 @@
-"""Write properties.md from the tests: what each property says, which equation it belongs to and whose, and what it kills.
+"""Write properties.md from the tests: what each property says, where it comes from, and what it kills.
 
 python validation/properties.py
 
-The statement is the test's docstring, or its name. Kills come from the mutation run (results/mutation.json, written by
+The statement is the test's docstring, or its name. It comes from an equation of equations.toml, from a discrepancy, or from
+what origins.toml says. Kills come from the mutation run (results/mutation.json, written by
 mutate.py --json): the mutants that this test was the first to notice. A property without any may still be needed; others
 were quicker. At the end stands how the run went, and why each survivor survived.
 """
 
 import ast
 import json
+import re
 import tomllib
 from collections import defaultdict
 from pathlib import Path
@@ -17,6 +19,7 @@ import mutate
 
 HERE = Path(__file__).parent
 KILLS = HERE / "results" / "mutation.json"
+GOLDEN = "test_golden_values.py::test_results_are_the_twins"
 SECTIONS = {
     "Network": ("functional", "resnet"),
     "Device": ("model", "mapping", "chip", "moments", "discrepancies"),
@@ -41,12 +44,23 @@ def _statement(test: ast.FunctionDef) -> str:
 
 
 def sources() -> dict[str, str]:
-    """{file::test: the equations it confirms and their sources}."""
+    """{file::test: where it comes from}: the equations it confirms and their sources, or what origins.toml says."""
     found = defaultdict(list)
     for equation in tomllib.loads((HERE / "equations.toml").read_text())["equation"]:
         for _, test in equation["routes"]:
             found[test].append(f"({equation['number']}) {equation['source']}")
+    found.pop(GOLDEN, None)  # one test for all operations
+    for origin in tomllib.loads((HERE / "origins.toml").read_text())["origin"]:
+        for test in origin["tests"]:
+            found[test].append(origin["text"])
     return {test: "; ".join(of) for test, of in found.items()}
+
+
+def origin(test: str, found: dict[str, str]) -> str:
+    """Where a property comes from; KeyError where nothing says so."""
+    if number := re.search(r"::test_d(\d\d)_", test):
+        return "; ".join([f"D{int(number[1])}", *([found[test]] if test in found else [])])
+    return found[test]
 
 
 def kills() -> dict[str, list[dict]]:
@@ -63,17 +77,17 @@ def document() -> str:
     lines = [
         "# Properties",
         "",
-        "Written by `python validation/properties.py`; do not edit. Equations are those of",
-        "AUDIT.md.",
+        "Written by `python validation/properties.py`; do not edit. Numbered equations are those of AUDIT.md, D1 to D28 the",
+        "rows of discrepancies.md; [J], [N], [T] are spelt out at the top of `pcmref/pcm/model.py`.",
     ]
     for section, stems in SECTIONS.items():
-        lines += ["", f"## {section}", "", "| property | test | equation | kills |", "|---|---|---|---|"]
+        lines += ["", f"## {section}", "", "| property | test | where it comes from | kills |", "|---|---|---|---|"]
         for stem in stems:
             for name, statement in statements(stem).items():
                 test = f"test_{stem}.py::{name}"
                 first = [fate["mutant"] for fate in killed[test]]
                 what = f"{len(first)}: `{first[0]}`" + ", ..." * (len(first) > 1) if first else ""
-                lines.append(f"| {statement} | `{test}` | {source.get(test, '')} | {what} |")
+                lines.append(f"| {statement} | `{test}` | {origin(test, source)} | {what} |")
     return "\n".join([*lines, *mutation()]) + "\n"
 
 
