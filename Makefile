@@ -5,7 +5,7 @@ DATA ?= /usr/share/datasets/fashion-mnist
 PUBLIC := pcmref $(addprefix pcmref., errors nn.functional nn.resnet nn.adabs pcm.model pcm.mapping pcm.chip pcm.gdc \
 	pcm.moments pcm.crossbar training recipes study data library store times plots strategies checks golden)
 
-.PHONY: demo test test-slow lint wheel audit mutation costs readme imagenet34 against-torch figures docs docs-links docs-outputs fuzz soak same-answer clean
+.PHONY: demo test test-slow lint wheel audit mutation costs readme retention imagenet34 against-torch figures docs docs-links docs-outputs fuzz soak same-answer clean
 
 $(VENV)/installed: pyproject.toml setup.py
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcmref needs Python 3.11 or newer")'
@@ -47,8 +47,12 @@ costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibrati
 	$(PYTHON) validation/converters.py
 	$(PYTHON) validation/recalibration.py
 
-readme: $(VENV)/installed  ## run the experiments of the README again and put their tables and picture into it
+readme: $(VENV)/installed  ## run the demo of the README again and put its table and picture into it
 	$(PYTHON) validation/readme.py
+
+retention: $(VENV)/installed  ## the paper's experiment in full, into validation/retention.md (two hours; goes on where it was)
+	$(PYTHON) validation/retention.py run --data $(DATA)
+	$(PYTHON) validation/retention.py report
 
 imagenet34: $(VENV)/installed  ## ResNet-34 for ImageNet on a chip, inside 8 GB
 	$(PYTHON) validation/imagenet34.py

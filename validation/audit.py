@@ -152,16 +152,14 @@ def numbers_in(path: Path) -> Iterator[tuple[str, object]]:
 
 
 def ungraded() -> list[str]:
-    """The numbers of the package, its commands and limits apart, that equations.toml lacks; G_max is the model's everywhere."""
+    """The numbers of the package that equations.toml lacks; the model grades its own, and G_max is the model's everywhere."""
     listed = {(constant["module"], constant["name"]) for constant in LISTED["constant"]}
     found = []
     for path in sorted(PACKAGE.glob("**/*.py")):
         module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for name, value in numbers_in(path):
             g_max = name.endswith(".g_max_us") and value == PCMModel.g_max_us
-            limit = name.split(".")[-1].lower().lstrip("_").startswith("max_")
-            elsewhere = module.startswith("cli.") or name.startswith("PCMModel.") or g_max or limit
-            if not (elsewhere or (module, name) in listed):
+            if not (name.startswith("PCMModel.") or g_max or (module, name) in listed):
                 found.append(f"{module}:{name} = {value}")
     return found
 
@@ -215,8 +213,8 @@ def document() -> str:
         "",
         "## Constants",
         "",
-        "The model's, and the package's without its commands: module constants, and defaults other than 0 and 1. The suite",
-        "fails for one without a grade and a source. Limits named max_... guard against hostile files and are not listed.",
+        "The model's and all others of the package: module constants, and defaults other than 0 and 1. The suite fails for one",
+        "without a grade and a source.",
         "",
         "| constant | value | unit | grade | source |",
         "|---|---|---|---|---|",

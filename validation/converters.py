@@ -14,7 +14,6 @@ from pathlib import Path
 from kept import Kept, cell, from_command
 
 from pcmref import Chip, PCMModel, library, store
-from pcmref.cli.progress import ProgressBar
 from pcmref.pcm import gdc
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.training import accuracy
@@ -74,12 +73,9 @@ def measure(kept: Kept, model: PCMModel, around: Periphery, seed: int) -> float:
 
 def main() -> int:
     kept, n_chips = from_command("converters", __doc__.splitlines()[0], chips=3, images=300)
-    found = {}
-    with ProgressBar("converters", "row") as bar:
-        for i, (text, (model, around)) in enumerate(ROWS.items()):
-            once = partial(measure, kept, model, around)
-            found[text] = [kept.measured(f"{text}, chip {k}", partial(once, k)) for k in range(n_chips)]
-            bar.update(i + 1, len(ROWS))
+    chips = range(n_chips)
+    kept.measure({f"{text}, chip {k}": partial(measure, kept, *row, k) for text, row in ROWS.items() for k in chips})
+    found = {text: [kept.values[f"{text}, chip {k}"] for k in chips] for text in ROWS}
     base = found["ideal converters"]
     lines = ["| on crossbars | accuracy |", "|---|---|"]
     lines += [f"| {text} | {cell(values, None if values is base else base)} |" for text, values in found.items()]

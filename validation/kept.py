@@ -10,12 +10,15 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from reach import plain
 
 import pcmref
 from pcmref import library, store
+from pcmref.blocks import map_blocks
+from pcmref.cli.progress import ProgressBar
 from pcmref.errors import SettingError
 
 RESULTS = Path(__file__).parent / "results"
@@ -41,11 +44,21 @@ class Kept:
         held = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.values = held["values"] if held.get("about") == self.about else {}
 
-    def measured(self, key: str, measure: Callable[[], object]):
-        """The value under this key, measured now if it is not there."""
-        if key not in self.values:
-            self.keep({key: measure()})
-        return self.values[key]
+    def measure(self, tasks: dict[str, Callable[[], object]]) -> None:
+        """Every value that is not there yet, by its key; a task on each core."""
+        missing = [key for key in tasks if key not in self.values]
+        done, lock = len(tasks) - len(missing), Lock()
+
+        def one(key):
+            nonlocal done
+            value = tasks[key]()
+            with lock:
+                self.keep({key: value})
+                done += 1
+                bar.update(done, len(tasks))
+
+        with ProgressBar(self.path.stem, "measurement") as bar:
+            map_blocks(one, missing)
 
     def keep(self, values: dict[str, object]) -> None:
         """Write these values, with those that are there already."""

@@ -1,6 +1,6 @@
 """What a discrepancy costs in accuracy after a day: into discrepancies.md and the README, between their markers.
 
-python validation/price.py [NETWORK] [--chips 10] [--images 1000]
+python validation/price.py [NETWORK] [--chips 10] [--images 2000]
 
 Every variant differs from `joshi2020` in one thing and meets the same draws of the same chips and the same images, so the
 difference is taken chip by chip: its mean in points, with its standard error over the chips. Accuracies are kept in
@@ -17,13 +17,13 @@ from kept import Kept, cell, from_command, mean_and_error
 from readme import put
 
 from pcmref import Chip, PCMModel, adabs, library
-from pcmref.cli.progress import ProgressBar
 from pcmref.pcm.crossbar import tile_scales
 from pcmref.pcm.mapping import crossbars
 from pcmref.training import accuracy
 
 HERE = Path(__file__).parent
 CALIBRATION = 400  # images
+COMPENSATIONS = ("gdc", "adabs")
 POINTS = 1.0  # a difference that may reach this much matters
 DAY_S = 86_400.0
 JOSHI = PCMModel.joshi2020()
@@ -97,21 +97,18 @@ def measure(kept: Kept, n_chips: int) -> dict[str, list]:
     file, data, n = kept.file, library.load_images("fashionmnist-evaluation"), kept.about["images"]
     x, labels, calibration = data.normalized(data.images[:n]), data.labels[:n], data.normalized(data.calibration[:CALIBRATION])
 
-    def once(variant, compensation, seed):
+    def once(compensation, variant, seed):
         state = variant.read(file.state, seed, compensation == "gdc")
         return accuracy(file.net, adabs(file.net, state, calibration) if compensation == "adabs" else state, x, labels)
 
-    found = {"gdc": [], "adabs": []}
-    tasks = [(c, variant) for c in found for variant in VARIANTS]
-    with ProgressBar("prices", "variant") as bar:
-        for i, (compensation, variant) in enumerate(tasks):
-            known = None
-            if compensation == "gdc" or not variant.gdc_only:
-                keys = [f"{compensation}, {variant.label}, {variant.text}, chip {k}" for k in range(n_chips)]
-                known = [kept.measured(key, partial(once, variant, compensation, k)) for k, key in enumerate(keys)]
-            found[compensation].append(known)
-            bar.update(i + 1, len(tasks))
-    return found
+    def key(compensation, variant, seed):
+        return f"{compensation}, {variant.label}, {variant.text}, chip {seed}"
+
+    chips, priced = range(n_chips), [(c, v) for c in COMPENSATIONS for v in VARIANTS if c == "gdc" or not v.gdc_only]
+    kept.measure({key(c, v, k): partial(once, c, v, k) for c, v in priced for k in chips})
+    return {
+        c: [[kept.values[key(c, v, k)] for k in chips] if (c, v) in priced else None for v in VARIANTS] for c in COMPENSATIONS
+    }
 
 
 def table(found: dict[str, list]) -> str:
@@ -128,12 +125,14 @@ def verdict(found: dict[str, list]) -> str:
     matter, largest = [], 0.0
     for compensation, values in found.items():
         for v in (v for v in range(1, len(VARIANTS)) if values[v]):
-            mean, error = mean_and_error(np.subtract(values[v], values[0]))
+            differences = np.subtract(values[v], values[0])
+            mean, error = mean_and_error(differences)
             if (worst := abs(mean) + 2 * error) < POINTS:
                 largest = max(largest, worst)
             else:
                 change = f"{VARIANTS[v].label}, {VARIANTS[v].text}: {cell(values[v], values[0])} points under {compensation}"
-                matter.append((-worst, change))
+                chips = f"from {100 * differences.min():+.2f} to {100 * differences.max():+.2f} over {len(differences)} chips"
+                matter.append((-worst, f"{change}, {chips}"))
     which = "; ".join(change for _, change in sorted(matter)) or "none"
     return (
         f"Which matter for the accuracy of the reference network after a day: {which}. All others that were priced stay within "
@@ -142,7 +141,7 @@ def verdict(found: dict[str, list]) -> str:
 
 
 def main() -> int:
-    kept, n_chips = from_command("prices", __doc__.splitlines()[0], chips=5, images=1000, calibration=CALIBRATION)
+    kept, n_chips = from_command("prices", __doc__.splitlines()[0], chips=10, images=2000, calibration=CALIBRATION)
     found = measure(kept, n_chips)
     put(HERE / "discrepancies.md", "prices", f"{kept.heading()} {n_chips} chips.\n\n{table(found)}")
     put(HERE.parent / "README.md", "prices", verdict(found))

@@ -1,10 +1,10 @@
-"""Run the README's experiments and put their tables and picture into it, between its markers.
+"""Run the README's demo and put its table and picture into it, between its markers; list the shipped networks.
 
-    python validation/readme.py           everything: minutes
+    python validation/readme.py           the demo: a minute
     python validation/readme.py picture   only the picture, from the result kept of the last run
 
-The demo's own settings first (its picture becomes docs/retention.png), then the baseline and the noise-trained network side
-by side. Results are kept in validation/results/.
+The demo's own settings; its picture becomes docs/retention.png, its result is kept in results/. The README's comparison
+of the two networks comes from retention.py.
 """
 
 import sys
@@ -18,7 +18,7 @@ from pcmref.times import human_time
 
 TOP = Path(__file__).parent.parent
 RESULTS, DEMO, PICTURE = TOP / "validation" / "results", "readme-demo.h5", TOP / "docs" / "retention.png"
-NETWORKS = ("resnet32-fashionmnist-baseline", "resnet32-fashionmnist-noise")
+NETWORK = "resnet32-fashionmnist-noise"
 
 
 def run(name: str, n_images: int, n_chips: int, n_calibration: int) -> RetentionResult:
@@ -38,16 +38,6 @@ def markdown(result: RetentionResult) -> str:
     for t_s in dict.fromkeys(t for _, t in cells):
         values = [cells[c, t_s] for c in compensations]
         lines.append(f"| {human_time(t_s)} | {100 * result.software_accuracy:.1f} | {' | '.join(values)} |")
-    return "\n".join(lines)
-
-
-def comparison(results: list[RetentionResult]) -> str:
-    """What each network loses in a day, in points of its own software accuracy, as a Markdown table."""
-    lines = ["| network | software | none | gdc | adabs |", "|---|---|---|---|---|"]
-    for result in results:
-        day = {s.compensation: s for s in result.summary() if s.t_s == 86_400.0}
-        lost = [f"{100 * (result.software_accuracy - s.mean):.2f} ± {100 * s.std:.2f}" for s in day.values()]
-        lines.append(f"| {result.name} | {100 * result.software_accuracy:.2f} | {' | '.join(lost)} |")
     return "\n".join(lines)
 
 
@@ -77,14 +67,10 @@ def main(arguments: list[str]) -> int:
         return 0
     put(TOP / "reference_weights" / "README.md", "networks", networks())
     RESULTS.mkdir(exist_ok=True)
-    demo = run(NETWORKS[1], 1000, 3, 800)  # as in the Makefile
+    demo = run(NETWORK, 1000, 3, 800)  # as in the Makefile
     demo.to_hdf5(RESULTS / DEMO)
     demo.plot(PICTURE)
     put(TOP / "README.md", "demo table", markdown(demo))
-    results = [run(name, 2000, 5, 1280) for name in NETWORKS]
-    for result in results:
-        result.to_hdf5(RESULTS / f"readme-{result.name}.h5")
-    put(TOP / "README.md", "comparison", comparison(results))
     return 0
 
 

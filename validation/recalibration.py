@@ -13,7 +13,6 @@ import numpy as np
 from kept import Kept, cell, from_command, mean_and_error
 
 from pcmref import Chip, PCMModel, adabs, library, store
-from pcmref.cli.progress import ProgressBar
 from pcmref.times import human_time
 from pcmref.training import accuracy
 
@@ -78,12 +77,9 @@ class Study:
             for momentum in MOMENTA:
                 settings = {"n": n, "batch_size": batch_size, "momentum": momentum}
                 tasks["estimate", n, batch_size, momentum] = partial(self.estimated, **settings)
-        found = {}
-        with ProgressBar("recalibration", "cell") as bar:
-            for i, (key, task) in enumerate(tasks.items()):
-                found[key] = [self.kept.measured(f"{key}, chip {k}", partial(task, k)) for k in range(n_chips)]
-                bar.update(i + 1, len(tasks))
-        return found
+        chips = range(n_chips)
+        self.kept.measure({f"{key}, chip {k}": partial(task, k) for k in chips for key, task in tasks.items()})
+        return {key: [self.kept.values[f"{key}, chip {k}"] for k in chips] for key in tasks}
 
 
 def schedules(found: dict) -> list[str]:

@@ -1,0 +1,49 @@
+"""What the experiments' documents say is of the networks that ship, and is what their tools write of the kept results."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pcmref import library
+
+TOP = Path(__file__).parent.parent
+VALIDATION = TOP / "validation"
+KEPT = [path for path in sorted((VALIDATION / "results").glob("*.json")) if "about" in json.loads(path.read_text())]
+
+
+@pytest.fixture
+def retention(monkeypatch):
+    """validation/retention.py as a module, forgotten afterwards with what it imports from its folder."""
+    monkeypatch.syspath_prepend(str(VALIDATION))
+    import retention
+
+    yield retention
+    for name in ("retention", "kept", "readme", "reach"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_results_are_of_the_networks_as_they_ship(path):
+    about, shipped = json.loads(path.read_text())["about"], library.shipped()
+    if about["network"] in shipped:
+        assert about["sha256"] == hashlib.sha256(shipped[about["network"]].read_bytes()).hexdigest()
+    else:
+        assert path.stem == f"sweep-{about['network']}"  # trained for a row of retention.md, not shipped
+
+
+def test_retention_md_and_the_readmes_comparison_are_current(retention):
+    """`python validation/retention.py report` writes both from what is kept."""
+    assert (VALIDATION / "retention.md").read_text(encoding="utf-8") == retention.document()
+    assert f"<!-- comparison -->\n{retention.comparison()}\n<!-- end -->" in (TOP / "README.md").read_text(encoding="utf-8")
+    assert all((VALIDATION / name).is_file() for name in ("retention.png", "calibration.png"))
+
+
+def test_the_published_chips_images_and_conditions(retention):
+    """Both networks on all 10,000 test images and 10 chips, under three compensations at five times."""
+    for name in retention.NETWORKS:
+        result = retention.result_of(f"retention-{name}", name)
+        cells = {row[1:4] for row in result.rows}
+        assert len(cells) == len(result.rows) == 3 * 5 * 10 and result.settings["images"] == 10_000
