@@ -13,6 +13,7 @@ import small_files as files
 
 import pcmref
 from pcmref import cli, draws, library
+from pcmref.cli.progress import ProgressBar
 from pcmref.study import RetentionResult
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
@@ -151,3 +152,19 @@ def test_train_ends_at_a_signal_with_a_checkpoint_and_resumes_to_the_same_bytes(
     assert status == 0 and "in software" in out
     assert (own / "parts" / "n.h5").read_bytes() == (own / "whole" / "n.h5").read_bytes()
     assert library.read_network(own / "parts" / "n.h5").about["recipe"]["epochs"] == 15
+
+
+def test_without_tqdm_a_line_now_and_then_tells_rate_and_time_left(capsys, monkeypatch):
+    """Every tenth, and every half minute where that takes longer; going on from a checkpoint, the rate is this run's."""
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    now = iter([0.0, 5.0, 10.0, 41.0, 50.0, 100.0])
+    monkeypatch.setattr("pcmref.cli.progress.time.monotonic", lambda: next(now))
+    with ProgressBar("stage", "image") as bar:
+        for done in (1000, 1010, 3000, 3100, 3200, 10_000):
+            bar.update(done, 10_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "stage: 1,000 of 10,000 images",
+        "stage: 3,000 of 10,000 images, 200 images/s, 35 s left",
+        "stage: 3,100 of 10,000 images, 51 images/s, 2 min left",
+        "stage: 10,000 of 10,000 images, 90 images/s, 0 s left",
+    ]

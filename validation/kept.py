@@ -32,13 +32,18 @@ def code_digest() -> str:
     return hashlib.sha256(code.encode()).hexdigest()
 
 
+def file_digest(network) -> str:
+    """SHA-256 of a network's file, by its shipped name or its path."""
+    return hashlib.sha256(library.find(network).read_bytes()).hexdigest()
+
+
 class Kept:
     """The values measured on one network with these settings, by key; each is written as soon as it is there."""
 
     def __init__(self, name: str, network: str, **settings):
         path = library.find(network)
         self.file = library.read_network(path)
-        self.about = {"network": path.stem, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        self.about = {"network": path.stem, "sha256": file_digest(path)}
         self.about |= {"trained by commit": self.file.about.get("commit"), "code": code_digest(), **settings}
         self.path = RESULTS / f"{name}.json"
         held = json.loads(self.path.read_text()) if self.path.is_file() else {}

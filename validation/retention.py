@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from kept import RESULTS, Kept
+from kept import RESULTS, Kept, file_digest
 from readme import put
 from scipy import stats
 
@@ -106,15 +106,11 @@ def result_of(name: str, network: str | None = None) -> RetentionResult:
     path = RESULTS / f"{name}.json"
     held = json.loads(path.read_text()) if path.is_file() else {"about": {}, "values": {}}
     about, values = held["about"], held["values"]
-    if "software" not in values or (network is not None and about["sha256"] != library_digest(network)):
+    if "software" not in values or (network is not None and about["sha256"] != file_digest(network)):
         raise SystemExit(f"{path}: nothing kept of the network as it is; python validation/retention.py run")
     chips = sorted((int(key.removeprefix("chip ")), rows) for key, rows in values.items() if key != "software")
     rows = tuple(Row(about["network"], c, t_s, k, 0, accuracy) for k, of in chips for c, t_s, accuracy in of)
     return RetentionResult(about["network"], rows, values["software"], {"n_images": about["images"], **about})
-
-
-def library_digest(network: str) -> str:
-    return Kept("none", network).about["sha256"]
 
 
 def interval(values) -> str:
