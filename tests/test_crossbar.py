@@ -198,16 +198,26 @@ def test_the_command_names_a_bad_tile_or_converter(option, message, capsys):
 
 
 def test_the_read_out_voltage_fits_the_adc_and_is_a_code_of_the_dac():
-    g = np.full((2, 100, 3), 12.5)
-    bar = Crossbar(g, 25.0, (64, 2), Converter.of_bits(8), Converter.of_bits(10, 12.0))
-    exact = Crossbar(g, 25.0).read_out()
-    assert bar.read_out(voltage=1.0) < 0.5 * exact
-    voltage, rows = 12 / 64, 100 % 64  # half a step of the DAC, and of the ADC on the smaller tile's sum
-    assert (
-        0 < abs(bar.read_out() / exact - 1) <= bar.dac.step / 2 / voltage + bar.adc.step / 2 / (rows * (voltage - bar.dac.step))
-    )
+    """12 devices fill the ADC: below 12/64 for 64 rows 8 bits have 23/127, below 12/50 for 50 rows 4 bits have 1/7."""
+    for rows, bits, voltage in ((64, 8, 23 / 127), (50, 4, 1 / 7), (5, 4, 1.0)):
+        on = np.stack([np.full((rows, 2), 25.0), np.zeros((rows, 2))])
+        bar = Crossbar(on, 25.0, (64, 2), Converter.of_bits(bits), Converter.of_bits(20, 12.0))
+        assert bar.read_out() == pytest.approx(bar.read_out(voltage=voltage), rel=1e-14)
+        assert bar.read_out() == pytest.approx(rows * 2 * 25, rel=1e-5)
+        lost = replace(bar, g_us=0.85 * on)  # fully on at first: any more voltage would hide a part of the loss
+        assert lost.compensated(bar.read_out()).alpha == pytest.approx(1 / 0.85, rel=1e-5)
+    bar = Crossbar(np.full((2, 100, 3), 12.5), 25.0, (64, 2), Converter.of_bits(2), Converter.of_bits(10, 12.0))
     for kind in ("device sum", "ones"):  # one step of 2 bits drives 64 rows out of the ADC's range
         with pytest.raises(SettingError, match="sums 64 rows: one step of the DAC, 1 of its range"):
-            replace(bar, dac=Converter.of_bits(2)).read_out(kind)
-    coarse = replace(bar, tile=(12, 2), dac=Converter.of_bits(2))
-    assert abs(coarse.read_out() / exact - 1) <= bar.adc.step / 2 / (100 % 12)
+            bar.read_out(kind)
+    exact, last = replace(bar, dac=None, adc=None).read_out(), 100 % 12  # rows of the last tile
+    assert abs(replace(bar, tile=(12, 2)).read_out() / exact - 1) <= bar.adc.step / 2 / last
+
+
+@pytest.mark.parametrize(
+    "converter", [Converter(254), Converter(5, 2.5), Converter(7, 0.3, origin="end"), Converter(1, origin="end")]
+)
+def test_the_code_below_is_the_highest_that_is_not_above(converter):
+    codes = np.unique(converter.convert(np.linspace(-1.1, 1.1, 9_001) * converter.limit))
+    for x in [*codes, *(codes[:-1] + 0.7 * converter.step), 3 * converter.limit]:
+        assert converter.code_below(float(x)) == pytest.approx(codes[codes <= x + 1e-12].max(), abs=1e-12)

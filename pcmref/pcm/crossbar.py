@@ -8,6 +8,7 @@ input vector is scaled by its own largest magnitude, so that the full voltage ra
 
 import hashlib
 from dataclasses import dataclass, replace
+from math import floor
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -64,6 +65,15 @@ class Converter:
         """The distance of neighbouring codes, 2 limit / steps."""
         return 2 * self.limit / self.steps
 
+    @property
+    def _zero(self) -> float:
+        """The value that codes are counted from."""
+        return 0.0 if self.origin == "zero" else -self.limit
+
+    def code_below(self, x: float) -> float:
+        """The highest code up to x, origin + step * floor((x - origin)/step); one within rounding of x counts."""
+        return self._zero + self.step * floor((min(x, self.limit) - self._zero) / self.step + 1e-9)
+
     def convert(self, x: np.ndarray) -> np.ndarray:
         """q = origin + step * round((x - origin)/step), and x or q clipped to -limit..limit; any shape, x's dtype."""
         if self.order == "clip first":
@@ -73,15 +83,14 @@ class Converter:
 
     def _rounded(self, x: np.ndarray) -> np.ndarray:
         """x itself, each value moved to its nearest code."""
-        origin = 0.0 if self.origin == "zero" else -self.limit
-        x -= origin
+        x -= self._zero
         x /= self.step
         if self.rounding == "half-even":
             np.rint(x, out=x)
         else:
             np.trunc(x + np.copysign(0.5, x), out=x)
         x *= self.step
-        x += origin
+        x += self._zero
         return x
 
 
@@ -166,7 +175,8 @@ class Crossbar:
         """The drift compensation's current through the crossbar's own converters, in uS: see `gdc` for the kinds.
 
         `voltage` drives the rows, as a fraction of the DAC's range; the result is divided by it. A sum over many rows may
-        leave the ADC's range, so None means one at which one device a row, fully on, just fills it (1 for one-hot inputs).
+        leave the ADC's range, so None means the DAC's highest code at which one device a row, fully on, does not (1 for one-hot
+        inputs).
         """
         n_rows = self.g_us.shape[1]
         summed = kind in ("device sum", "ones")
@@ -180,15 +190,16 @@ class Crossbar:
         return gdc.current([total.T * (self.g_max_us / voltage)], self.g_max_us, kind)
 
     def _summing_voltage(self) -> float:
-        """The highest voltage that keeps a tile's sum inside the ADC's range; SettingError where the DAC has none so low."""
+        """The DAC's highest code that keeps a tile's sum inside the ADC's range; SettingError where there is none so low."""
         n_rows = min(self.tile[0], self.g_us.shape[1])
         fits = 1.0 if self.adc is None else min(1.0, self.adc.limit / n_rows)
-        if self.dac is not None and self.dac.step > fits:
+        code = fits if self.dac is None else self.dac.code_below(fits)
+        if code <= 0:
             raise SettingError(
                 f"drift compensation sums {n_rows} rows: one step of the DAC, {self.dac.step:.3g} of its range, may leave the "
                 "ADC's; use smaller tiles, a DAC of more bits, or the read-out one-hot"
             )
-        return fits
+        return code
 
     def compensated(self, baseline, kind: str = "device sum", voltage: float | None = None) -> "Crossbar":
         """This crossbar with alpha = baseline / read_out: `baseline` is what `read_out` gave at t_0."""

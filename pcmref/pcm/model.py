@@ -46,7 +46,7 @@ class PCMModel:
     """
 
     name: str = "joshi2020"
-    g_max_us: float = _constant(25.0, "uS", "B", "[T]; [J] programs up to 25 uS")
+    g_max_us: float = _constant(25.0, "uS", "B", "[N] [T]; that [J]'s chip goes up to 25 uS is recalled (C)")
     g_min_us: float = _constant(0.0, "uS", "B", "[T]; CrossSim's device bottoms at .25 uS [X]")
     programming: tuple[float, float, float] = _constant((0.26348, 1.9650, -1.1731), "uS for G_max = 25 uS", "B", "[N] [T] code")
     nu_mean_line: tuple[float, float] = _constant((-0.0155, 0.0244), "1, 1", "B", "[N] [T] slope of ln x, intercept")

@@ -99,8 +99,11 @@ def read_factor_moments(model: PCMModel, g_target_us, t_s: float):
 def conductance_moments(model: PCMModel, g_target_us, t_s: float):
     """(mean uS, variance uS^2) of a device as read at t. Exact: G = G_P (t/t_0)^-nu max(1 + r z, 0), three independent factors.
 
-    E[G^k] is the product of the factors' k-th moments. DeviceError before t_0, or where Q_s is of the programmed G.
+    E[G^k] is the product of the factors' k-th moments. DeviceError before t_0, where Q_s is of the programmed G, or for
+    collapsed pairs, whose devices depend on each other.
     """
+    if model.pair != "kept":
+        raise DeviceError("moments: the devices of a collapsed pair are not independent; closed forms need pair 'kept'")
     prog, prog_var = programmed_moments(model, g_target_us)
     read, read_var = read_factor_moments(model, g_target_us, t_s)
     drift, drift_2 = (drift_factor_moment(model, g_target_us, t_s, order) for order in (1, 2))
@@ -109,9 +112,7 @@ def conductance_moments(model: PCMModel, g_target_us, t_s: float):
 
 
 def weight_moments(model: PCMModel, g_target_us, scale: float, t_s: float):
-    """(mean, variance) of w(t) = (G+ - G-)/scale: g_target_us [2, *shape] -> [*shape] each. Exact for pairs that are kept."""
-    if model.pair != "kept":
-        raise DeviceError("moments: a collapsed pair's net is no sum of independent devices; closed forms need pair 'kept'")
+    """(mean, variance) of w(t) = (G+ - G-)/scale: g_target_us [2, *shape] -> [*shape] each. Exact; DeviceError as above."""
     mean, variance = conductance_moments(model, g_target_us, t_s)
     return (mean[0] - mean[1]) / scale, (variance[0] + variance[1]) / scale**2
 
@@ -126,8 +127,11 @@ def gdc_factor_moments(model: PCMModel, g_target_us, t_s: float):
 
     mean = E I_0 / E I_t and variance = mean^2 (V_0/I_0^2 + V_t/I_t^2 - 2 C/(I_0 I_t)). The two readings share G_P and nu,
     so C = sum of E[G_P^2] E[(t/t_0)^-nu] E[R_0] E[R_t] - E[G(t_0)] E[G(t)]. Error, relative to the mean: V_t/I_t^2 -
-    C/(I_0 I_t) to the next order, which is O(1/n) for n devices; the variance's is O(1/n^2).
+    C/(I_0 I_t) to the next order, which is O(1/n) for n devices; the variance's is O(1/n^2). DeviceError for a model whose GDC
+    reads out anything else, or takes its baseline of anything but a reading.
     """
+    if (model.gdc_read_out, model.gdc_baseline) != ("device sum", "read"):
+        raise DeviceError("moments: alpha's closed form needs gdc_read_out 'device sum' and gdc_baseline 'read'")
     (g_0, v_0), (g_t, v_t) = (conductance_moments(model, g_target_us, t) for t in (model.t_0_s, t_s))
     prog, prog_var = programmed_moments(model, g_target_us)
     read_0, read_t = (read_factor_moments(model, g_target_us, t)[0] for t in (model.t_0_s, t_s))
