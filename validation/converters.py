@@ -72,7 +72,7 @@ def measure(kept: Kept, model: PCMModel, around: Periphery, seed: int) -> float:
 
 
 def main() -> int:
-    kept, n_chips = from_command("converters", __doc__.splitlines()[0], chips=3, images=300)
+    kept, n_chips = from_command("converters", __doc__.splitlines()[0], (__file__, "measure"), chips=3, images=300)
     chips = range(n_chips)
     kept.measure({f"{text}, chip {k}": partial(measure, kept, *row, k) for text, row in ROWS.items() for k in chips})
     found = {text: [kept.values[f"{text}, chip {k}"] for k in chips] for text in ROWS}

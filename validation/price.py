@@ -57,20 +57,22 @@ def empty_zeros(chip: Chip) -> Chip:
     return replace(chip, g_prog_us={n: np.where(chip.g_target_us[n] == 0, 0, g) for n, g in chip.g_prog_us.items()})
 
 
-def largest_of_tile(state: dict, name: str) -> np.ndarray:
-    """max|W| of each weight's tile, in the array's shape: the matrix is [C*kH*kW, O]."""
-    w = np.asarray(state[name])
-    return 1 / tile_scales(w.reshape(len(w), -1).T, TILE, 1.0).T.reshape(w.shape)
+def largest_of_tile(state: dict, names: list[str]) -> dict[str, np.ndarray]:
+    """{array: max|W| of each weight's tile, in its shape}, the arrays of one crossbar: [C*kH*kW, O], a bias as the last row."""
+    rows = [np.asarray(state[n]).reshape(len(state[n]), -1).T for n in names]
+    largest = 1 / tile_scales(np.concatenate(rows), TILE, 1.0)
+    parts = np.split(largest, np.cumsum([len(part) for part in rows])[:-1])
+    return {n: part.T.reshape(np.shape(state[n])) for n, part in zip(names, parts, strict=True)}
 
 
 def scaled_by_tile(state: dict) -> dict:
     """Weights in units of their tile's largest: mapped by one scale a crossbar, each tile then uses the whole range."""
-    return state | {n: state[n] / largest_of_tile(state, n) for names in crossbars(state).values() for n in names}
+    return state | {n: state[n] / m for names in crossbars(state).values() for n, m in largest_of_tile(state, names).items()}
 
 
 def scaled_back(read: dict, state: dict) -> dict:
     """The same, undone on the weights as read."""
-    return read | {n: read[n] * largest_of_tile(state, n) for names in crossbars(state).values() for n in names}
+    return read | {n: read[n] * m for names in crossbars(state).values() for n, m in largest_of_tile(state, names).items()}
 
 
 VARIANTS = (
@@ -141,7 +143,9 @@ def verdict(found: dict[str, list]) -> str:
 
 
 def main() -> int:
-    kept, n_chips = from_command("prices", __doc__.splitlines()[0], chips=10, images=2000, calibration=CALIBRATION)
+    kept, n_chips = from_command(
+        "prices", __doc__.splitlines()[0], (__file__, "measure"), chips=10, images=2000, calibration=CALIBRATION
+    )
     found = measure(kept, n_chips)
     put(HERE / "discrepancies.md", "prices", f"{kept.heading()} {n_chips} chips.\n\n{table(found)}")
     put(HERE.parent / "README.md", "prices", verdict(found))

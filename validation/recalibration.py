@@ -140,7 +140,7 @@ def document(found: dict, kept: Kept, n_chips: int) -> str:
 
 
 def main() -> int:
-    kept, n_chips = from_command("recalibration", __doc__.splitlines()[0], chips=3, images=400)
+    kept, n_chips = from_command("recalibration", __doc__.splitlines()[0], (__file__, "Study"), chips=3, images=400)
     text = document(Study(kept).run(n_chips), kept, n_chips)
     with store.replacing(PATH) as temporary:
         temporary.write_text(text)

@@ -43,7 +43,7 @@ ETAS, ALPHAS = (0.0, 0.019, ETA, 0.076), (1.5, ALPHA, 2.5, 3.0, 0.0)
 
 
 def kept_study(name: str, network, images: int, n_calibration: int = N_CALIBRATION) -> Kept:
-    return Kept(name, network, images=images, calibration=n_calibration)
+    return Kept(name, network, (__file__, "study"), images=images, calibration=n_calibration)
 
 
 def study(kept: Kept, n_chips: int, times_s=STANDARD_TIMES_S, compensations=COMPENSATIONS) -> None:
