@@ -67,6 +67,13 @@ def test_zero_noise_is_the_target_and_noise_is_linear_in_z(g, z):
     assert MODEL.program(g, 0.0) == g and MODEL.read(g, g, 100.0, 0.0) == g
     free = g + MODEL.programming_std_us(g) * z
     assert MODEL.program(g, z) == max(free, 0)
+    assert MODEL.read(g, 25.0, 100.0, z) == pytest.approx(max(g + MODEL.read_noise_std_us(g, 25.0, 100.0) * z, 0), rel=1e-15)
+
+
+def test_a_polynomial_below_zero_means_no_noise():
+    model = PCMModel(programming=(0.5, 0.0, -1.0))
+    assert model.programming_std_us(np.array([0.0, 12.5, 25.0])) == pytest.approx([0.5, 0.25, 0.0], rel=1e-15)
+    assert model.program(25.0, -3.0) == 25.0
 
 
 def test_programming_scales_with_the_range():

@@ -220,8 +220,8 @@ def test_training_learns_and_its_weights_stay_clipped():
     best = max(entry["validation_accuracy"] for entry in at.history)
     assert at.history[at.best_epoch - 1]["validation_accuracy"] == best
     for name in ("conv1.weight", "layer2.0.conv2.weight"):
-        again = pcmref.clip_weights(at.state, 2.5)[name]
-        assert np.abs(at.state[name]).max() <= np.abs(again).max() * 1.2  # clipping narrows sigma_W a little each time
+        w = np.abs(at.state[name])
+        assert (w == w.max()).sum() > 1  # the limit of the last clip; weights that were not clipped have one largest
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4, 5])

@@ -3,22 +3,25 @@
 python validation/audit.py            write AUDIT.md
 python validation/audit.py --check    exit with 1 where AUDIT.md is not what this would write (the suite does the same)
 python validation/audit.py --routes [NUMBER ...]
-                                      alter these equations (default: those without two confirmed routes) and see each route's
-                                      test fail; keep the outcome in routes.json
+                                      alter these equations (default: the open ones) and see which routes' tests fail;
+                                      keep the outcome in routes.json
 
-A route is a test that computes the equation's consequence in a way of its own. It counts when the test fails for an altered
-equation: mutants of the equation's own function (see mutate.py), one after the other until one is noticed. What was seen
-counts for the code and the test it was seen on, helpers and constants of both included (see reach.py): where either has changed
-since, the route is not confirmed until --routes has run again. AUDIT.md quotes lines of code and gives no line numbers, so that
-it stays true when something else moves.
+A route is a test that computes the equation's consequence in a way of its own. Every equation is altered in several ways:
+each of its constants by 2 %, each arithmetic operation of its function (guards left out) and its result, see
+Equation.alterations. An alteration that makes the code crash says nothing and is left out. A route notices an alteration when
+one of its assertions fails; an equation is confirmed when every alteration is noticed by at least two routes, else it is
+open, and AUDIT.md says why. What was seen counts for the code and the tests it was seen on, helpers and constants of both
+included (see reach.py): where any of them has changed, the equation is open until --routes has run again. AUDIT.md quotes
+lines of code and gives no line numbers, so that it stays true when something else moves.
 """
 
 import ast
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
@@ -26,12 +29,13 @@ from pathlib import Path
 import mutate
 import reach
 
+from pcmref.cli.retention import PROFILES
 from pcmref.pcm.model import PCMModel
 
 HERE = Path(__file__).parent
 ROUTES = HERE / "routes.json"
 PACKAGE = mutate.TOP / "pcmref"
-MUTANTS_PER_EQUATION = 6
+ALTERATIONS = 8  # of an equation, at most
 ARITHMETIC = {"- removed", "Add", "Sub", "Mult", "Div", "Pow", "FloorDiv", *mutate.NAMES}
 LISTED = tomllib.loads((HERE / "equations.toml").read_text())
 NEUTRAL = (0, 1)  # as a default: nothing is added, nothing multiplied, the first is meant
@@ -72,33 +76,90 @@ class Equation:
         """Of the code that the equation stands in and rests on."""
         return reach.digest(PACKAGE / self.module, self.function)
 
-    @property
-    def code(self) -> str:
-        """The line of code: the one that equations.toml quotes a part of, else the last that returns something."""
-        lines = [ast.unparse(node) for node in ast.walk(self.node) if isinstance(node, ast.stmt) and not hasattr(node, "body")]
+    @cached_property
+    def quoted(self) -> ast.stmt:
+        """The statement that equations.toml quotes a part of, else the last that returns something."""
+        statements = [node for node in ast.walk(self.node) if isinstance(node, ast.stmt) and not hasattr(node, "body")]
         if part := self.entry.get("code"):
-            found = [line for line in lines if part in line]
+            found = [node for node in statements if part in ast.unparse(node)]
             if len(found) != 1:
                 raise ValueError(f"({self.number}): {part!r} is in {len(found)} lines of {self.function}, not in one")
             return found[0]
-        return [line for line in lines if line.startswith("return ")][-1]
+        return [node for node in statements if isinstance(node, ast.Return)][-1]
 
-    def confirmed(self, seen: dict) -> dict[str, str]:
-        """{test: the change it was seen to fail for} on the code and the test as they are."""
+    @property
+    def tests(self) -> list[str]:
+        return [test for _, test in self.entry["routes"]]
+
+    def noticed(self, seen: dict) -> dict[str, list[str]]:
+        """{alteration: the routes that notice it} on the code and the tests as they are."""
         held = seen.get(self.number, {})
-        routes = held.get("routes", {}) if held.get("code") == self.digest else {}
-        return {test: was["fails for"] for test, was in routes.items() if was["test"] == mutate.test_digest(test)}
+        if held.get("code") != self.digest:
+            return {}
+        routes = {t: r["notices"] for t, r in held["routes"].items() if t in self.tests and r["test"] == test_digest(t)}
+        return {change: [test for test in routes if change in routes[test]] for change in held["alterations"]}
 
-    def is_open(self, seen: dict) -> bool:
-        return sum(bool(self.confirmed(seen).get(test)) for _, test in self.entry["routes"]) < 2
+    def why_open(self, seen: dict) -> str:
+        """Why the equation is open; "" where every alteration is noticed by two routes."""
+        noticed = self.noticed(seen)
+        if not noticed:
+            return "its routes were not yet seen to fail on this code (make audit)"
+        lacking = [f"`{change}` is noticed by {len(tests)}" for change, tests in noticed.items() if len(tests) < 2]
+        return self.entry.get("open", "; ".join(lacking)) if lacking else ""
 
     def alterations(self) -> list[mutate.Mutant]:
-        """Mutants of its constants, then of its arithmetic, the first few; guards and indices count where there is none."""
+        """Its constants by 2 %, then its result by a tenth, then its arithmetic, the quoted line first; guards are left out.
+
+        Where there is no arithmetic either, anything in the function: an index, a comparison.
+        """
         source, every = (PACKAGE / self.module).read_text().splitlines(), _mutants(self.module)
         constants = [m for m in every if source[m.line - 1] in self.constants]
-        inside = [m for m in every if f"{m.function}.".startswith(f"{self.function}.")]
+        guards, quoted = _guards(self.node), _lines(self.quoted)
+        inside = [m for m in every if f"{m.function}.".startswith(f"{self.function}.") and m.line not in guards]
         arithmetic = [m for m in inside if m.change.split(" to ")[0] in ARITHMETIC]
-        return (constants + arithmetic or inside)[:MUTANTS_PER_EQUATION]
+        arithmetic.sort(key=lambda m: m.line not in quoted)
+        same = set(self.entry.get("equivalent", ()))
+        chosen = constants + list(_results(self.module, self.function)) + (arithmetic or inside)
+        return [m for m in chosen if _change(m) not in same][:ALTERATIONS]
+
+
+def _guards(function: ast.FunctionDef) -> set[int]:
+    """The lines of a function that only refuse bad input."""
+    lines = set()
+    for node in ast.walk(function):
+        refuses = isinstance(node, ast.If) and all(isinstance(child, ast.Raise) for child in node.body)
+        checks = isinstance(node, ast.Assign | ast.Expr) and re.search(r"\b(whole_number|_?check_\w+)\(", ast.unparse(node))
+        if refuses or checks:
+            lines |= _lines(node)
+    return lines
+
+
+def _lines(node: ast.AST) -> set[int]:
+    return set(range(node.lineno, node.end_lineno + 1))
+
+
+def _change(mutant: mutate.Mutant) -> str:
+    """What names an alteration of an equation."""
+    return mutant.change + f" ({mutant.nth})" * (mutant.nth > 1)
+
+
+def _results(module: str, function: str) -> Iterator[mutate.Mutant]:
+    """The module with each result of the function a tenth too large, at its last return; of a call also each argument."""
+    tree = ast.parse((PACKAGE / module).read_text())
+    node = next(node for name, node in mutate.nodes_of_functions(tree) if name == function)
+    last = [child for child in ast.walk(node) if isinstance(child, ast.Return)][-1]
+    places = [(last, "value", None, "result")]
+    if isinstance(last.value, ast.Tuple):
+        places = [(last.value, "elts", i, f"result {i + 1}") for i in range(len(last.value.elts))]
+    elif isinstance(last.value, ast.Call):
+        places += [(last.value, "args", i, f"argument {i + 1} of the result") for i in range(len(last.value.args))]
+    for holder, field, index, what in places:
+        held = getattr(holder, field) if index is None else getattr(holder, field)[index]
+        larger = ast.BinOp(held, ast.Mult(), ast.Constant(1.1))
+        mutate.set_node(holder, field, index, larger)
+        source = ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+        yield mutate.Mutant(module, last.lineno, function, f"{what} times 1.1", 1, source)
+        mutate.set_node(holder, field, index, held)
 
 
 @cache
@@ -117,17 +178,20 @@ def missing_tests() -> list[str]:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef)
     }
-    return [test for equation in EQUATIONS for _, test in equation.entry["routes"] if test not in defined]
+    return [test for equation in EQUATIONS for test in equation.tests if test.partition("[")[0] not in defined]
 
 
 def _number(node) -> object:
-    """The number, or tuple or dict of numbers, that an expression of literals is; None for anything else."""
+    """What an expression says in numbers: its value where it is made of literals, else its text; None where it has none.
+
+    A 0 or 1 is a number only by itself: beside others it is an index or a neutral default.
+    """
+    numbers = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and type(part.value) in (int, float)]
     try:
         value = eval(compile(ast.Expression(node), "", "eval"), {"__builtins__": {}})
-    except Exception:  # it needs names: no plain number
-        return None
-    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-    return value if parts and all(type(part) in (int, float) for part in parts) else None
+    except Exception:  # it needs names
+        value = ast.unparse(node)
+    return value if type(value) in (int, float) or set(numbers) - set(NEUTRAL) else None
 
 
 def numbers_in(path: Path) -> Iterator[tuple[str, object]]:
@@ -161,7 +225,15 @@ def ungraded() -> list[str]:
             g_max = name.endswith(".g_max_us") and value == PCMModel.g_max_us
             if not (name.startswith("PCMModel.") or g_max or (module, name) in listed):
                 found.append(f"{module}:{name} = {value}")
-    return found
+    graded = {(profile["name"], profile["field"]) for profile in LISTED["profile"]}
+    changes = {(name, f.name) for name in PROFILES for f in fields(PCMModel) if _changed(name, f)}
+    return found + [f"PCMModel.{name}().{field}" for name, field in sorted(changes - graded)]
+
+
+def _changed(profile: str, field) -> bool:
+    """Whether a profile has another number, or numbers, than joshi2020."""
+    value = getattr(getattr(PCMModel, profile)(), field.name)
+    return value != field.default and not isinstance(value, str | bool)
 
 
 def value_of(module: str, name: str):
@@ -173,25 +245,33 @@ def value_of(module: str, name: str):
 
 
 def confirm_routes(equations: list[Equation]) -> None:
-    """See which routes notice an altered equation, each in a copy of the project; ROUTES keeps "" for those that do not."""
+    """See which routes notice which alteration, each in a copy of the project; kept in ROUTES equation by equation."""
     altered = {equation.number: equation.alterations() for equation in equations}
+    digests = {test: test_digest(test) for equation in equations for test in equation.tests}
+    digests |= {equation.number: equation.digest for equation in equations}
     with mutate.Copy() as copy:  # of the same sources, whatever is edited meanwhile
         for equation in equations:
-            waiting = [test for _, test in equation.entry["routes"]]
-            if failed := copy.failures([f"tests/{test}" for test in waiting]):
+            tests = [f"tests/{test}" for test in equation.tests]
+            if failed := copy.failures(tests):
                 raise SystemExit(f"{failed[0]} fails on the code as it is: nothing can be learnt from it")
-            seen = dict.fromkeys(waiting, "")
+            notices, counted = {test: [] for test in equation.tests}, []
             for mutant in altered[equation.number]:
-                failed = set(waiting) & set(copy.failures([f"tests/{test}" for test in waiting], mutant))
-                seen |= dict.fromkeys(failed, mutant.change)
-                waiting = [test for test in waiting if test not in failed]
-                if not waiting:
-                    break
-            for test, noticed in seen.items():
-                print(f"({equation.number}) {test}: {noticed or 'notices nothing'}", flush=True)
-            routes = {test: {"fails for": noticed, "test": mutate.test_digest(test)} for test, noticed in seen.items()}
-            known = confirmed_routes() | {equation.number: {"code": equation.digest, "routes": routes}}
-            ROUTES.write_text(json.dumps(known, indent=1) + "\n")
+                failed = copy.failures(tests, mutant)
+                if set(failed) - set(copy.asserted):
+                    continue  # it crashes
+                counted.append(_change(mutant))
+                for test in equation.tests:
+                    if test.partition("[")[0] in failed:
+                        notices[test].append(_change(mutant))
+            routes = {test: {"notices": notices[test], "test": digests[test]} for test in equation.tests}
+            new = {equation.number: {"code": digests[equation.number], "alterations": counted, "routes": routes}}
+            ROUTES.write_text(json.dumps(confirmed_routes() | new, indent=1) + "\n")
+            print(f"({equation.number}) {equation.why_open(new) or f'{len(counted)} alterations noticed'}", flush=True)
+
+
+def test_digest(test: str) -> str:
+    """Of a route's test and all that it rests on."""
+    return mutate.test_digest(test.partition("[")[0])
 
 
 def confirmed_routes() -> dict[str, dict]:
@@ -206,10 +286,10 @@ def document() -> str:
     lines = [
         "# Audit: what every number and equation rests on",
         "",
-        "Written by `make audit`; do not edit. Grades: A, stated by the paper or a definition; B, restated by the model",
-        "authors' public toolkit or a co-author's code; C, recalled, derived here or from a third party, not confirmed; D, a",
-        "choice of this project, no statement about devices or the paper: the source says why. Sources in brackets",
-        "are spelt out at the top of `pcmref/pcm/model.py`.",
+        "Written by `make audit`; do not edit. Grades: A, stated by the paper, or a definition, or what follows from one; B,",
+        "restated by the model authors' public toolkit or a co-author's code, or a published format or standard; C, recalled,",
+        "derived here or from a third party, not confirmed; D, a choice of this project, no statement about devices or the",
+        "paper: the source says why. Sources in brackets are spelt out at the top of `pcmref/pcm/model.py`.",
         "",
         "## Constants",
         "",
@@ -221,23 +301,28 @@ def document() -> str:
     ]
     for name, value, unit, grade, source in PCMModel.constants():
         lines.append(f"| `PCMModel.{name}` | {value} | {unit or '-'} | {grade} | {source} |")
+    for profile in LISTED["profile"]:
+        value = getattr(getattr(PCMModel, profile["name"])(), profile["field"])
+        graded = " | ".join(profile[key] for key in ("unit", "grade", "source"))
+        lines.append(f"| `PCMModel.{profile['name']}().{profile['field']}` | {value} | {graded} |")
     for constant in LISTED["constant"]:
-        value = value_of(constant["module"], constant["name"])
+        value = str(value_of(constant["module"], constant["name"]))
+        value = f"`{value[:77]}...`".replace("|", "\\|") if len(value) > 80 else value
         graded = " | ".join(constant[key] for key in ("unit", "grade", "source"))
         lines.append(f"| `{constant['module']}.{constant['name']}` | {value} | {graded} |")
     lines += ["", "## Equations", ""]
     for equation in EQUATIONS:
-        entry, confirmed = equation.entry, equation.confirmed(seen)
+        entry, noticed = equation.entry, equation.noticed(seen)
         lines.append(f"**({equation.number})** {entry['text']}  ")
         lines.append(f"[{equation.function}](../pcmref/{equation.module}), grade {entry['grade']}, {entry['source']}  ")
-        lines += [f"`{equation.code}`", ""]
+        lines += [f"`{ast.unparse(equation.quoted)}`", ""]
         for how, test in entry["routes"]:
-            noticed = confirmed.get(test)
-            lines.append(f"- {how}: `{test}`" + (f" (fails for `{noticed}`)" if noticed else " (not yet seen to fail)"))
+            of = sum(test in tests for tests in noticed.values())
+            lines.append(f"- {how}: `{test}` notices {of} of {len(noticed)} alterations")
+        lines += [f"- altered: {', '.join(f'`{change}`' for change in noticed)}"] * bool(noticed)
         lines.append("")
-    why = "its routes were not yet seen to fail on this code (make audit)"
-    left = [f"- ({e.number}) {e.entry['text']}: {e.entry.get('open', why)}" for e in EQUATIONS if e.is_open(seen)]
-    lines += ["## Open: fewer than two confirmed routes", "", *(left or ["None."]), ""]
+    left = [f"- ({e.number}) {e.entry['text']}: {why}" for e in EQUATIONS if (why := e.why_open(seen))]
+    lines += ["## Open: an alteration that fewer than two routes notice", "", *(left or ["None."]), ""]
     return "\n".join(lines)
 
 
@@ -246,7 +331,7 @@ def main(arguments: list[str]) -> int:
         raise SystemExit("no such tests: " + ", ".join(absent))
     if arguments[:1] == ["--routes"]:
         seen = confirmed_routes()
-        confirm_routes([e for e in EQUATIONS if (e.number in arguments if arguments[1:] else e.is_open(seen))])
+        confirm_routes([e for e in EQUATIONS if (e.number in arguments if arguments[1:] else e.why_open(seen))])
     if lacking := ungraded():
         raise SystemExit("without a grade and a source in validation/equations.toml: " + "; ".join(lacking))
     path = HERE / "AUDIT.md"

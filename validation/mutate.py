@@ -92,12 +92,12 @@ def mutants(module: str) -> Iterator[Mutant]:
             held = getattr(node, field)
             old = held if index is None else held[index]
             met[function, change] += 1
-            _set(node, field, index, value)
+            set_node(node, field, index, value)
             yield Mutant(module, node.lineno, function, change, met[function, change], ast.unparse(tree) + "\n")
-            _set(node, field, index, old)
+            set_node(node, field, index, old)
 
 
-def _set(node, field, index, value):
+def set_node(node, field, index, value):
     if index is None:
         setattr(node, field, value)
     else:
@@ -119,10 +119,14 @@ def _nodes(node, function) -> Iterator[tuple[str, ast.AST]]:
             yield from _nodes(child, inside)
 
 
+def nodes_of_functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """(dotted name, node) of every function of a tree."""
+    yield from ((name, node) for name, node in _nodes(tree, "") if isinstance(node, ast.FunctionDef))
+
+
 def functions(module: str) -> Iterator[tuple[str, ast.FunctionDef]]:
     """(dotted name, node) of every function of a module."""
-    tree = ast.parse((TOP / "pcmref" / module).read_text())
-    yield from ((name, node) for name, node in _nodes(tree, "") if isinstance(node, ast.FunctionDef))
+    yield from nodes_of_functions(ast.parse((TOP / "pcmref" / module).read_text()))
 
 
 def _edits(node) -> list[tuple[str, str, int | None, object]]:
@@ -180,6 +184,8 @@ def equivalent() -> dict[str, str]:
 class Copy:
     """A copy of the project in a temporary folder, in which mutants run; use as a context manager."""
 
+    asserted: list[str] = []
+
     def __enter__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="pcmref-mutants-"))
         for name in ("pcmref", "tests", "validation", "reference_weights"):
@@ -195,7 +201,8 @@ class Copy:
     def failures(self, tests: list[str], mutant: Mutant | None = None, first: bool = False) -> list[str]:
         """The tests (file::function) that fail with this mutant in place; `first` stops at the first one.
 
-        ["out of time"] where the time limit ended the run, ["no test ran"] where nothing could be collected.
+        `asserted` then has those of them that failed by an assertion. ["out of time"] where the time limit ended the run,
+        ["no test ran"] where nothing could be collected.
         """
         if mutant is None:
             return self._run(tests, first)
@@ -223,8 +230,11 @@ class Copy:
         status = os.waitpid(child, 0)[1]
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
             return ["out of time"]
-        failed = re.findall(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)", (self.folder / "output").read_text(), re.MULTILINE)
-        return sorted(set(failed)) or [STILLBORN] * bool(status)
+        lines = re.findall(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)\S*(.*)", (self.folder / "output").read_text(), re.MULTILINE)
+        failed = {test for test, _ in lines}
+        crashed = {test for test, why in lines if not re.match(r" - (assert|AssertionError|ExceptionGroup|$)", why)}
+        self.asserted = sorted(failed - crashed)
+        return sorted(failed) or [STILLBORN] * bool(status)
 
     def _pytest(self, arguments) -> int:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 1))
@@ -235,7 +245,7 @@ class Copy:
         for name in [name for name in sys.modules if name.partition(".")[0] == "pcmref"]:
             del sys.modules[name]
         sys.path.insert(0, str(self.folder))
-        os.environ["PYTHONPATH"] = str(self.folder)
+        os.environ |= {"PYTHONPATH": str(self.folder), "COLUMNS": "400"}
         loaded = "ignore::pytest.PytestAssertRewriteWarning"  # hypothesis is
         options = ["-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow", "-W", loaded]
         return int(pytest.main([*options, *arguments]))
