@@ -211,7 +211,7 @@ def test_a_step_goes_forward_and_backward_with_noise_and_updates_the_clean_weigh
     assert np.array_equal(new["bn1.running_mean"], NET.updated_state(noisy, tape)["bn1.running_mean"])
 
 
-def test_training_learns_and_its_weights_stay_clipped():
+def test_training_learns():
     recipe = dataclasses.replace(RECIPE, epochs=8, flip=False, crop=0, cutout=0)
     at = training.train(NET, NET.init(), DATA, recipe)
     x = DATA.normalized(DATA.test_images)
@@ -219,9 +219,6 @@ def test_training_learns_and_its_weights_stay_clipped():
     assert len(at.history) == 8 and at.history[-1]["loss"] < at.history[0]["loss"]
     best = max(entry["validation_accuracy"] for entry in at.history)
     assert at.history[at.best_epoch - 1]["validation_accuracy"] == best
-    for name in ("conv1.weight", "layer2.0.conv2.weight"):
-        w = np.abs(at.state[name])
-        assert (w == w.max()).sum() > 1  # the limit of the last clip; weights that were not clipped have one largest
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4, 5])
