@@ -75,6 +75,16 @@ def test_scale_is_that_of_the_layer_or_of_each_tile():
     assert Crossbar.of_weights(w, (1, 1)).g_us.max(0)[0, 1] == pytest.approx(2.5)
 
 
+@given(st.integers(1, 6), st.integers(1, 6), st.sampled_from([(1, 1), (2, 3), (4, 1)]), st.integers(0, 99))
+def test_every_tile_uses_its_whole_range(k, o, tile, seed):
+    """With a scale a tile the largest device of each is fully on, whatever the sign of its weight."""
+    w = normal("w", k, o, seed=seed)
+    g = Crossbar.of_weights(w, tile, per_tile=True).g_us
+    for rows, columns in tiles((k, o), tile):
+        assert g[:, rows, columns].max() == pytest.approx(25, rel=1e-14)
+    assert (np.sign(g[0] - g[1]) == np.sign(w)).all()
+
+
 def test_adc_of_each_tile_clips_by_itself():
     """Two tiles of +20 and -20 devices fully on cancel on one wire, not behind two ADCs of 12 and 6."""
     w = np.concatenate([np.ones(20), -np.ones(10)])[:, None]

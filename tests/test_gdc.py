@@ -46,6 +46,17 @@ def test_device_sum_counts_both_devices_and_the_net_does_not():
     assert gdc.read_out([g, g[:, :, 0]], 25, "per column") == [8 / 3]
 
 
+@given(st.floats(1, 25), st.floats(0, 25), st.integers(1, 4), st.integers(1, 5))
+def test_read_outs_of_equal_pairs(plus, minus, outputs, rows):
+    """n pairs (a, b): n (a + b) in all, n |a - b| net; an input gives |a - b|, held above a ten-thousandth of G_max."""
+    g = np.stack([np.full((outputs, rows), plus), np.full((outputs, rows), minus)])
+    n, net = outputs * rows, abs(plus - minus)
+    measured = {kind: gdc.read_out([g], 25, kind) for kind in gdc.READ_OUTS}
+    assert measured["device sum"] == pytest.approx(n * (plus + minus)) and measured["ones"] == pytest.approx(n * net, abs=1e-12)
+    assert measured["one-hot"] == pytest.approx(max(net, 25e-4))
+    assert measured["per column"] == pytest.approx(np.full(outputs, max(net, 25e-4)))
+
+
 @given(st.sampled_from(gdc.READ_OUTS), st.floats(0.01, 1), st.integers(0, 99))
 def test_uniform_loss_is_undone_whatever_is_read(kind, loss, seed):
     """Every device times the same factor: alpha is its inverse."""
@@ -59,6 +70,17 @@ def test_a_crossbar_with_ideal_converters_reads_what_the_arrays_say(kind, k, o, 
     g = positive("bar", 2, k, o, seed=seed)
     measured = Crossbar(g, 25.0, (2, 2)).read_out(kind)
     np.testing.assert_allclose(measured, gdc.read_out([g.transpose(0, 2, 1)], 25, kind), rtol=1e-12)
+
+
+@pytest.mark.parametrize("voltage", [None, 0.5])
+def test_a_crossbar_reads_out_by_hand(voltage):
+    """Nets 4, 0 and 1, 3: their sums, means and columns, on tiles of a row; nothing at all reads as the floor."""
+    g = np.array([[[7.0, 2.0], [1.0, 4.0]], [[3.0, 2.0], [0.0, 1.0]]])
+    wanted = {"device sum": 20, "ones": 8, "one-hot": 2, "per column": [2.5, 1.5]}
+    for kind, value in wanted.items():
+        np.testing.assert_allclose(Crossbar(g, 25.0, (1, 2)).read_out(kind, voltage), value, rtol=1e-14)
+    for kind in ("one-hot", "per column"):
+        np.testing.assert_allclose(Crossbar(0 * g, 25.0).read_out(kind, voltage), 25e-4, rtol=1e-14)
 
 
 def test_converters_limit_the_read_out_until_the_voltage_is_lowered():

@@ -235,6 +235,16 @@ def test_gdc_factor_variance_is_that_of_the_linearised_factor():
     assert variance == pytest.approx(mean**2 * linear, rel=1e-9)
 
 
+def test_gdc_factor_of_devices_that_only_read_noisily():
+    """Without programming noise and drift the two readings are independent: their relative variances add up."""
+    noisy = replace(JOSHI, programming=(0.0, 0.0, 0.0), drifts=False)
+    g = np.array([0.05, 0.2, 3.0])  # weak devices: the clip lifts their mean
+    (i_0, v_0), (i_t, v_t) = (moments.conductance_moments(noisy, g, t_s) for t_s in (20.0, DAY_S))
+    mean, variance = moments.gdc_factor_moments(noisy, g, DAY_S)
+    assert mean == pytest.approx(i_0.sum() / i_t.sum(), rel=1e-13) and i_0[0] > 1.01 * g[0]
+    assert variance == pytest.approx(mean**2 * (v_0.sum() / i_0.sum() ** 2 + v_t.sum() / i_t.sum() ** 2), rel=1e-10)
+
+
 def test_gdc_factor_undoes_equal_drift_exactly():
     """One exponent for every device and no read noise: alpha = (t/t_0)^nu whatever was programmed, without any spread."""
     equal = replace(JOSHI, nu_mean_range=(0.05, 0.05), nu_std_range=(0.0, 0.0), reads_noisily=False)
@@ -272,69 +282,3 @@ def test_moments_say_where_there_is_no_closed_form():
             moments.conductance_moments(profile, 1.0, DAY_S)
         with pytest.raises(DeviceError, match=wanted):
             moments.weight_moments(profile, np.zeros((2, 3)), 1.0, DAY_S)
-
-
-# ---------------------------------------------------------------------------------------------------- reads in time
-
-CORRELATIONS = [
-    (20, 60, 3.39e-4),
-    (3600, DAY_S, 1.975e-6),
-    (DAY_S, 2 * DAY_S, 8.6e-4),
-    (DAY_S, 90_000, 0.0301),
-    (DAY_S, 86_401, 0.346),
-]
-
-
-@pytest.mark.parametrize(("t1_s", "t2_s", "correlation"), CORRELATIONS)
-def test_read_correlation_between_the_experiments_times(t1_s, t2_s, correlation):
-    assert moments.read_correlation(JOSHI, t1_s, t2_s) == pytest.approx(correlation, rel=2e-3)
-    assert moments.read_correlation(JOSHI, t2_s, t1_s) == moments.read_correlation(JOSHI, t1_s, t2_s)
-
-
-@pytest.mark.parametrize("t_s", [20.0, DAY_S])
-def test_covariance_at_one_time_is_the_variance_of_a_reading(t_s):
-    g = np.array([0.1, 2.0, 25.0])
-    variance = moments.read_noise_covariance_us2(JOSHI, (g, g), g, (t_s, t_s))
-    np.testing.assert_allclose(variance, JOSHI.read_noise_std_us(g, g, t_s) ** 2, rtol=1e-14)
-    assert moments.read_correlation(JOSHI, t_s, t_s) == pytest.approx(1, rel=1e-15)
-
-
-@pytest.mark.parametrize("tau_s", [2.0**-23, 2.0**-10, 1.0, 40.0])  # t1 + tau is exact
-def test_covariance_is_the_integral_of_the_spectrum(tau_s):
-    """int S(f) cos(2 pi f tau) df over the shared band with S = (G Q_s)^2/f; octave by octave, G and Q_s put in by hand."""
-    t1_s, t_r_s, g, q = 20.0, 250e-9, (3.0, 2.5), 0.0088 / 0.4**0.65
-    low, high = 1 / (t1_s + t_r_s), 1 / (2 * t_r_s)
-    first_zero = min(1 / (4 * tau_s), high)
-    smooth = integrate.quad(lambda u: np.cos(2 * np.pi * np.exp(u) * tau_s), np.log(low), np.log(max(first_zero, low)),
-                            epsabs=1e-13, epsrel=1e-13, limit=500)[0]  # fmt: skip
-    oscillating = 0.0
-    start = max(first_zero, low)
-    edges = [start * 2**k for k in range(200) if start * 2**k < high] + [high]
-    for a, b in zip(edges, edges[1:], strict=False):
-        oscillating += integrate.quad(lambda f: 1 / f, a, b, weight="cos", wvar=2 * np.pi * tau_s, epsabs=1e-13, limit=500)[0]
-    got = moments.read_noise_covariance_us2(JOSHI, g, 10.0, (t1_s, t1_s + tau_s))
-    assert got == pytest.approx(g[0] * g[1] * q**2 * (smooth + oscillating), rel=1e-10, abs=1e-15)
-
-
-def test_covariance_is_that_of_a_sampled_one_over_f_process():
-    """Cosines of random phase with 1/f power: n(t) = Q sum_k sqrt(2 dln f) cos(2 pi f_k t + phase_k), read at both times."""
-    t1_s, tau_s, n_waves, n_paths = 20.0, 1e-4, 1000, 20_000
-    edges = np.linspace(np.log(1 / (t1_s + 250e-9)), np.log(1 / (500e-9)), n_waves + 1)
-    cells = np.diff(edges)
-    f_hz = np.exp(edges[:-1] + cells * draws.uniform(7, "moments/waves", n_waves))
-    phase = 2 * np.pi * draws.uniform(8, "moments/phases", (n_paths, n_waves))
-    amplitude = np.sqrt(2 * cells)
-    turns = 0.0, 2 * np.pi * f_hz * tau_s
-    n1, n2 = (np.concatenate([np.cos(part + turn) @ amplitude for part in np.split(phase, 50)]) for turn in turns)
-    q2 = float(JOSHI.read_noise_q(25.0)) ** 2
-    wanted = moments.read_noise_covariance_us2(JOSHI, (1.0, 1.0), 25.0, (t1_s, t1_s + tau_s)) / q2
-    product = n1 * n2
-    turn = 2 * np.pi * f_hz * tau_s * np.expm1(cells)  # the angle a cell spans: the variance of its cosine is below turn^2/12
-    jitter = np.sqrt((cells**2 * np.minimum(turn**2 / 12, 1)).sum())  # from drawing one frequency a cell
-    assert abs(product.mean() - wanted) <= Z_LIMIT * (product.std() / np.sqrt(n_paths) + jitter)
-
-
-def test_later_readings_know_less_of_each_other():
-    lags_s = np.array([0.01, 1, 60, 3600, DAY_S])
-    correlation = [moments.read_correlation(JOSHI, DAY_S, DAY_S + lag) for lag in lags_s]
-    assert (np.diff(correlation) < 0).all()

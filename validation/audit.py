@@ -19,26 +19,20 @@ import ast
 import json
 import re
 import sys
-import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib import import_module
 from pathlib import Path
 
+import constants
 import mutate
 import reach
-
-from pcmref.cli.retention import PROFILES
-from pcmref.pcm.model import PCMModel
 
 HERE = Path(__file__).parent
 ROUTES = HERE / "routes.json"
 PACKAGE = mutate.TOP / "pcmref"
 ALTERATIONS = 8  # of an equation, at most
 ARITHMETIC = {"- removed", "Add", "Sub", "Mult", "Div", "Pow", "FloorDiv", *mutate.NAMES}
-LISTED = tomllib.loads((HERE / "equations.toml").read_text())
-NEUTRAL = (0, 1)  # as a default: nothing is added, nothing multiplied, the first is meant
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,7 @@ class Equation:
             if len(found) != 1:
                 raise ValueError(f"({self.number}): {part!r} is in {len(found)} lines of {self.function}, not in one")
             return found[0]
-        return [node for node in statements if isinstance(node, ast.Return)][-1]
+        return _last_return(self.node)
 
     @property
     def tests(self) -> list[str]:
@@ -134,6 +128,18 @@ def _guards(function: ast.FunctionDef) -> set[int]:
     return lines
 
 
+def _last_return(function: ast.FunctionDef) -> ast.Return:
+    """The last of its own, not of a function inside."""
+    inside = {
+        id(n)
+        for child in ast.walk(function)
+        if isinstance(child, ast.FunctionDef) and child is not function
+        for n in ast.walk(child)
+    }
+    own = [node for node in ast.walk(function) if isinstance(node, ast.Return) and id(node) not in inside]
+    return max(own, key=lambda node: node.lineno)
+
+
 def _lines(node: ast.AST) -> set[int]:
     return set(range(node.lineno, node.end_lineno + 1))
 
@@ -147,12 +153,13 @@ def _results(module: str, function: str) -> Iterator[mutate.Mutant]:
     """The module with each result of the function a tenth too large, at its last return; of a call also each argument."""
     tree = ast.parse((PACKAGE / module).read_text())
     node = next(node for name, node in mutate.nodes_of_functions(tree) if name == function)
-    last = [child for child in ast.walk(node) if isinstance(child, ast.Return)][-1]
+    last = _last_return(node)
     places = [(last, "value", None, "result")]
     if isinstance(last.value, ast.Tuple):
         places = [(last.value, "elts", i, f"result {i + 1}") for i in range(len(last.value.elts))]
     elif isinstance(last.value, ast.Call):
-        places += [(last.value, "args", i, f"argument {i + 1} of the result") for i in range(len(last.value.args))]
+        numbers = [i for i, a in enumerate(last.value.args) if not isinstance(a, ast.Constant)]
+        places += [(last.value, "args", i, f"argument {i + 1} of the result") for i in numbers]
     for holder, field, index, what in places:
         held = getattr(holder, field) if index is None else getattr(holder, field)[index]
         larger = ast.BinOp(held, ast.Mult(), ast.Constant(1.1))
@@ -167,7 +174,7 @@ def _mutants(module: str) -> list[mutate.Mutant]:
     return list(mutate.mutants(module))
 
 
-EQUATIONS = [Equation(str(entry["number"]), entry) for entry in LISTED["equation"]]
+EQUATIONS = [Equation(str(entry["number"]), entry) for entry in constants.LISTED["equation"]]
 
 
 def missing_tests() -> list[str]:
@@ -179,69 +186,6 @@ def missing_tests() -> list[str]:
         if isinstance(node, ast.FunctionDef)
     }
     return [test for equation in EQUATIONS for test in equation.tests if test.partition("[")[0] not in defined]
-
-
-def _number(node) -> object:
-    """What an expression says in numbers: its value where it is made of literals, else its text; None where it has none.
-
-    A 0 or 1 is a number only by itself: beside others it is an index or a neutral default.
-    """
-    numbers = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and type(part.value) in (int, float)]
-    try:
-        value = eval(compile(ast.Expression(node), "", "eval"), {"__builtins__": {}})
-    except Exception:  # it needs names
-        value = ast.unparse(node)
-    return value if type(value) in (int, float) or set(numbers) - set(NEUTRAL) else None
-
-
-def numbers_in(path: Path) -> Iterator[tuple[str, object]]:
-    """(name, value) of a module's constants, and of the defaults of its fields and parameters that are not neutral."""
-    tree = ast.parse(path.read_text())
-
-    def below(node, prefix):
-        for child in getattr(node, "body", []):
-            if isinstance(child, ast.ClassDef | ast.FunctionDef):
-                yield from below(child, f"{prefix}{child.name}.")
-            if isinstance(child, ast.FunctionDef):
-                a = child.args
-                pairs = [*zip(a.args[::-1], a.defaults[::-1], strict=False), *zip(a.kwonlyargs, a.kw_defaults, strict=True)]
-                yield from ((f"{prefix}{child.name}.{argument.arg}", _number(d)) for argument, d in pairs if d is not None)
-            if isinstance(node, ast.Module | ast.ClassDef) and isinstance(child, ast.Assign | ast.AnnAssign) and child.value:
-                target = child.targets[0] if isinstance(child, ast.Assign) else child.target
-                yield prefix + ast.unparse(target), _number(child.value)
-
-    yield from (
-        (name, value) for name, value in below(tree, "") if value is not None and ("." not in name or value not in NEUTRAL)
-    )
-
-
-def ungraded() -> list[str]:
-    """The numbers of the package that equations.toml lacks; the model grades its own, and G_max is the model's everywhere."""
-    listed = {(constant["module"], constant["name"]) for constant in LISTED["constant"]}
-    found = []
-    for path in sorted(PACKAGE.glob("**/*.py")):
-        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        for name, value in numbers_in(path):
-            g_max = name.endswith(".g_max_us") and value == PCMModel.g_max_us
-            if not (name.startswith("PCMModel.") or g_max or (module, name) in listed):
-                found.append(f"{module}:{name} = {value}")
-    graded = {(profile["name"], profile["field"]) for profile in LISTED["profile"]}
-    changes = {(name, f.name) for name in PROFILES for f in fields(PCMModel) if _changed(name, f)}
-    return found + [f"PCMModel.{name}().{field}" for name, field in sorted(changes - graded)]
-
-
-def _changed(profile: str, field) -> bool:
-    """Whether a profile has another number, or numbers, than joshi2020."""
-    value = getattr(getattr(PCMModel, profile)(), field.name)
-    return value != field.default and not isinstance(value, str | bool)
-
-
-def value_of(module: str, name: str):
-    """What the package holds under this name; ValueError where it holds nothing."""
-    for found, value in numbers_in(PACKAGE / f"{module.replace('.', '/')}.py"):
-        if found == name:
-            return value
-    return getattr(import_module(f"pcmref.{module}"), name)
 
 
 def confirm_routes(equations: list[Equation]) -> None:
@@ -291,25 +235,8 @@ def document() -> str:
         "derived here or from a third party, not confirmed; D, a choice of this project, no statement about devices or the",
         "paper: the source says why. Sources in brackets are spelt out at the top of `pcmref/pcm/model.py`.",
         "",
-        "## Constants",
-        "",
-        "The model's and all others of the package: module constants, and defaults other than 0 and 1. The suite fails for one",
-        "without a grade and a source.",
-        "",
-        "| constant | value | unit | grade | source |",
-        "|---|---|---|---|---|",
     ]
-    for name, value, unit, grade, source in PCMModel.constants():
-        lines.append(f"| `PCMModel.{name}` | {value} | {unit or '-'} | {grade} | {source} |")
-    for profile in LISTED["profile"]:
-        value = getattr(getattr(PCMModel, profile["name"])(), profile["field"])
-        graded = " | ".join(profile[key] for key in ("unit", "grade", "source"))
-        lines.append(f"| `PCMModel.{profile['name']}().{profile['field']}` | {value} | {graded} |")
-    for constant in LISTED["constant"]:
-        value = str(value_of(constant["module"], constant["name"]))
-        value = f"`{value[:77]}...`".replace("|", "\\|") if len(value) > 80 else value
-        graded = " | ".join(constant[key] for key in ("unit", "grade", "source"))
-        lines.append(f"| `{constant['module']}.{constant['name']}` | {value} | {graded} |")
+    lines += constants.table()
     lines += ["", "## Equations", ""]
     for equation in EQUATIONS:
         entry, noticed = equation.entry, equation.noticed(seen)
@@ -332,7 +259,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--routes"]:
         seen = confirmed_routes()
         confirm_routes([e for e in EQUATIONS if (e.number in arguments if arguments[1:] else e.why_open(seen))])
-    if lacking := ungraded():
+    if lacking := constants.ungraded():
         raise SystemExit("without a grade and a source in validation/equations.toml: " + "; ".join(lacking))
     path = HERE / "AUDIT.md"
     if arguments == ["--check"]:

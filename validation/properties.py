@@ -22,7 +22,7 @@ KILLS = HERE / "results" / "mutation.json"
 GOLDEN = "test_golden_values.py::test_results_are_the_twins"
 SECTIONS = {
     "Network": ("functional", "resnet"),
-    "Device": ("model", "mapping", "chip", "moments", "discrepancies"),
+    "Device": ("model", "mapping", "chip", "moments", "moments_in_time", "discrepancies"),
     "Compensations": ("gdc", "adabs"),
     "Converters": ("crossbar", "crossbar_networks", "discrepancies_scales"),
     "Training": ("training",),

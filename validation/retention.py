@@ -39,7 +39,7 @@ DAY_S = 86_400.0
 N_CALIBRATION = 1280
 CALIBRATION = (20, 50, 100, 200, 500, N_CALIBRATION, 2000)
 ETA, ALPHA = 0.038, 2.0
-ETAS, ALPHAS = (0.0, 0.019, ETA, 0.076), (1.5, ALPHA, 2.5, 3.0, 0.0)
+ETAS, ALPHAS = (0.0, 0.019, ETA, 0.076), (1.5, ALPHA, 2.5, 0.0)
 
 
 def kept_study(name: str, network, images: int, n_calibration: int = N_CALIBRATION) -> Kept:

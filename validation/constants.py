@@ -1,0 +1,104 @@
+"""The constants of the package: found in its sources, graded in equations.toml and, the device model's own, in the model."""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+
+from pcmref.cli.retention import PROFILES
+from pcmref.pcm.model import PCMModel
+
+HERE = Path(__file__).parent
+PACKAGE = HERE.parent / "pcmref"
+LISTED = tomllib.loads((HERE / "equations.toml").read_text())
+NEUTRAL = (0, 1)  # as a default: nothing is added, nothing multiplied, the first is meant
+
+
+def _number(node) -> object:
+    """What an expression says in numbers: its value where it is made of literals, else its text; None where it has none.
+
+    A 0 or 1 is a number only by itself: beside others it is an index or a neutral default.
+    """
+    numbers = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and type(part.value) in (int, float)]
+    try:
+        value = eval(compile(ast.Expression(node), "", "eval"), {"__builtins__": {}})
+    except Exception:  # it needs names
+        value = ast.unparse(node)
+    return value if type(value) in (int, float) or set(numbers) - set(NEUTRAL) else None
+
+
+def numbers_in(path: Path) -> Iterator[tuple[str, object]]:
+    """(name, value) of a module's constants, and of the defaults of its fields and parameters that are not neutral."""
+    tree = ast.parse(path.read_text())
+
+    def below(node, prefix):
+        for child in getattr(node, "body", []):
+            if isinstance(child, ast.ClassDef | ast.FunctionDef):
+                yield from below(child, f"{prefix}{child.name}.")
+            if isinstance(child, ast.FunctionDef):
+                a = child.args
+                pairs = [*zip(a.args[::-1], a.defaults[::-1], strict=False), *zip(a.kwonlyargs, a.kw_defaults, strict=True)]
+                yield from ((f"{prefix}{child.name}.{argument.arg}", _number(d)) for argument, d in pairs if d is not None)
+            if isinstance(node, ast.Module | ast.ClassDef) and isinstance(child, ast.Assign | ast.AnnAssign) and child.value:
+                target = child.targets[0] if isinstance(child, ast.Assign) else child.target
+                yield prefix + ast.unparse(target), _number(child.value)
+
+    yield from (
+        (name, value) for name, value in below(tree, "") if value is not None and ("." not in name or value not in NEUTRAL)
+    )
+
+
+def ungraded() -> list[str]:
+    """The numbers of the package that equations.toml lacks; the model grades its own, and G_max is the model's everywhere."""
+    listed = {(constant["module"], constant["name"]) for constant in LISTED["constant"]}
+    found = []
+    for path in sorted(PACKAGE.glob("**/*.py")):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for name, value in numbers_in(path):
+            g_max = name.endswith(".g_max_us") and value == PCMModel.g_max_us
+            if not (name.startswith("PCMModel.") or g_max or (module, name) in listed):
+                found.append(f"{module}:{name} = {value}")
+    graded = {(profile["name"], profile["field"]) for profile in LISTED["profile"]}
+    changes = {(name, f.name) for name in PROFILES for f in fields(PCMModel) if _changed(name, f)}
+    return found + [f"PCMModel.{name}().{field}" for name, field in sorted(changes - graded)]
+
+
+def _changed(profile: str, field) -> bool:
+    """Whether a profile has another number, or numbers, than joshi2020."""
+    value = getattr(getattr(PCMModel, profile)(), field.name)
+    return value != field.default and not isinstance(value, str | bool)
+
+
+def value_of(module: str, name: str):
+    """What the package holds under this name; ValueError where it holds nothing."""
+    for found, value in numbers_in(PACKAGE / f"{module.replace('.', '/')}.py"):
+        if found == name:
+            return value
+    return getattr(import_module(f"pcmref.{module}"), name)
+
+
+def table() -> list[str]:
+    """The section of AUDIT.md, as lines."""
+    lines = [
+        "## Constants",
+        "",
+        "The model's and all others of the package: module constants, and defaults other than 0 and 1. The suite fails for one",
+        "without a grade and a source.",
+        "",
+        "| constant | value | unit | grade | source |",
+        "|---|---|---|---|---|",
+    ]
+    for name, value, unit, grade, source in PCMModel.constants():
+        lines.append(f"| `PCMModel.{name}` | {value} | {unit or '-'} | {grade} | {source} |")
+    for profile in LISTED["profile"]:
+        value = getattr(getattr(PCMModel, profile["name"])(), profile["field"])
+        graded = " | ".join(profile[key] for key in ("unit", "grade", "source"))
+        lines.append(f"| `PCMModel.{profile['name']}().{profile['field']}` | {value} | {graded} |")
+    for constant in LISTED["constant"]:
+        value = str(value_of(constant["module"], constant["name"]))
+        value = f"`{value[:77]}...`".replace("|", "\\|") if len(value) > 80 else value
+        graded = " | ".join(constant[key] for key in ("unit", "grade", "source"))
+        lines.append(f"| `{constant['module']}.{constant['name']}` | {value} | {graded} |")
+    return lines
