@@ -1,5 +1,7 @@
 """Readings in time: the covariance of a device's read noise at two times, and when readings may be drawn independently."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import integrate
@@ -51,17 +53,19 @@ def test_covariance_is_the_integral_of_the_spectrum(tau_s):
     assert got == pytest.approx(g[0] * g[1] * q**2 * (smooth + oscillating), rel=1e-10, abs=1e-15)
 
 
-def test_covariance_at_very_short_and_very_long_lags():
-    """As tau goes to 0 the variance; for long tau -Ci(a) = -(sin a - cos a/a)/a to 2/a^3, a = 2 pi tau/(t1 + t_r)."""
-    t1_s, g, q = 1000.0, (3.0, 2.5), 0.0088 / 0.4**0.65
+@pytest.mark.parametrize("t_r_s", [250e-9, 0.5])
+def test_covariance_at_very_short_and_very_long_lags(t_r_s):
+    """As tau goes to 0 the variance; for long tau Ci(x) = (sin x - cos x/x)/x to 2/x^3 in both places."""
+    model, t1_s, g, q = replace(JOSHI, t_r_s=t_r_s), 1000.0, (3.0, 2.5), 0.0088 / 0.4**0.65
 
     def covariance(tau_s):
-        return moments.read_noise_covariance_us2(JOSHI, g, 10.0, (t1_s, t1_s + tau_s)) / (g[0] * g[1] * q**2)
+        return moments.read_noise_covariance_us2(model, g, 10.0, (t1_s, t1_s + tau_s)) / (g[0] * g[1] * q**2)
 
-    assert covariance(2.0**-43) == pytest.approx(np.log((t1_s + 250e-9) / 500e-9), rel=1e-10)  # pi tau/t_r squared: 2e-12
+    assert covariance(2.0**-43) == pytest.approx(np.log((t1_s + t_r_s) / (2 * t_r_s)), rel=1e-10)  # (pi tau/t_r)^2: 2e-12
     for tau_s in (3e4, 1e5):
-        a = 2 * np.pi * tau_s / (t1_s + 250e-9)
-        assert covariance(tau_s) == pytest.approx(-(np.sin(a) - np.cos(a) / a) / a, abs=2 / a**3 + 2e-11)  # and t_r/(pi tau)
+        far = [2 * np.pi * tau_s / (t1_s + t_r_s), np.pi * tau_s / t_r_s]
+        low, high = ((np.sin(x) - np.cos(x) / x) / x for x in far)
+        assert covariance(tau_s) == pytest.approx(high - low, abs=sum(2 / x**3 for x in far) + 1e-11)
 
 
 def test_covariance_is_that_of_a_sampled_one_over_f_process():
