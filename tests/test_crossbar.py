@@ -96,7 +96,7 @@ def test_adc_of_each_tile_clips_by_itself():
 
 def test_each_vector_is_scaled_by_its_own_largest_input():
     w = np.eye(3)
-    x = np.array([[1.0, 0.5, 0.25], [1e-3, 5e-4, 2.5e-4], [0, 0, 0]])
+    x = np.array([[1.0, 0.5, 0.25], [1e-3, 5e-4, 2.5e-4], [0, 0, 0], [-1.0, 0.5, 0.25]])
     y = Crossbar.of_weights(w, dac=Converter(4)).multiply(x)  # codes -1, -.5, 0, .5, 1; .25 is a tie and goes to 0
     np.testing.assert_array_equal(y, x * [1, 1, 0])
 

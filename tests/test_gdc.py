@@ -65,9 +65,9 @@ def test_uniform_loss_is_undone_whatever_is_read(kind, loss, seed):
     np.testing.assert_allclose(alpha, 1 / loss, rtol=1e-12)
 
 
-@given(st.sampled_from(gdc.READ_OUTS), st.integers(1, 5), st.integers(1, 5), st.integers(0, 99))
-def test_a_crossbar_with_ideal_converters_reads_what_the_arrays_say(kind, k, o, seed):
-    g = positive("bar", 2, k, o, seed=seed)
+@given(st.sampled_from(gdc.READ_OUTS), st.integers(1, 5), st.integers(1, 5), st.sampled_from([0, 1]), st.integers(0, 99))
+def test_a_crossbar_with_ideal_converters_reads_what_the_arrays_say(kind, k, o, programmed, seed):
+    g = programmed * positive("bar", 2, k, o, seed=seed)
     measured = Crossbar(g, 25.0, (2, 2)).read_out(kind)
     np.testing.assert_allclose(measured, gdc.read_out([g.transpose(0, 2, 1)], 25, kind), rtol=1e-12)
 
