@@ -53,7 +53,21 @@ def test_conv2d_has_as_many_outputs_as_the_kernel_has_positions(case):
     sides = [
         [p for p in range(20) if p * stride + k <= n + 2 * padding] for n, k in zip(x.shape[1:3], w.shape[2:], strict=True)
     ]
-    assert F.conv2d(x, w, stride, padding).shape == (len(x), len(sides[0]), len(sides[1]), len(w))
+    assert F.conv2d_shape(x.shape, w.shape, stride, padding) == (len(x), len(sides[0]), len(sides[1]), len(w))
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "stride", "padding", "y"),
+    [
+        ((2, 32, 30, 16), (28, 16, 3, 3), 1, 1, (2, 32, 30, 28)),  # same size
+        ((2, 32, 30, 16), (28, 16, 3, 3), 2, 1, (2, 16, 15, 28)),  # half of it
+        ((2, 31, 30, 16), (28, 16, 1, 1), 2, 0, (2, 16, 15, 28)),  # a shortcut
+        ((1, 224, 224, 3), (64, 3, 7, 7), 2, 3, (1, 112, 112, 64)),  # ImageNet's stem
+        ((1, 5, 9, 1), (1, 1, 5, 2), 3, 0, (1, 1, 3, 1)),
+    ],
+)
+def test_shapes_of_the_usual_convolutions(x, w, stride, padding, y):
+    assert F.conv2d_shape(x, w, stride, padding) == y
 
 
 @given(convolutions())

@@ -34,7 +34,7 @@ RECIPE = Recipe(epochs=3, batch_size=32, learning_rate=0.05, crop=1, flip=True, 
 
 
 def test_noise_is_the_crossbars_eta_times_its_largest_weight():
-    state = NET.init() | {"fc.bias": np.array([5.0, 0, 0], np.float32)}
+    state = NET.init() | {"fc.bias": np.array([-5.0, 0, 0], np.float32)}
     noisy = pcmref.inject_weight_noise(state, eta=0.1, seed=3, step=7)
     for name, largest in (("conv1.weight", np.abs(state["conv1.weight"]).max()), ("fc.weight", 5.0), ("fc.bias", 5.0)):
         z = draws.standard_normal(3, f"noise/7/{name}", state[name].shape)
