@@ -201,6 +201,23 @@ def test_moments_in_float32_survive_a_large_mean():
     assert np.allclose(moments.m2 / moments.n, exact.var((0, 1, 2)), rtol=1e-4)
 
 
+@pytest.mark.parametrize(("dtype", "base", "gap"), [(np.float16, 300, 0.25), (np.float32, 2**24, 2)])
+def test_moments_where_the_mean_is_no_number_of_the_dtype(dtype, base, gap):
+    """Half of the values at base, half at the next number: the mean lies between, the variance is (gap/2)^2."""
+    x = np.array([0, 1, 1, 0, 0, 1, 1, 0]).reshape(1, 1, 8, 1) * gap + base
+    moments = F.channel_moments(x.astype(dtype))
+    assert (moments.n, moments.mean, moments.m2) == (8, base + gap / 2, 8 * (gap / 2) ** 2)
+
+
+@given(st.lists(st.integers(0, 15), min_size=2, max_size=9), st.integers(1, 4))
+def test_moments_ignore_a_shift_that_is_exact(values, step):
+    """In float16 multiples of 1/4 stay exact up to 512: the squared deviations do not change, though the mean is rounded."""
+    x = np.array(values).reshape(1, 1, -1, 1) / 4
+    near, far = (F.channel_moments((x + shift).astype(np.float16)) for shift in (0, 32 * step + 256))
+    assert np.allclose(near.m2, x.var() * x.size, rtol=2**-8, atol=1e-12)
+    assert np.allclose(far.m2, near.m2, rtol=2**-8, atol=2**-8 * x.size / 64)
+
+
 def test_relu_and_max_pool_pick_values_exactly():
     x = normal("x", 2, 6, 7, 3)
     assert np.array_equal(F.relu(x), np.where(x > 0, x, 0)) and not np.signbit(F.relu(np.array([-1.0, 0.0]))).any()
