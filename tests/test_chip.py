@@ -47,7 +47,7 @@ def test_every_arrow_is_the_models_equation_with_its_named_draws():
 
 def test_the_bias_is_a_row_of_the_last_crossbar():
     """One scale for fc.weight and fc.bias, the larger of them deciding; one GDC factor."""
-    state = state_of() | {"fc.bias": np.array([9.0, -1.0, 0.5])}
+    state = state_of() | {"fc.bias": np.array([-9.0, 1.0, 0.5])}
     chip = pcmref.Chip.program(state, STILL)
     assert chip.scale["fc.bias"] == chip.scale["fc.weight"] == pytest.approx(25 / 9)
     assert "fc.bias" not in chip.gdc_factors(86_400.0) and "fc.weight" in chip.gdc_factors(86_400.0)

@@ -209,9 +209,11 @@ def test_the_command_names_a_bad_tile_or_converter(option, message, capsys):
 
 def test_the_read_out_voltage_fits_the_adc_and_is_a_code_of_the_dac():
     """12 devices fill the ADC: below 12/64 for 64 rows 8 bits have 23/127, below 12/50 for 50 rows 4 bits have 1/7."""
-    for rows, bits, voltage in ((64, 8, 23 / 127), (50, 4, 1 / 7), (5, 4, 1.0)):
+    from_the_end = Converter(255, origin="end")  # -1 + k 2/255: k = 151 is the last below 12/64
+    dacs = (64, Converter.of_bits(8), 23 / 127), (50, Converter.of_bits(4), 1 / 7), (5, Converter.of_bits(4), 1.0)
+    for rows, dac, voltage in (*dacs, (64, from_the_end, 151 * 2 / 255 - 1)):
         on = np.stack([np.full((rows, 2), 25.0), np.zeros((rows, 2))])
-        bar = Crossbar(on, 25.0, (64, 2), Converter.of_bits(bits), Converter.of_bits(20, 12.0))
+        bar = Crossbar(on, 25.0, (64, 2), dac, Converter.of_bits(20, 12.0))
         assert bar.read_out() == pytest.approx(bar.read_out(voltage=voltage), rel=1e-14)
         assert bar.read_out() == pytest.approx(rows * 2 * 25, rel=1e-5)
         lost = replace(bar, g_us=0.85 * on)  # fully on at first: any more voltage would hide a part of the loss

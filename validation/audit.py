@@ -102,7 +102,7 @@ class Equation:
         return self.entry.get("open", "; ".join(lacking)) if lacking else ""
 
     def alterations(self) -> list[mutate.Mutant]:
-        """Its constants by 2 %, then its result by a tenth, then its arithmetic, the quoted line first; guards are left out.
+        """Its constants by 2 %, the arithmetic of the quoted line, its result by a tenth, its other arithmetic; no guards.
 
         Where there is no arithmetic either, anything in the function: an index, a comparison.
         """
@@ -111,9 +111,9 @@ class Equation:
         guards, quoted = _guards(self.node), _lines(self.quoted)
         inside = [m for m in every if f"{m.function}.".startswith(f"{self.function}.") and m.line not in guards]
         arithmetic = [m for m in inside if m.change.split(" to ")[0] in ARITHMETIC]
-        arithmetic.sort(key=lambda m: m.line not in quoted)
+        first, rest = ([m for m in arithmetic if (m.line in quoted) == here] for here in (True, False))
         same = set(self.entry.get("equivalent", ()))
-        chosen = constants + list(_results(self.module, self.function)) + (arithmetic or inside)
+        chosen = constants + first + list(_results(self.module, self.function)) + (rest if arithmetic else inside)
         return [m for m in chosen if _change(m) not in same][:ALTERATIONS]
 
 

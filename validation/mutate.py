@@ -230,9 +230,10 @@ class Copy:
         status = os.waitpid(child, 0)[1]
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
             return ["out of time"]
-        lines = re.findall(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)\S*(.*)", (self.folder / "output").read_text(), re.MULTILINE)
+        line = r"^(?:FAILED|ERROR) tests/(\S+?::\w+)(?:\[.*?\])?(?: - (.*))?$"
+        lines = re.findall(line, (self.folder / "output").read_text(), re.MULTILINE)
         failed = {test for test, _ in lines}
-        crashed = {test for test, why in lines if not re.match(r" - (assert|AssertionError|ExceptionGroup|$)", why)}
+        crashed = {test for test, why in lines if not re.match(r"assert|AssertionError|ExceptionGroup|$", why)}
         self.asserted = sorted(failed - crashed)
         return sorted(failed) or [STILLBORN] * bool(status)
 
