@@ -61,7 +61,9 @@ def test_covariance_at_very_short_and_very_long_lags(t_r_s):
     def covariance(tau_s):
         return moments.read_noise_covariance_us2(model, g, 10.0, (t1_s, t1_s + tau_s)) / (g[0] * g[1] * q**2)
 
-    assert covariance(2.0**-43) == pytest.approx(np.log((t1_s + t_r_s) / (2 * t_r_s)), rel=1e-10)  # (pi tau/t_r)^2: 2e-12
+    variance = np.log((t1_s + t_r_s) / (2 * t_r_s))
+    assert covariance(0.0) == pytest.approx(variance, rel=1e-14)
+    assert covariance(2.0**-43) == pytest.approx(variance, rel=1e-10)  # (pi tau/t_r)^2: 2e-12
     for tau_s in (3e4, 1e5):
         far = [2 * np.pi * tau_s / (t1_s + t_r_s), np.pi * tau_s / t_r_s]
         low, high = ((np.sin(x) - np.cos(x) / x) / x for x in far)
