@@ -37,7 +37,7 @@ NETWORKS = ("resnet32-fashionmnist-baseline", "resnet32-fashionmnist-noise")
 CLASS = "resnet8-fashionmnist"
 DAY_S = 86_400.0
 N_CALIBRATION = 1280
-CALIBRATION = (20, 50, 100, 200, 500, N_CALIBRATION, 2000)
+CALIBRATION = (20, 100, 500, N_CALIBRATION, 2000)
 ETA, ALPHA = 0.038, 2.0
 ETAS, ALPHAS = (0.0, 0.019, ETA, 0.076), (1.5, ALPHA, 2.5, 0.0)
 
@@ -111,6 +111,10 @@ def result_of(name: str, network: str | None = None) -> RetentionResult:
     chips = sorted((int(key.removeprefix("chip ")), rows) for key, rows in values.items() if key != "software")
     rows = tuple(Row(about["network"], c, t_s, k, 0, accuracy) for k, of in chips for c, t_s, accuracy in of)
     return RetentionResult(about["network"], rows, values["software"], {"n_images": about["images"], **about})
+
+
+def size_of(result: RetentionResult) -> str:
+    return f"{result.settings['images']:,} test images, {len({row.chip for row in result.rows})} chips"
 
 
 def interval(values) -> str:
@@ -210,20 +214,22 @@ def document() -> str:
         f"gdc: one scale a crossbar; adabs: batch norm recalibrated on {N_CALIBRATION:,} training images, without gdc.\n"
     )
     for result in results:
-        n_chips = len({row.chip for row in result.rows})
-        text += f"\n## {result.name}\n\nSoftware {100 * result.software_accuracy:.2f} %; {result.settings['n_images']:,} test "
-        text += f"images, {n_chips} chips; network SHA-256 {result.settings['sha256'][:16]}.\n\n{main_table(result)}\n"
+        text += f"\n## {result.name}\n\nSoftware {100 * result.software_accuracy:.2f} %; {size_of(result)}; network SHA-256 "
+        text += f"{result.settings['sha256'][:16]}.\n\n{main_table(result)}\n"
     text += "\n![Both networks over time](retention.png)\n"
     text += f"\n## Beside the paper\n\n{beside_the_paper(results[1])}\n"
     text += "\n## Differences\n\nChip k of both networks has the same draws, so differences are taken chip by chip.\n"
     text += f"\n{differences(results)}\n"
-    lines = ["| calibration images | adabs after one day |", "|---|---|"]
+    lines = ["| calibration images | adabs after one day | of |", "|---|---|---|"]
     found = calibration_results(results[1])
-    lines += [f"| {n:,} | {interval(accuracies(result, 'adabs', DAY_S))} |" for n, result in found.items()]
+    lines += [f"| {n:,} | {interval(accuracies(r, 'adabs', DAY_S))} | {size_of(r)} |" for n, r in found.items()]
     table = "\n".join(lines)
     text += f"\n## AdaBS against the number of calibration images\n\n{table}\n\n![AdaBS accuracy](calibration.png)\n"
-    text += "\n## Training noise and clipping, resnet8, after one day\n\n"
-    text += "One training each from the same baseline: the intervals are those of the chips, not of trainings.\n"
+    size = size_of(result_of(f"sweep-{swept_name(ETA, ALPHA)}"))
+    text += (
+        f"\n## Training noise and clipping, resnet8, after one day\n\n{size}. One training each from the same baseline: the\n"
+    )
+    text += "intervals are those of the chips, not of trainings.\n"
     text += f"\n{sweep_table('eta (alpha 2)', [(eta, eta, ALPHA) for eta in ETAS])}\n"
     return text + f"\n{sweep_table(f'alpha (eta {ETA})', [(alpha, ETA, alpha) for alpha in ALPHAS])}\n"
 
