@@ -25,6 +25,8 @@ def _number(node) -> object:
     try:
         value = eval(compile(ast.Expression(node), "", "eval"), {"__builtins__": {}})
     except Exception:  # it needs names
+        value = None
+    if not isinstance(value, int | float | str | tuple | list | dict):
         value = ast.unparse(node)
     return value if type(value) in (int, float) or set(numbers) - set(NEUTRAL) else None
 
