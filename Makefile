@@ -62,6 +62,7 @@ figures: $(VENV)/installed  ## draw every picture again, from the current code (
 	$(PYTHON) validation/reads_in_time.py
 	$(PYTHON) validation/readme.py picture
 	$(PYTHON) validation/performance.py picture
+	$(PYTHON) validation/retention.py report
 
 docs-outputs: $(VENV)/installed  ## run the pages of the course and write what their code prints into them
 	$(PYTHON) docs/course.py outputs

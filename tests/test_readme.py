@@ -64,12 +64,14 @@ def test_every_picture_is_drawn_by_make_figures(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed: pictures skipped")
     ours = {path for path in TOP.rglob("*.png") if not {".venv", "build", "dist", "out"} & set(path.relative_to(TOP).parts)}
     drawn = [TOP / "docs" / "retention.png", TOP / "validation" / "reads_in_time.png", TOP / "validation" / "performance.png"]
+    experiment = [TOP / "validation" / "retention.png", TOP / "validation" / "calibration.png"]
     by_browser = {TOP / "docs" / "lab.png"}  # make lab-picture
-    assert ours - set((TOP / "docs" / "figures").iterdir()) - by_browser == set(drawn)
+    assert ours - set((TOP / "docs" / "figures").iterdir()) - by_browser == {*drawn, *experiment}
     monkeypatch.syspath_prepend(TOP / "validation")
     import performance
     import readme
     import reads_in_time
+    import retention
 
     monkeypatch.setattr(readme, "PICTURE", tmp_path / "retention.png")
     readme.main(["picture"])
@@ -83,6 +85,9 @@ def test_every_picture_is_drawn_by_make_figures(tmp_path, monkeypatch):
         f"{script}.py" in recipe
         for script in ("docs/course", "validation/readme", "validation/reads_in_time", "validation/performance")
     )
+    retention.draw(tmp_path)
+    for shipped in experiment:
+        assert_same_picture(tmp_path / shipped.name, shipped)
 
 
 def software(picture: Path) -> bytes:

@@ -200,7 +200,7 @@ def draw_calibration(results: dict[int, RetentionResult], path: Path) -> None:
         axis.set_xlabel("calibration images")
         axis.set_ylabel("accuracy after 1 day with AdaBS (%)")
         axis.set_title(f"{NETWORKS[1]}; dashed: software")
-        figure.savefig(path, metadata={"Software": None})
+        figure.savefig(path)
         plt.close(figure)
 
 
@@ -244,10 +244,16 @@ def comparison() -> str:
     return "\n".join(lines)
 
 
+def draw(folder: Path) -> None:
+    """retention.png and calibration.png."""
+    results = [result_of(f"retention-{name}", name) for name in NETWORKS]
+    plot_retention(results, folder / "retention.png")
+    draw_calibration(calibration_results(results[1]), folder / "calibration.png")
+
+
 def report() -> None:
-    text, results = document(), [result_of(f"retention-{name}", name) for name in NETWORKS]
-    plot_retention(results, HERE / "retention.png")
-    draw_calibration(calibration_results(results[1]), HERE / "calibration.png")
+    text = document()
+    draw(HERE)
     (HERE / "retention.md").write_text(text, encoding="utf-8")
     put(TOP / "README.md", "comparison", comparison())
 

@@ -133,7 +133,7 @@ class PCMModel:
         """(field, value in joshi2020, unit, grade, source) of every constant.
 
         >>> pcmref.PCMModel.constants()[0]
-        ('g_max_us', 25.0, 'uS', 'B', '[T]; [J] programs up to 25 uS')
+        ('g_max_us', 25.0, 'uS', 'B', "[N] [T]; that [J]'s chip goes up to 25 uS is recalled (C)")
         """
         graded = [f for f in fields(cls) if f.metadata]
         return [(f.name, f.default, f.metadata["unit"], f.metadata["grade"], f.metadata["source"]) for f in graded]
