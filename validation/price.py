@@ -1,6 +1,6 @@
 """What a discrepancy costs in accuracy after a day: into discrepancies.md and the README, between their markers.
 
-python validation/price.py [NETWORK] [--chips 10] [--images 2000]
+python validation/price.py [NETWORK] [--chips 5] [--images 1000]
 
 Every variant differs from `joshi2020` in one thing and meets the same draws of the same chips and the same images, so the
 difference is taken chip by chip: its mean in points, with its standard error over the chips. Accuracies are kept in
@@ -144,7 +144,7 @@ def verdict(found: dict[str, list]) -> str:
 
 def main() -> int:
     kept, n_chips = from_command(
-        "prices", __doc__.splitlines()[0], (__file__, "measure"), chips=10, images=2000, calibration=CALIBRATION
+        "prices", __doc__.splitlines()[0], (__file__, "measure"), chips=5, images=1000, calibration=CALIBRATION
     )
     found = measure(kept, n_chips)
     put(HERE / "discrepancies.md", "prices", f"{kept.heading()} {n_chips} chips.\n\n{table(found)}")
