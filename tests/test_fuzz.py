@@ -86,6 +86,7 @@ def out_of_memory(folder):
     ],
 )
 def test_the_fuzzer_finds_what_is_planted(load, message, monkeypatch):
-    monkeypatch.setattr(fuzz, "TIME_LIMIT_S", 1.0)
+    if load is hangs:  # on a slow machine the memory alone takes a second to fill
+        monkeypatch.setattr(fuzz, "TIME_LIMIT_S", 1.0)
     results = fuzz.fuzz(1, readers=[Planted(load).reader()])
     assert len(results) == 1 and message in results[0]["finding"]
