@@ -5,7 +5,6 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
-from functools import partial
 from math import prod
 from typing import NamedTuple
 
@@ -16,7 +15,6 @@ from pcmref.errors import FileError, SettingError, ShapeError, whole_number
 from pcmref.nn.adabs import adabs
 from pcmref.nn.functional import check_labels
 from pcmref.nn.resnet import ResNet
-from pcmref.pcm import gdc
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.crossbar import Periphery
 from pcmref.pcm.model import PCMModel
@@ -277,33 +275,24 @@ class _Study:
     def measure(self, chip_seed: int, report: Callable[[], None] | None = None) -> list[tuple[str, float, float]]:
         """(compensation, t_s, accuracy) of one chip: programmed once, read once a time, each reading under every scheme."""
         chip = Chip.program(self.state, self.model, chip_seed, self.workers)
-        currents_t0 = self._currents(chip, chip.baseline_conductances(workers=self.workers))
+        baseline = chip.baseline(0, self.workers, self.periphery)
         rows = []
         for t_s in self.times_s:
-            g_us = chip.read_conductances(t_s, workers=self.workers)
+            reading = chip.at(t_s, 0, self.workers, self.periphery)
             known = {}
             for compensation in self.compensations:
-                factors = self._factors(chip, g_us, currents_t0) if compensation == "gdc" else None
-                if factors is not None and all(np.all(np.equal(alpha, 1)) for alpha in factors.values()):
-                    factors = None  # as at t_0, where the same weights need not be evaluated twice
-                scheme = (compensation == "adabs", factors is None)
+                used = reading.compensated(baseline) if compensation == "gdc" else reading
+                if used.factors is not None and all(np.all(np.equal(alpha, 1)) for alpha in used.factors.values()):
+                    used = reading  # as at t_0, where the same weights need not be evaluated twice
+                scheme = (compensation == "adabs", used is reading)
                 if scheme not in known:
-                    known[scheme] = self._accuracy(chip, t_s, g_us, factors, compensation == "adabs")
+                    known[scheme] = self._accuracy(used.state(), compensation == "adabs")
                 rows.append((compensation, t_s, known[scheme]))
                 if report is not None:
                     report()
         return rows
 
-    def _currents(self, chip: Chip, g_us) -> dict:
-        return chip.currents(g_us) if self.periphery is None else self.periphery.currents(chip, g_us)
-
-    def _factors(self, chip: Chip, g_us, currents_t0) -> dict:
-        currents = self._currents(chip, g_us)
-        return {bar: gdc.factor(currents_t0[bar], currents[bar]) for bar in currents}
-
-    def _accuracy(self, chip: Chip, t_s: float, g_us, factors, recalibrate: bool) -> float:
-        weights = chip.weights if self.periphery is None else partial(self.periphery.state, chip, t_s=t_s)
-        state = weights(g_us, factors)
+    def _accuracy(self, state: dict, recalibrate: bool) -> float:
         if recalibrate:
             state = adabs(self.net, state, self.x_calibration, self.batch_size, self.workers)
         return accuracy(self.net, state, self.x, self.labels, self.workers)

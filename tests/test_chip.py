@@ -41,7 +41,7 @@ def test_every_arrow_is_the_models_equation_with_its_named_draws():
     z = draws.standard_normal(5, f"read/2/86400.0/{name}", (2, *w.shape))
     g = MODEL.read(MODEL.drift(g_prog, nu, 86_400.0), g_target, 86_400.0, z)
     assert np.array_equal(chip.g_target_us[name], g_target) and np.array_equal(chip.nu[name], nu)
-    assert np.array_equal(chip.read_conductances(86_400, read=2)[name], g)
+    assert np.array_equal(chip.at(86_400, read=2).g_us[name], g)
     assert np.array_equal(chip.read(86_400, read=2)[name], pcmref.unmap_weights(g, scale))
 
 
@@ -77,12 +77,25 @@ def test_gdc_is_exact_under_uniform_drift_without_read_noise(t_s):
 
 def test_gdc_factors_are_summed_currents_at_t0_over_those_at_t():
     chip = pcmref.Chip.program(state_of(), MODEL, seed=1)
-    g0, g = chip.read_conductances(20.0, 3), chip.read_conductances(86_400.0, 3)
+    g0, g = chip.at(20.0, 3).g_us, chip.at(86_400.0, 3).g_us
     for bar, alpha in chip.gdc_factors(86_400.0, 3).items():
         names = ["fc.weight", "fc.bias"] if bar == "fc.weight" else [bar]
         assert alpha == pytest.approx(sum(g0[n].sum() for n in names) / sum(g[n].sum() for n in names), rel=1e-14)
         assert alpha > 1
     assert set(chip.gdc_factors(20.0, 3).values()) == {1.0}
+
+
+def test_a_reading_holds_what_read_and_gdc_factors_give_and_each_reading_is_drawn_once(monkeypatch):
+    chip = pcmref.Chip.program(state_of(), MODEL, seed=1)
+    reading = chip.at(86_400.0, 3)
+    kept = reading.compensated(chip.baseline(3))
+    assert reading.factors is None and kept.g_us is reading.g_us and kept.factors == chip.gdc_factors(86_400.0, 3)
+    for state, gdc in ((reading.state(), False), (kept.state(), True)):
+        assert all(np.array_equal(state[name], w) for name, w in chip.read(86_400.0, 3, gdc).items())
+    drawn, draw = [], draws.standard_normal
+    monkeypatch.setattr(draws, "standard_normal", lambda seed, name, shape: drawn.append(name) or draw(seed, name, shape))
+    chip.read(86_400.0, 3, gdc=True)
+    assert sorted(drawn) == sorted(f"read/3/{t_s}/{name}" for t_s in ("20.0", "86400.0") for name in chip.nu)
 
 
 def test_gdc_has_no_effect_on_predictions_after_adabs():
@@ -109,9 +122,9 @@ def test_readings_are_independent_and_repeatable_and_chips_differ():
     assert np.array_equal(pcmref.Chip.program(state, MODEL, seed=0, workers=1).read(3600, workers=1)["fc.weight"], first)
     assert not np.array_equal(chip.read(3600.0, read=1)["fc.weight"], first)
     assert np.array_equal(chip.read(3600.0, read=0)["fc.weight"], first)
-    for of in (chip.read_conductances, chip.baseline_conductances, chip.gdc_factors):  # the first reading has number 0
-        t_s = () if of == chip.baseline_conductances else (3600.0,)
-        assert all(np.array_equal(of(*t_s)[name], value) for name, value in of(*t_s, read=0).items())
+    assert chip.gdc_factors(3600.0) == chip.gdc_factors(3600.0, read=0)  # the first reading has number 0
+    for one, other in ((chip.at(3600.0), chip.at(3600.0, read=0)), (chip.baseline(), chip.baseline(read=0))):
+        assert one.read == other.read and all(np.array_equal(one.g_us[name], g) for name, g in other.g_us.items())
     assert not np.array_equal(chip.read(3601.0)["fc.weight"], first)
     assert not np.array_equal(pcmref.Chip.program(state, MODEL, seed=1).g_prog_us["fc.weight"], chip.g_prog_us["fc.weight"])
 
@@ -131,7 +144,7 @@ def test_profiles_reach_the_chip():
 
 def test_a_time_before_t0_is_an_error():
     chip = pcmref.Chip.program(state_of(), MODEL)
-    for call in (chip.read, chip.read_conductances, chip.gdc_factors):
+    for call in (chip.read, chip.at, chip.gdc_factors):
         with pytest.raises(DeviceError, match="t_0"):
             call(10.0)
 

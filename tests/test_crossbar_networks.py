@@ -91,18 +91,18 @@ def test_ideal_converters_and_any_tiling_leave_joshi32s_logits_within_the_derive
     """The bound holds while no relu changes its mind, which is looked at; one device off by 10^-8 of its range breaks it."""
     net, x = ResNet.joshi32(), normal("image", 1, 12, 12, 3)
     chip = chip_of(net)
-    g_us = chip.read_conductances(DAY_S)
-    tiled = Periphery(tile).state(chip, g_us)
-    digital, on_tiles = Traced(chip.weights(g_us), x), Traced(tiled, x)
+    reading = chip.at(DAY_S, periphery=Periphery(tile))
+    tiled, plain = reading.state(), replace(reading, periphery=None).state()
+    digital, on_tiles = Traced(plain, x), Traced(tiled, x)
     limit = digital.logit_bound(2.0**-53)
-    np.testing.assert_array_equal(digital.logits, net.forward(chip.weights(g_us), x))
+    np.testing.assert_array_equal(digital.logits, net.forward(plain, x))
     assert all(np.array_equal(a > 0, b > 0) for a, b in zip(digital.relus, on_tiles.relus, strict=True))
     difference = abs(net.forward(tiled, x) - digital.logits)[0]
     assert (difference <= limit).all() and difference.max() > 0
     assert (limit < 1e-9 * abs(digital.logits).max()).all()
-    wrong = g_us["layer2.0.conv1.weight"].copy()
+    wrong = reading.g_us["layer2.0.conv1.weight"].copy()
     wrong[0, 3, 2, 1, 1] += 25e-8
-    moved = net.forward(Periphery(tile).state(chip, g_us | {"layer2.0.conv1.weight": wrong}), x)
+    moved = net.forward(replace(reading, g_us=reading.g_us | {"layer2.0.conv1.weight": wrong}).state(), x)
     assert (abs(moved - digital.logits)[0] > limit).any()
 
 
@@ -110,19 +110,19 @@ def test_layers_take_stride_padding_bias_and_compensation():
     """resnet8's every layer, in training mode as adabs runs it, and GDC: the state of the chip, computed on crossbars."""
     net, x = ResNet.resnet8(in_channels=1), normal("images", 6, 9, 8, 1)
     chip = chip_of(net, seed=1)
-    g_us, factors = chip.read_conductances(DAY_S), chip.gdc_factors(DAY_S)
-    periphery = Periphery((20, 5))
-    digital, analog = chip.weights(g_us, factors), periphery.state(chip, g_us, factors)
+    digital_reading = chip.at(DAY_S).compensated()
+    reading = replace(digital_reading, periphery=Periphery((20, 5)))
+    digital, analog = digital_reading.state(), reading.state()
     np.testing.assert_allclose(net.forward(analog, x), net.forward(digital, x), rtol=1e-10, atol=1e-12)
-    few = Periphery((20, 5), Converter(4), Converter(6, 2.0)).crossbars(chip, g_us)
+    few = Periphery((20, 5), Converter(4), Converter(6, 2.0)).crossbars(chip, reading.g_us)
     assert all((bar.tile, bar.dac.steps, bar.adc.steps, bar.g_max_us) == ((20, 5), 4, 6, 25) for bar in few.values())
     assert (analog["fc.bias"] == 0).all() and (digital["fc.bias"] != 0).any()
     a, d = adabs(net, analog, x), adabs(net, digital, x)
     for name in d:
         if "running_" in name:
             np.testing.assert_allclose(a[name], d[name], rtol=1e-10, atol=1e-12)
-    baseline, later = (periphery.currents(chip, chip.read_conductances(t)) for t in (20.0, DAY_S))
-    for name, alpha in factors.items():
+    baseline, later = (chip.at(t, periphery=Periphery((20, 5))).currents() for t in (20.0, DAY_S))
+    for name, alpha in digital_reading.factors.items():
         assert baseline[name] / later[name] == pytest.approx(alpha, rel=1e-13)
 
 
@@ -149,7 +149,7 @@ def test_fresh_readings_have_the_moments_of_readings():
     """
     net, n = ResNet(1, 3, (3,), (1,)), 40_000
     chip = Chip.program(net.init(dtype=np.float64), replace(JOSHI, q_max=0.9), seed=2)
-    layer = Periphery((2, 2), fresh=True).state(chip, None, t_s=DAY_S)["fc.weight"]
+    layer = chip.at(DAY_S, periphery=Periphery((2, 2), fresh=True)).state()["fc.weight"]
     assert (layer.bar.fresh.seed, layer.bar.fresh.label) == (2, "product/86400.0/fc.weight")
     v = np.array([0.3, -1.0, 0.6])
     y = layer.multiply(np.tile(v, (n, 1)))
@@ -190,6 +190,6 @@ def test_a_study_with_fresh_readings_repeats_and_is_plain_where_nothing_is_noisy
     for model in (replace(JOSHI, reads_noisily=False), JOSHI):
         tiled, fresh = (retention(net, state, model, **settings, periphery=Periphery(fresh=f)) for f in (False, True))
         assert (tiled.rows == fresh.rows) == (not model.reads_noisily)
-    at_day = Periphery(fresh=True).state(chip, None, chip.gdc_factors(DAY_S), DAY_S)
+    at_day = chip.at(DAY_S, periphery=Periphery(fresh=True)).compensated().state()
     one, two = (net.forward(at_day, x, workers=workers) for workers in (1, 2))
     np.testing.assert_array_equal(one, two)

@@ -13,6 +13,7 @@ from toolkit import inference_tile, near
 from pcmref import Chip, PCMModel, ResNet, clip_weights, draws, inject_weight_noise
 from pcmref.nn import functional as F
 from pcmref.pcm import gdc, moments
+from pcmref.pcm.chip import Reading
 from pcmref.training import Progress, Recipe, train_step
 
 JOSHI, AK, CS = PCMModel.joshi2020(), PCMModel.aihwkit(), PCMModel.crosssim()
@@ -50,7 +51,7 @@ def test_d03_a_device_with_target_0():
 def test_d03_crosssim_programs_no_device_below_a_quarter_microsiemens():
     chip = Chip.program({"fc.weight": np.array([[1.0, 0.0, -0.5]])}, CS)
     assert chip.g_target_us["fc.weight"].ravel() == pytest.approx([25, 0.25, 0.25, 0.25, 0.25, 12.625])
-    exact = chip.weights(chip.g_target_us)["fc.weight"]
+    exact = Reading(chip, 20.0, 0, chip.g_target_us).state()["fc.weight"]
     np.testing.assert_allclose(exact, [[1.0, 0.0, -0.5]], rtol=1e-15)
 
 
@@ -112,7 +113,7 @@ def test_d05_argument_of_q():
         z = draws.standard_normal(2, f"read/0/{DAY_S!r}/fc.weight", (2, 1, 4))
         g_drift = model.drift(chip.g_prog_us["fc.weight"], chip.nu["fc.weight"], DAY_S)
         wanted = model.read(g_drift, getattr(chip, takes)["fc.weight"], DAY_S, z)
-        np.testing.assert_array_equal(chip.read_conductances(DAY_S)["fc.weight"], wanted)
+        np.testing.assert_array_equal(chip.at(DAY_S).g_us["fc.weight"], wanted)
 
 
 @pytest.mark.parametrize("x", [1.0, 0.1, 0.01, 0.004])
@@ -193,14 +194,14 @@ def test_d10_aihwkit_measured(toolkit):
 def test_d11_noise_in_the_baseline():
     """Ours is a reading at t_0, so it changes with the read index; the exact one is the current of the targets."""
     chip = Chip.program({"fc.weight": draws.standard_normal(0, "discrepancy/11", (4, 5))}, JOSHI)
-    readings = [chip.currents(chip.read_conductances(20.0, read=r))["fc.weight"] for r in range(3)]
-    exact = chip.currents(chip.g_target_us)["fc.weight"]
+    readings = [chip.at(20.0, read=r).currents()["fc.weight"] for r in range(3)]
+    exact = Reading(chip, 20.0, 0, chip.g_target_us).currents()["fc.weight"]
     assert len(set(readings)) == 3 and all(0 < abs(r / exact - 1) < 0.5 for r in readings)
     for baseline, g_us in (("target", chip.g_target_us), ("programmed", chip.g_prog_us)):
         kept = Chip.program(chip.state, replace(JOSHI, gdc_baseline=baseline))
-        later = kept.currents(kept.read_conductances(DAY_S, read=1))["fc.weight"]
-        assert kept.gdc_factors(DAY_S, read=1) == {"fc.weight": kept.currents(g_us)["fc.weight"] / later}
-    later = chip.currents(chip.read_conductances(DAY_S, read=1))["fc.weight"]
+        later = kept.at(DAY_S, read=1).currents()["fc.weight"]
+        assert kept.gdc_factors(DAY_S, read=1) == {"fc.weight": Reading(kept, 20.0, 1, g_us).currents()["fc.weight"] / later}
+    later = chip.at(DAY_S, read=1).currents()["fc.weight"]
     assert chip.gdc_factors(DAY_S, read=1) == {"fc.weight": readings[1] / later}
 
 

@@ -14,7 +14,7 @@ METHODS = {
     "ResNet": "joshi32 resnet8 imagenet34 init forward backward updated_state",
     "PCMModel": "joshi2020 aihwkit crosssim constants programming_std_us program drift_exponent_mean drift_exponent_std "
     "drift_exponent drift read_noise_q read",
-    "Chip": "program n_devices read gdc_factors",
+    "Chip": "program n_devices at read gdc_factors",
     "RetentionResult": "summary table to_csv to_hdf5 plot",
     "draws": "raw uniform standard_normal permutation integers",
 }

@@ -128,7 +128,7 @@ def test_a_chip_compensates_what_it_reads():
     """alpha of a chip is the ratio of its own summed readings at t_0 and t, bias included, and enters every weight once."""
     state = {"fc.weight": np.array([[0.5, -0.2], [1.0, 0.1]]), "fc.bias": np.array([0.3, -0.4])}
     chip = Chip.program(state, PCMModel.joshi2020(), seed=3)
-    at = [chip.read_conductances(t, read=2) for t in (20.0, 86_400.0)]
+    at = [chip.at(t, read=2).g_us for t in (20.0, 86_400.0)]
     sums = [sum(g[name].sum() for name in state) for g in at]
     alpha = chip.gdc_factors(86_400.0, read=2)
     assert alpha == {"fc.weight": pytest.approx(sums[0] / sums[1], rel=1e-14)}
@@ -145,13 +145,10 @@ def test_per_column_a_chip_gives_each_output_its_own_factor(periphery):
     chip = Chip.program(state, replace(model, reads_noisily=False), seed=0)
     by_output = {name: np.linspace(0.04, 0.1, len(nu[0])) for name, nu in chip.nu.items()}
     chip = replace(chip, nu={name: 0 * nu + by_output[name].reshape(-1, *[1] * (nu.ndim - 2)) for name, nu in chip.nu.items()})
-    g_us = chip.read_conductances(86_400.0)
-    currents = chip.currents if periphery is None else lambda g: periphery.currents(chip, g)
-    at_t0, at_t = currents(chip.baseline_conductances()), currents(g_us)
-    factors = {bar: gdc.factor(at_t0[bar], at_t[bar]) for bar in at_t}
-    for bar in factors:
-        np.testing.assert_allclose(factors[bar], (86_400 / 20) ** by_output[bar], rtol=1e-12)
-    restored = chip.weights(g_us, factors)
+    compensated = chip.at(86_400.0, periphery=periphery).compensated()
+    for bar, alpha in compensated.factors.items():
+        np.testing.assert_allclose(alpha, (86_400 / 20) ** by_output[bar], rtol=1e-12)
+    restored = replace(compensated, periphery=None).state()
     for name in chip.g_target_us:
         np.testing.assert_allclose(restored[name], state[name], rtol=1e-12, atol=1e-15)
     assert chip.read(86_400.0, gdc=True).keys() == restored.keys()

@@ -14,7 +14,6 @@ from pathlib import Path
 from kept import Kept, cell, from_command
 
 from pcmref import Chip, PCMModel, library, store
-from pcmref.pcm import gdc
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.training import accuracy
 
@@ -64,10 +63,7 @@ def measure(kept: Kept, model: PCMModel, around: Periphery, seed: int) -> float:
     """The accuracy of one chip."""
     data, n = library.load_images("fashionmnist-evaluation"), kept.about["images"]
     chip = Chip.program(kept.file.state, model, seed)
-    g_us = chip.read_conductances(DAY_S)
-    at_t0, at_t = around.currents(chip, chip.baseline_conductances()), around.currents(chip, g_us)
-    factors = {bar: gdc.factor(at_t0[bar], at_t[bar]) for bar in at_t}
-    state = around.state(chip, g_us, factors, DAY_S)
+    state = chip.at(DAY_S, periphery=around).compensated().state()
     return accuracy(kept.file.net, state, data.normalized(data.images[:n]), data.labels[:n])
 
 

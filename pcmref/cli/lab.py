@@ -212,10 +212,10 @@ def network_table(model: PCMModel, name: str, data: library.Images, settings: Se
     chip = Chip.program(file.state, model, seed)  # the first of the chips whose accuracy is measured below
     weights, seen = [], []
     for done, t_s in enumerate(times_s):
-        g_us, factors = chip.read_conductances(t_s), chip.gdc_factors(t_s)
-        raw = chip.weights(g_us)
-        states = {"none": raw, "gdc": chip.weights(g_us, factors), "adabs": adabs(file.net, raw, calibration)}
-        weights.append(weight_table(chip, states, factors[settings.layer], t_s, settings))
+        reading = chip.at(t_s)
+        compensated, raw = reading.compensated(), reading.state()
+        states = {"none": raw, "gdc": compensated.state(), "adabs": adabs(file.net, raw, calibration)}
+        weights.append(weight_table(chip, states, compensated.factors[settings.layer], t_s, settings))
         seen.append({c: answers(file.net, states[c], shown) for c in COMPENSATIONS})
         progress(done + 1)
     result = retention(

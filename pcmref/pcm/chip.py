@@ -5,14 +5,14 @@
 Each arrow makes a new value. All draws are named after what they are for, so that any of them can be replayed.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from pcmref import draws, store
 from pcmref.blocks import map_blocks
 from pcmref.errors import DeviceError, FileError, PcmrefError, SettingError, whole_number
-from pcmref.pcm import gdc
+from pcmref.pcm.gdc import factor, read_out
 from pcmref.pcm.mapping import crossbars, map_weights, unmap_weights, weight_scale
 from pcmref.pcm.model import PCMModel
 
@@ -76,11 +76,14 @@ class Chip:
         of = self.g_prog_us if self.model.q_argument == "programmed" else self.g_target_us
         return self.model.drift(self.g_prog_us[name], self.nu[name], t_s), of[name]
 
-    def read_conductances(self, t_s: float, read: int = 0, workers: int | None = None) -> dict[str, np.ndarray]:
-        """G(t) of every device as read at t_s, {name: [2, *w.shape]} in uS.
+    def at(self, t_s: float, read: int = 0, workers: int | None = None, periphery=None) -> "Reading":
+        """Every device as read at t_s: the reading that `read` numbers, another number another, independent reading.
 
-        Draws `read/{read}/{repr(float(t_s))}/{name}`: another read index is another, independent reading. DeviceError
-        before t_0.
+        Draws `read/{read}/{repr(float(t_s))}/{name}`, as many as devices. DeviceError before t_0.
+
+        >>> chip = pcmref.Chip.program({"fc.weight": np.array([[0.5, -0.25]])}, pcmref.PCMModel.joshi2020(), seed=0)
+        >>> chip.at(t_s=86_400.0).g_us["fc.weight"].round(3).tolist()
+        [[[16.274, 0.0]], [[0.0, 8.359]]]
         """
         t_s, read = self.model.check_time(t_s), whole_number("read", read)
 
@@ -89,40 +92,25 @@ class Chip:
             z = draws.standard_normal(self.seed, f"read/{read}/{float(t_s)!r}/{name}", g_drift.shape)
             return self.model.read(g_drift, of, t_s, z)
 
-        return dict(zip(self.nu, map_blocks(one, self.nu, workers), strict=True))
+        g_us = dict(zip(self.nu, map_blocks(one, self.nu, workers), strict=True))
+        return Reading(self, t_s, read, g_us, periphery)
 
-    def currents(self, g_us: dict[str, np.ndarray]) -> dict:
-        """{crossbar: the read-out current, as the model's GDC measures it: a number, or [O] where it reads per column}."""
-        kind, g_max_us = self.model.gdc_read_out, self.model.g_max_us
-        return {bar: gdc.read_out([g_us[n] for n in names], g_max_us, kind) for bar, names in crossbars(self.state).items()}
-
-    def baseline_conductances(self, read: int = 0, workers: int | None = None) -> dict[str, np.ndarray]:
+    def baseline(self, read: int = 0, workers: int | None = None, periphery=None) -> "Reading":
         """What GDC's I(t_0) is taken of: a reading at t_0, or the programmed or the target conductances, as the model says."""
         if self.model.gdc_baseline == "read":
-            return self.read_conductances(self.model.t_0_s, read, workers)
-        return self.g_prog_us if self.model.gdc_baseline == "programmed" else self.g_target_us
+            return self.at(self.model.t_0_s, read, workers, periphery)
+        g_us = self.g_prog_us if self.model.gdc_baseline == "programmed" else self.g_target_us
+        return Reading(self, self.model.t_0_s, read, g_us, periphery)
 
     def gdc_factors(self, t_s: float, read: int = 0, workers: int | None = None) -> dict:
-        """{crossbar: alpha = I(t_0)/I(t)}, I(t) and, unless the model says otherwise, I(t_0) as read with this read index.
+        """{crossbar: alpha = I(t_0)/I(t)} of one reading; DeviceError before t_0.
 
         >>> state = {"fc.weight": pcmref.draws.standard_normal(0, "w", (10, 56))}
         >>> chip = pcmref.Chip.program(state, pcmref.PCMModel.joshi2020(), seed=0)
         >>> round(chip.gdc_factors(t_s=86_400.0)["fc.weight"], 3)
         1.53
         """
-        at_t0 = self.currents(self.baseline_conductances(read, workers))
-        at_t = self.currents(self.read_conductances(t_s, read, workers))
-        return {bar: gdc.factor(at_t0[bar], at_t[bar]) for bar in at_t0}
-
-    def weights(self, g_us: dict[str, np.ndarray], factors: dict | None = None) -> dict[str, np.ndarray]:
-        """A state from read conductances, each crossbar times its GDC factor if given; in the weights' own dtype."""
-        state = dict(self.state)
-        for bar, names in crossbars(self.state).items():
-            alpha = 1.0 if factors is None else factors[bar]
-            for name in names:
-                w = (alpha * unmap_weights(g_us[name], self.scale[name]).T).T  # a factor per column meets the outputs, axis 0
-                state[name] = w.astype(np.asarray(self.state[name]).dtype)
-        return state
+        return self.at(t_s, read, workers).compensated(workers=workers).factors
 
     def read(self, t_s: float, read: int = 0, gdc: bool = False, workers: int | None = None) -> dict[str, np.ndarray]:
         """The network's state as the chip holds it t_s seconds after programming, ready for `forward`.
@@ -135,8 +123,8 @@ class Chip:
         >>> chip.read(t_s=86_400.0, gdc=True)["fc.weight"].round(3).tolist()
         [[0.503, -0.259]]
         """
-        factors = self.gdc_factors(t_s, read, workers) if gdc else None
-        return self.weights(self.read_conductances(t_s, read, workers), factors)
+        reading = self.at(t_s, read, workers)
+        return (reading.compensated(workers=workers) if gdc else reading).state()
 
     def save(self, path) -> None:
         """Write the chip to an HDF5 file, atomically; targets and scales follow from the state and are not stored."""
@@ -170,6 +158,53 @@ class Chip:
         if isinstance(seed, bool) or not isinstance(seed, int) or not possible:
             raise FileError(f"{path}: the seed must be a whole number, every conductance in 0..{100 * model.g_max_us} uS")
         return cls(model, seed, parts["state"], scale, g_target_us, parts["g_prog_us"], parts["nu"])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A chip as read once: g_us {name: [2, *w.shape]} in uS, and GDC's factors {crossbar: alpha} once compensated.
+
+    `periphery` (a `crossbar.Periphery`) puts tiles and converters around the devices; None computes with the weights as read.
+    """
+
+    chip: Chip
+    t_s: float
+    read: int
+    g_us: dict[str, np.ndarray]
+    periphery: object = None
+    factors: dict | None = None
+
+    def currents(self) -> dict:
+        """{crossbar: the read-out current, as the model's GDC measures it: a number, or [O] where it reads per column}."""
+        if self.periphery is not None:
+            return self.periphery.currents(self)
+        kind, g_max_us = self.chip.model.gdc_read_out, self.chip.model.g_max_us
+        bars = crossbars(self.chip.state)
+        return {bar: read_out([self.g_us[n] for n in names], g_max_us, kind) for bar, names in bars.items()}
+
+    def compensated(self, baseline: "Reading | None" = None, workers: int | None = None) -> "Reading":
+        """The same reading with alpha = I(t_0)/I(t) on every crossbar; `baseline` is `chip.baseline(read)`, if at hand.
+
+        >>> chip = pcmref.Chip.program({"fc.weight": np.array([[0.5, -0.25]])}, pcmref.PCMModel.joshi2020(), seed=0)
+        >>> round(chip.at(t_s=86_400.0).compensated().factors["fc.weight"], 3)
+        1.547
+        """
+        at_t0 = (baseline or self.chip.baseline(self.read, workers, self.periphery)).currents()
+        return replace(self, factors={bar: factor(at_t0[bar], at_t) for bar, at_t in self.currents().items()})
+
+    def state(self) -> dict:
+        """The state with these conductances' weights, each crossbar times its factor; in the weights' own dtype."""
+        if self.periphery is not None:
+            return self.periphery.state(self)
+        state = dict(self.chip.state)
+        for bar, names in crossbars(state).items():
+            alpha = 1.0 if self.factors is None else self.factors[bar]
+            for name in names:
+                w = (
+                    alpha * unmap_weights(self.g_us[name], self.chip.scale[name]).T
+                ).T  # a factor a column meets outputs, axis 0
+                state[name] = w.astype(np.asarray(state[name]).dtype)
+        return state
 
 
 def _map(state: dict, model: PCMModel) -> tuple[dict[str, np.ndarray], dict[str, float]]:

@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from pcmref import draws
 from pcmref.errors import DeviceError, SettingError
 from pcmref.pcm import gdc
-from pcmref.pcm.chip import Chip
+from pcmref.pcm.chip import Chip, Reading
 from pcmref.pcm.mapping import crossbars, map_weights, weight_scale
 from pcmref.pcm.model import PCMModel
 from pcmref.pcm.moments import clipped_normal_moments
@@ -274,20 +274,22 @@ class Periphery:
         settings = (self.tile, self.dac, self.adc, chip.model.g_max_us)
         return {bar: Crossbar(_matrix(chip, g_us, bar), chip.scale[bar], *settings) for bar in crossbars(chip.state)}
 
-    def currents(self, chip: Chip, g_us: dict[str, np.ndarray]) -> dict:
+    def currents(self, reading: Reading) -> dict:
         """The read-out current of each crossbar through its own converters, of the kind that the model's GDC measures."""
-        return {name: bar.read_out(chip.model.gdc_read_out) for name, bar in self.crossbars(chip, g_us).items()}
+        chip = reading.chip
+        return {name: bar.read_out(chip.model.gdc_read_out) for name, bar in self.crossbars(chip, reading.g_us).items()}
 
-    def state(self, chip: Chip, g_us: dict[str, np.ndarray], factors: dict | None = None, t_s: float | None = None) -> dict:
-        """The chip's state with a `Layer` for every crossbar, times its GDC factor if given; for `forward`, not `backward`.
+    def state(self, reading: Reading) -> dict:
+        """The chip's state with a `Layer` for every crossbar, times its GDC factor if any; for `forward`, not `backward`.
 
-        With `fresh`, the products are of t_s and g_us is not used: it is one reading only.
+        With `fresh`, the products are of the reading's time and its conductances are not used: they are one reading only.
         """
+        chip, g_us, t_s = reading.chip, reading.g_us, reading.t_s
         state = dict(chip.state)
         if self.fresh:
             g_us, variance_us2 = _reading_moments(chip, t_s)
         for name, bar in self.crossbars(chip, g_us).items():
-            bar = bar if factors is None else replace(bar, alpha=factors[name])
+            bar = bar if reading.factors is None else replace(bar, alpha=reading.factors[name])
             if self.fresh:
                 noise = FreshReads(_matrix(chip, variance_us2, name).sum(0), chip.seed, f"product/{float(t_s)!r}/{name}")
                 bar = replace(bar, fresh=noise)
