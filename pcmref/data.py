@@ -9,7 +9,6 @@ import gzip
 import io
 import pickle
 import tarfile
-import zipfile
 import zlib
 from dataclasses import dataclass
 from math import prod
@@ -19,7 +18,8 @@ import numpy as np
 
 from pcmref.blocks import blocks_of
 from pcmref.errors import FileError, ShapeError
-from pcmref.store import MAX_ARRAYS, MAX_BYTES, size_limit
+from pcmref.readers import read_up_to
+from pcmref.store import size_limit
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -87,21 +87,13 @@ def _idx(path: Path, ndim: int) -> np.ndarray:
             shape = tuple(int(v) for v in np.frombuffer(header[4:], ">u4"))
             if prod(shape) > size_limit(path) or min(shape) == 0:
                 raise FileError(f"{path}: its header declares {shape}; expected 1 to {size_limit(path)} values in such a file")
-            content = _read_up_to(file, prod(shape) + 1)
+            content = read_up_to(file, prod(shape) + 1)
     except (OSError, EOFError, MemoryError, zlib.error) as error:
         raise FileError(f"{path}: cannot be read: {error}") from error
     if len(content) != prod(shape):
         found = "more" if len(content) > prod(shape) else str(len(content))
         raise FileError(f"{path}: its header declares {shape}, {prod(shape)} bytes, but the file holds {found}")
     return np.frombuffer(content, np.uint8).reshape(shape)
-
-
-def _read_up_to(file, n: int) -> bytearray:
-    """At most n bytes, in pieces: memory grows with what is there, not with what a header declares."""
-    content = bytearray()
-    while len(content) < n and (piece := file.read(min(n - len(content), 1 << 20))):
-        content += piece
-    return content
 
 
 def load_fashion_mnist(folder) -> Dataset:
@@ -303,43 +295,3 @@ def _cifar_pickle(where: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     except Exception as error:  # whatever hostile bytes make the unpickler raise
         raise FileError(f"{where}: not a CIFAR-10 python batch: {type(error).__name__}: {error}") from error
     return _cifar_arrays(where, np.frombuffer(data.content, np.uint8).reshape(n, -1), np.array(labels, np.int64))
-
-
-# -------------------------------------------------------------------------------------------------------- own arrays
-
-
-def read_npz(path, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file by name: numbers only, no pickles, each size checked against its header before reading."""
-    arrays, total, name = {}, 0, ""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            limit = size_limit(path, max_bytes)
-            for member in archive.infolist():
-                name = member.filename.removesuffix(".npy")
-                total += member.file_size
-                if total > limit or len(archive.infolist()) > MAX_ARRAYS:
-                    raise FileError(f"{path}: declares over {limit} bytes or {MAX_ARRAYS} arrays; refused")
-                if name in arrays or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise FileError(f"{path}: {name!r} is there twice, or packed as numpy.savez does not; refused")
-                with archive.open(member) as file:
-                    arrays[name] = _npy(f"{path}: {name!r}", file, member.file_size)
-    except FileError:
-        raise
-    except Exception as error:  # whatever hostile bytes make zipfile and NumPy raise
-        raise FileError(f"{path}: not a readable .npz file, at {name!r}: {error!r}") from error
-    return arrays
-
-
-def _npy(where: str, file, size: int) -> np.ndarray:
-    version = np.lib.format.read_magic(file)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in read_header:
-        raise FileError(f"{where}: .npy version {version} is not read; save it with numpy.savez")
-    shape, fortran_order, dtype = read_header[version](file)
-    if dtype.kind not in "fiub":
-        raise FileError(f"{where}: has dtype {dtype}; only arrays of numbers are read (no pickles)")
-    expected = prod(shape) * dtype.itemsize
-    if expected != size - file.tell():
-        raise FileError(f"{where}: its header declares {expected} bytes, the file holds {size - file.tell()}")
-    values = np.frombuffer(_read_up_to(file, expected), dtype)
-    return values.reshape(shape, order="F" if fortran_order else "C")

@@ -3,17 +3,21 @@
 A shipped file lies in `reference_weights/`, beside the package in a checkout and inside it in a wheel.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pcmref import store
-from pcmref.data import normalize_images, read_npz
-from pcmref.errors import FileError, PcmrefError
+from pcmref import readers, store
+from pcmref.data import normalize_images
+from pcmref.errors import FileError, MissingExtraError, PcmrefError, printable
 from pcmref.nn.resnet import ResNet
 
 _FOLDERS = (Path(__file__).parent / "reference_weights", Path(__file__).parent.parent / "reference_weights")
+ASSUMED = (
+    "what no state says is taken as usual: batch-norm eps 1e-5, a max-pool after a 7x7 first convolution and after no other"
+)
 
 
 def shipped() -> dict[str, Path]:
@@ -49,11 +53,16 @@ def check_normalisation(where, values, channels: int) -> tuple[tuple[float, ...]
     """(mean, std) of images/255 as plain numbers, one a channel; FileError where `values` is no such pair."""
     try:
         mean, std = (tuple(float(v) for v in np.ravel(part)) for part in values)
-        fits = len(mean) == len(std) == channels and np.isfinite((mean, std)).all() and min(std) > 0
+        fits = len(mean) == len(std) == channels and np.isfinite((mean, std)).all()
     except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
-        raise FileError(f"{where}: 'mean' and 'std' must be {channels} numbers each, 'std' above 0")
+        raise FileError(f"{where}: 'mean' and 'std' must be {channels} numbers each, one a channel")
+    if min(mean) < 0 or max(mean) > 1 or min(std) <= 0 or max(std) > 1:
+        raise FileError(
+            f"{where}: 'mean' must lie in 0..1 and 'std' in 0..1, above 0: they are of images/255; divide them by 255 where "
+            f"they are of pixels from 0 to 255; got {mean} and {std}"
+        )
     return mean, std
 
 
@@ -64,17 +73,24 @@ def save(path, net: ResNet, state: dict, meta: dict | None = None) -> None:
     >>> pcmref.save("mine.h5", net, net.init(seed=1), {"note": "untrained"})
     """
     net.check_state(state)
-    store.write(path, "network", {"network": net.config(), "about": meta or {}}, state)
+    about = meta or {}
+    if "normalisation" in about:
+        check_normalisation(path, about["normalisation"], net.in_channels)
+    store.write(path, "network", {"network": net.config(), "about": about}, state)
 
 
 def read_network(name_or_path) -> NetworkFile:
-    """A network from a shipped name, a file of `save`, or an .npz whose arrays are a state (architecture from its shapes)."""
+    """A network from a shipped name, a file of `save`, or a state in a file of others (architecture from its shapes).
+
+    PyTorch's files, safetensors and .npz are told by content. What was renamed or left out is said on stderr. FileError.
+    """
     path = find(name_or_path)
     try:
-        if path.suffix == ".npz":
-            state = read_npz(path)
-            state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+        if readers.kind_of(path) != "pcmref":
+            state, said = readers.read_state(path)
             net, about = ResNet.of_state(state), {}
+            if said:
+                print(printable(f"{path}: {said}"), file=sys.stderr)
         else:
             meta, state = store.read(path, "network")
             config, about = meta.get("network"), meta.get("about", {})
@@ -84,7 +100,7 @@ def read_network(name_or_path) -> NetworkFile:
         if "normalisation" in about:
             check_normalisation(path, about["normalisation"], net.in_channels)
         net.check_state(state)
-    except FileError:
+    except (FileError, MissingExtraError):
         raise
     except (PcmrefError, TypeError) as error:
         raise FileError(f"{path}: does not hold a network: {error}") from error
@@ -92,7 +108,7 @@ def read_network(name_or_path) -> NetworkFile:
 
 
 def load(name_or_path) -> tuple[ResNet, dict[str, np.ndarray]]:
-    """(net, state) of a shipped network by name, of a file of `save`, or of an .npz state; FileError.
+    """(net, state) of a shipped network by name, of a file of `save`, or of a state in a file of others; FileError.
 
     >>> net, state = pcmref.load("resnet8-fashionmnist-noise")
     >>> net.in_channels, net.blocks, state["fc.weight"].shape
@@ -142,7 +158,7 @@ def load_images(name_or_path) -> Images:
     ((10000, 28, 28, 1), [9, 2, 1], (2000, 28, 28, 1))
     """
     path = find(name_or_path)
-    meta, arrays = ({}, read_npz(path)) if path.suffix == ".npz" else store.read(path, "images")
+    meta, arrays = ({}, readers.read_npz(path)) if readers.kind_of(path) == "npz" else store.read(path, "images")
     missing = {"images", "labels"} - arrays.keys()
     if missing:
         raise FileError(f"{path}: has {sorted(arrays)}, needs the arrays 'images' [N, H, W, C] and 'labels' [N]")

@@ -92,7 +92,7 @@ def test_info_on_everything_it_reads(own, capsys):
         (["retention", "state.npz", "--data", "classes.npz"], "labels must be 0 to 2, got 7"),
         (["retention", "state.npz", "--data", "nchw.npz"], "images.transpose(0, 2, 3, 1)"),
         (["retention", "three.npz"], "--data names your own images"),
-        (["info", "few.txt"], "not a pcmref file"),
+        (["info", "few.txt"], "neither a pcmref file nor"),
         (["train", "few.txt", "--data", "."], "few.txt"),
     ],
 )

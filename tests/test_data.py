@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import small_files as files
 
-from pcmref import data
+from pcmref import data, readers
 from pcmref.errors import FileError, ShapeError
 
 
@@ -172,7 +172,7 @@ def test_npz_gives_what_was_saved(tmp_path):
     arrays = {"a": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "b": np.array(5, np.uint8), "c": np.zeros((0, 2), ">f4")}
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "x.npz", **arrays)
-        loaded = data.read_npz(tmp_path / "x.npz")
+        loaded = readers.read_npz(tmp_path / "x.npz")
         assert all(np.array_equal(loaded[k], arrays[k]) and loaded[k].shape == arrays[k].shape for k in arrays)
 
 
@@ -198,7 +198,7 @@ def test_a_hostile_npy_is_refused(tmp_path, content):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("a.npy", content)
     with pytest.raises(FileError, match="x.npz"):
-        data.read_npz(tmp_path / "x.npz")
+        readers.read_npz(tmp_path / "x.npz")
 
 
 def test_a_decompression_bomb_is_refused_by_its_declared_size(tmp_path):
@@ -207,15 +207,15 @@ def test_a_decompression_bomb_is_refused_by_its_declared_size(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", content.getvalue())
     with pytest.raises(FileError, match="declares over"):
-        data.read_npz(tmp_path / "x.npz", max_bytes=1_000_000)
+        readers.read_npz(tmp_path / "x.npz", max_bytes=1_000_000)
 
 
 def test_what_is_no_zip_is_refused(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK nothing")
     with pytest.raises(FileError, match="not a readable"):
-        data.read_npz(tmp_path / "x.npz")
+        readers.read_npz(tmp_path / "x.npz")
     with pytest.raises(FileError, match="not a readable"):
-        data.read_npz(tmp_path / "missing.npz")
+        readers.read_npz(tmp_path / "missing.npz")
 
 
 @pytest.mark.parametrize(("declared", "message"), [(3 << 30, "declares"), (200 << 20, "holds 0")])
@@ -238,4 +238,4 @@ def test_damaged_lzma_is_refused(tmp_path):
     content[60:80] = bytes(20)
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(FileError, match="x.npz"):
-        data.read_npz(tmp_path / "x.npz")
+        readers.read_npz(tmp_path / "x.npz")

@@ -24,14 +24,14 @@ def saved(tmp_path, monkeypatch):
 def test_npz_and_h5_come_back(saved, capsys):
     assert (
         cli.main(["export", "n.h5", "n.npz"])
-        == cli.main(["import", "n.npz", "back.h5", "--mean", "0.1", "0.2", "--std", "1", "2"])
+        == cli.main(["import", "n.npz", "back.h5", "--mean", "0.1", "0.2", "--std", "1", "0.5"])
         == 0
     )
     assert cli.main(["export", "n.h5", "copy.h5"]) == 0
     for path in ("n.npz", "back.h5", "copy.h5"):
         net, state = pcmref.load(path)
         assert net == NET and all(np.array_equal(state[k], saved[k]) and state[k].dtype == np.float32 for k in saved)
-    assert library.read_network("back.h5").about == {"imported_from": "n.npz", "normalisation": [[0.1, 0.2], [1.0, 2.0]]}
+    assert library.read_network("back.h5").about == {"imported_from": "n.npz", "normalisation": [[0.1, 0.2], [1.0, 0.5]]}
     assert library.read_network("copy.h5").about == {"note": "kept"}
 
 
@@ -64,7 +64,11 @@ def test_a_resnet34_state_of_pytorch_loads_by_name(tmp_path, monkeypatch, capsys
         (["export", "n.h5", "n.onnx"], "n.onnx"),
         (["export", "missing.h5", "n.npz"], "missing.h5"),
         (["import", "missing.npz", "n2.h5"], "missing.npz"),
-        (["import", "n.h5", "n2.h5", "--mean", "0.1"], "--mean and --std need 2"),
+        (["import", "n.h5", "n2.h5", "--mean", "0.1"], "--mean and --std: 'mean' and 'std' must be 2 numbers each"),
+        (["import", "n.h5", "n2.h5", "--mean", "125.3", "123", "--std", "63", "62"], "divide them by 255"),
+        (["import", "n.h5", "n2.h5", "--mean", ".5", ".5", "--std", ".2", "0"], "'std' in 0..1, above 0"),
+        (["import", "n.h5", "n.h5"], "another file than n.h5"),
+        (["import", "n.h5", "n.npz"], "must end in .h5"),
     ],
 )
 def test_mistakes_are_named(saved, capsys, arguments, message):
@@ -73,5 +77,6 @@ def test_mistakes_are_named(saved, capsys, arguments, message):
 
 def test_without_torch_the_message_says_what_to_install(saved, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    for arguments in (["export", "n.h5", "n.pt"], ["import", "n.pt", "n2.h5"]):
+    Path("theirs.th").write_bytes(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
+    for arguments in (["export", "n.h5", "n.pt"], ["import", "theirs.th", "n2.h5"], ["info", "theirs.th"]):
         assert cli.main(arguments) == 2 and "pip install torch" in capsys.readouterr().err

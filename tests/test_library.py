@@ -82,7 +82,8 @@ def test_uint8_images_take_the_networks_normalisation_or_say_what_is_missing(tmp
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.array([0, -1])}, "labels"),
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(2, int), "calibration": np.zeros((2, 9, 8, 1))}, "calibration"),
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(2, int), "mean": np.zeros(1)}, "'mean' and 'std'"),
-        ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(2, int), "mean": [0.0], "std": [0.0]}, "'std' above 0"),
+        ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(2, int), "mean": [0.0], "std": [0.0]}, "'std' in 0..1, above 0"),
+        ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(2, int), "mean": [125.3], "std": [63]}, "divide them by 255"),
     ],
 )
 def test_images_that_do_not_fit_are_named(tmp_path, arrays, message):
@@ -139,4 +140,6 @@ def test_a_name_that_is_not_there_lists_those_that_are():
 def test_a_state_that_does_not_fit_is_not_saved(tmp_path):
     with pytest.raises(PcmrefError, match="missing"):
         pcmref.save(tmp_path / "n.h5", NET, {})
+    with pytest.raises(PcmrefError, match="'std' in 0..1, above 0"):  # what a reader would refuse
+        pcmref.save(tmp_path / "n.h5", NET, NET.init(), {"normalisation": [[0.5], [0.0]]})
     assert not (tmp_path / "n.h5").exists()

@@ -1,61 +1,40 @@
-"""Make a network file of pcmref from a PyTorch state (.pt, needs torch) or a state in an .npz.
+"""Make a network file of pcmref from a state in a file of others: PyTorch's, safetensors or .npz, told by content.
 
-Names and layouts stay PyTorch's; the architecture is read off the names and shapes (a torchvision resnet34 loads by name).
-A .pt file is read with weights_only=True: it runs no code.
+The architecture is read off the names and shapes (a torchvision resnet34 loads by name). Wrappers' prefixes are taken off, a
+nested state_dict is found, and what was renamed or left out is said. Reading runs no code of the file.
 """
 
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 from pcmref import library
-from pcmref.errors import FileError, MissingExtraError, PcmrefError
-from pcmref.nn.resnet import ResNet
+from pcmref.errors import FileError
 
 EXAMPLES = """\
 examples:
-  pcmref import resnet34.pt resnet34.h5
-  pcmref import state.npz net.h5 --mean 0.286 --std 0.353
+  pcmref import resnet34.pth resnet34.h5
+  pcmref import state.safetensors net.h5 --mean 0.286 --std 0.353
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", type=Path, help="a state: .pt (a state_dict) or .npz")
+    add("source", type=Path, help="a state: a PyTorch file (state_dict, checkpoint), .safetensors or .npz")
     add("target", type=Path, help="the network file to write (.h5)")
     add("--mean", type=float, nargs="+", help="mean of images/255, one number a channel, that the network was trained with")
     add("--std", type=float, nargs="+", help="standard deviation of images/255, one number a channel")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.source.suffix == ".pt":
-        net, state = _from_torch(arguments.source)
-    else:
-        net, state = library.load(arguments.source)
-    about = {"imported_from": arguments.source.name}
+    source, target = arguments.source, arguments.target
+    if target.suffix != ".h5" or target.resolve() == source.resolve():
+        raise FileError(f"{target}: the target must end in .h5 and be another file than {source}")
+    file = library.read_network(source)
+    about = file.about | {"imported_from": source.name}
     if arguments.mean or arguments.std:
-        if not len(arguments.mean or ()) == len(arguments.std or ()) == net.in_channels:
-            raise FileError(f"--mean and --std need {net.in_channels} number(s) each, one a channel")
         about["normalisation"] = [arguments.mean, arguments.std]
-    library.save(arguments.target, net, state, about)
-    print(f"{arguments.target}: widths {net.widths}, blocks {net.blocks}, {net.num_classes} classes")
+        library.check_normalisation("--mean and --std", about["normalisation"], file.net.in_channels)
+    library.save(target, file.net, file.state, about)
+    net = file.net
+    print(f"{target}: widths {net.widths}, blocks {net.blocks}, {net.num_classes} classes; {library.ASSUMED}")
     return 0
-
-
-def _from_torch(path: Path) -> tuple[ResNet, dict[str, np.ndarray]]:
-    """(net, state) of a state_dict saved by torch."""
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtraError("reading .pt files needs torch: pip install torch") from error
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-        state = {k: v.numpy() for k, v in loaded.items() if not k.endswith("num_batches_tracked")}
-        net = ResNet.of_state(state)
-        net.check_state(state)
-    except PcmrefError as error:
-        raise FileError(f"{path}: does not hold a network: {error}") from error
-    except Exception as error:  # torch raises what it likes on a file it cannot read
-        raise FileError(f"{path}: not a state_dict that torch reads without running code: {error}") from error
-    return net, {name: state[name] for name in net.shapes()}

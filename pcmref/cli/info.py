@@ -1,6 +1,6 @@
 """Say what a file holds; without a file, list what ships with pcmref.
 
-Reads networks, chips, image sets and results; the checksum is verified.
+Reads our networks, chips, image sets and results (the checksum is verified), and PyTorch, safetensors and .npz files.
 """
 
 import argparse
@@ -8,8 +8,7 @@ import json
 
 import numpy as np
 
-from pcmref import library, store
-from pcmref.data import read_npz
+from pcmref import library, readers, store
 from pcmref.errors import printable
 from pcmref.pcm.mapping import crossbars
 
@@ -22,7 +21,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="?", help="a shipped name or a path (.h5 of pcmref, or .npz)")
+    parser.add_argument("file", nargs="?", help="a shipped name or a path (.h5 of pcmref, PyTorch's, .safetensors, .npz)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -31,10 +30,17 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{name:36} {path.stat().st_size / 1e6:6.2f} MB")
         return 0
     path = library.find(arguments.file)
-    kind, meta, arrays = (".npz", {}, read_npz(path)) if path.suffix == ".npz" else store.read_any(path)
+    if readers.kind_of(path) == "pcmref":
+        kind, meta, arrays = store.read_any(path)
+        is_network = kind == "network"
+    else:
+        kind, meta, arrays = readers.kind_of(path), {}, readers.flat(readers.read(path))
+        is_network = any(map(readers.is_convolution, arrays, arrays.values()))
     print(f"{path}\nkind: {printable(kind)}")
-    if kind == "network" or (kind == ".npz" and "fc.weight" in arrays):
+    if is_network:
         _print_network(library.read_network(path))
+        if kind != "network":
+            print(library.ASSUMED)
     else:
         _print_values(meta)
         for name, array in arrays.items():

@@ -28,6 +28,7 @@ from pcmref.golden import report
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.check import check_results
 from pcmref.golden.verify import Verdict
+from pcmref.readers import read_npz
 from pcmref.study import RetentionResult, Row
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
@@ -235,7 +236,7 @@ def _request() -> tuple[list, bytes]:
 
 
 def _judged(path: Path):
-    return data.read_npz(path), check_results(data.read_npz(path), _request()[0], Capabilities(), "float64")
+    return read_npz(path), check_results(read_npz(path), _request()[0], Capabilities(), "float64")
 
 
 def _check_judged(path: Path, judged) -> None:
