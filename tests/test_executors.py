@@ -18,7 +18,7 @@ import pcmref
 from pcmref import cli, draws, store
 from pcmref.cli import retention as command
 from pcmref.cli.executors import DaskWorkers, Processes, _call, open_executor
-from pcmref.cli.kept import Kept, identity
+from pcmref.cli.resumed_study import Kept, identity
 from pcmref.errors import FileError, MissingExtraError, SettingError
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
@@ -127,7 +127,7 @@ def test_chips_that_are_kept_are_not_thrown_away_by_asking_for_fewer(own, capsys
 def test_chips_of_another_version_of_the_code_are_refused(own, capsys, monkeypatch):
     interrupted(1)
     with monkeypatch.context() as patch:
-        patch.setattr("pcmref.cli.kept.source_digest", lambda: "of another commit")
+        patch.setattr("pcmref.cli.resumed_study.source_digest", lambda: "of another commit")
         assert cli.main([*ARGUMENTS, "--resume"]) == 2 and "another study" in capsys.readouterr().err
     assert cli.main([*ARGUMENTS, "--resume"]) == 0 and same()
 

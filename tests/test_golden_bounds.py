@@ -5,7 +5,7 @@ import pytest
 
 from pcmref.golden import Capabilities, Reference
 from pcmref.golden.bounds import STORAGE, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, tolerance
-from pcmref.golden.cases import Case, narrow, normal
+from pcmref.golden.case import Case, narrow, normal
 from pcmref.golden.check import check_case, in_dtype
 from pcmref.golden.file import make
 from pcmref.nn import functional as F

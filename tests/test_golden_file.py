@@ -13,7 +13,8 @@ import pytest
 from pcmref import cli, store
 from pcmref.errors import FileError, SettingError
 from pcmref.golden import Reference, file, report
-from pcmref.golden.cases import all_cases, normal
+from pcmref.golden.case import normal
+from pcmref.golden.cases import all_cases
 from pcmref.golden.cases_pcm import law_cases
 from pcmref.golden.check import check_case, in_dtype
 from pcmref.golden.ops import OPS

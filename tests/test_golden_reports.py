@@ -45,7 +45,9 @@ def test_the_command_of_a_failure_repeats_it(tmp_path, monkeypatch, capsys):
     assert line in again and "one_image" not in again and "1 fail;" in again
     assert run("verify", "my request.h5", "r.npz", "--case", "linear/v1/none") == 2
 
-    backend = "from pcmref.golden.correct import Sampled\nclass Backend(Sampled):\n    def sample(self, op, *a, **k):\n"
+    backend = (
+        "from pcmref.golden.correct_backends import Sampled\nclass Backend(Sampled):\n    def sample(self, op, *a, **k):\n"
+    )
     (folder / "wide_backend.py").write_text(
         backend + "        return {n: 1.1 * v for n, v in super().sample(op, *a, **k).items()}\n"
     )

@@ -8,7 +8,7 @@ import pytest
 from pcmref import draws
 from pcmref.golden import Capabilities, file, sampled
 from pcmref.golden.check import check_results, count_tests
-from pcmref.golden.correct import Sampled
+from pcmref.golden.correct_backends import Sampled
 from pcmref.golden.verify import judge_samples
 
 GOLDEN = {g.case.key: g for g in file.read()}

@@ -10,9 +10,9 @@ from pcmref import cli, store
 from pcmref.errors import FileError, PcmrefError
 from pcmref.golden import Capabilities, Reference, check, exit_status, file, judge, report
 from pcmref.golden.backends import BackendError
-from pcmref.golden.cases import Case
+from pcmref.golden.case import Case
 from pcmref.golden.check import check_case, check_results
-from pcmref.golden.correct import Sampled
+from pcmref.golden.correct_backends import Sampled
 from pcmref.golden.verify import Verdict
 
 GOLDEN = {g.case.key: g for g in file.read()}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import pcmref.golden
 from pcmref import draws
 from pcmref.golden import twin_draws, twin_nn, twin_pcm
-from pcmref.golden.cases import narrow
+from pcmref.golden.case import narrow
 from pcmref.golden.cases_pcm import JOSHI2020
 from pcmref.golden.twin import DIGITS, LIBM, TooCoarse, constant, exact, is_narrow, largest, lift, total
 from pcmref.golden.twin_ops import evaluate, expected

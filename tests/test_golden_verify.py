@@ -9,9 +9,9 @@ from scipy.stats import chi2
 from pcmref import draws
 from pcmref.golden import Capabilities, Reference, Unsupported, check, exit_status, file, judge, sampled
 from pcmref.golden.backends import BackendError, load_backend
-from pcmref.golden.cases import Case
+from pcmref.golden.case import Case
 from pcmref.golden.check import check_case, check_results, in_dtype
-from pcmref.golden.correct import CORRECT, Sampled
+from pcmref.golden.correct_backends import CORRECT, Sampled
 from pcmref.golden.ops import upstream
 from pcmref.golden.selfcheck import selfcheck
 from pcmref.golden.verify import Verdict, mark_suspects

@@ -8,7 +8,7 @@ import pytest
 
 import pcmref
 from pcmref import cli, library
-from pcmref.cli.peers import torch_resnet
+from pcmref.peers import torch_resnet
 
 NET = pcmref.ResNet(2, 3, (3, 4), (1, 1), "imagenet")
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import pcmref
-from pcmref.cli.peers import torch_resnet
 from pcmref.nn import functional as F
+from pcmref.peers import torch_resnet
 
 LIMIT = 1e-10
 

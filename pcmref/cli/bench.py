@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     ours = our_tasks(net, x, labels, arguments.workers)
     peers = {}
     if arguments.peers:
-        from pcmref.cli import peers as peer_module
+        from pcmref import peers as peer_module
 
         for name, tasks in (("torch", peer_module.torch_tasks), ("aihwkit", peer_module.aihwkit_tasks)):
             try:

@@ -20,7 +20,7 @@ import numpy as np
 from pcmref.errors import PcmrefError, SettingError
 from pcmref.golden import file, report
 from pcmref.golden.backends import CONV_ALGORITHMS, Capabilities, check_backend, load_backend
-from pcmref.golden.cases import Case
+from pcmref.golden.case import Case
 from pcmref.golden.check import check, check_results, exit_status
 from pcmref.golden.ops import DTYPES, OPS
 from pcmref.readers import read_npz

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pcmref import library
 from pcmref.cli.executors import open_executor
-from pcmref.cli.kept import Kept, identity
 from pcmref.cli.progress import ProgressBar
+from pcmref.cli.resumed_study import Kept, identity
 from pcmref.errors import FileError, MissingExtraError, SettingError
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.pcm.gdc import READ_OUTS

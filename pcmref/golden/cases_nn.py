@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pcmref.golden.cases import Case, integers, narrow, normal, positive
+from pcmref.golden.case import Case, integers, narrow, normal, positive
 
 EPS = 1e-5
 SMALL = {"in_channels": 1, "num_classes": 4, "widths": [3, 4, 5], "blocks": [1, 1, 1], "stem": "small"}

@@ -6,7 +6,7 @@ Noise is part of a case: a backend takes it as given. Where a backend cannot, `l
 import numpy as np
 
 from pcmref import draws
-from pcmref.golden.cases import Case, narrow, normal
+from pcmref.golden.case import Case, narrow, normal
 from pcmref.golden.cases_nn import EPS, ONE_BLOCK, network_state
 
 JOSHI2020 = {

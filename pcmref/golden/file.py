@@ -14,12 +14,13 @@ from pcmref import store
 from pcmref.errors import FileError, printable
 from pcmref.golden import sampled
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.cases import Case, all_cases
+from pcmref.golden.case import Case
+from pcmref.golden.cases import all_cases
 from pcmref.golden.cases_pcm import law_cases
-from pcmref.golden.fit import GoldenError, check_case_fits, check_values_fit
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
 from pcmref.golden.twin_ops import Expected, directional_derivative, expected, law
+from pcmref.golden.valid_cases import GoldenError, check_case_fits, check_values_fit
 from pcmref.golden.verify import Golden, judge
 
 SCHEMA, SCHEMA_VERSION = "pcmref-golden", 1

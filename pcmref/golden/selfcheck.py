@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pcmref.golden.check import check, exit_status
-from pcmref.golden.correct import CORRECT
+from pcmref.golden.correct_backends import CORRECT
 from pcmref.golden.mutants import mutants
 from pcmref.golden.reference import Reference
 from pcmref.golden.verify import Golden, judge

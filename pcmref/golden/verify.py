@@ -12,7 +12,7 @@ import numpy as np
 from pcmref.golden import sampled
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.bounds import KINK_SHARE, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, native, tolerance
-from pcmref.golden.cases import Case
+from pcmref.golden.case import Case
 from pcmref.golden.ops import OPS
 from pcmref.golden.twin_ops import Expected
 

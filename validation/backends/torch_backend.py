@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 import pcmref
-from pcmref.cli.peers import torch_resnet
 from pcmref.golden import Capabilities, Unsupported
+from pcmref.peers import torch_resnet
 
 
 class Backend:
