@@ -108,6 +108,51 @@ def test_gdc_has_no_effect_on_predictions_after_adabs():
     assert np.array_equal(logits[0].argmax(1), logits[1].argmax(1))
 
 
+@given(st.integers(1, 4), st.integers(2, 4), st.integers(0, 99))
+@settings(max_examples=10, deadline=None)
+def test_several_devices_of_a_sign_are_devices_each_and_their_mean_is_read(stem, last, seed):
+    """With their named draws; the first of them is the one of a chip with one, and other crossbars stay to the bit."""
+    several = {"conv1.weight": stem, "fc.weight": last}
+    chip = pcmref.Chip.program(state_of(), dataclasses.replace(MODEL, devices_per_weight=several), seed)
+    single = pcmref.Chip.program(state_of(), MODEL, seed)
+    devices = {"conv1.weight": stem, "fc.weight": last, "fc.bias": last}
+    assert chip.n_devices == sum(devices.get(name, 1) * g.size for name, g in single.g_target_us.items())
+    reading, programmed = (
+        chip.at(3600.0, 1),
+        dataclasses.replace(chip, model=dataclasses.replace(chip.model, gdc_baseline="programmed")),
+    )
+    for name, g in single.g_target_us.items():
+        n = devices.get(name, 1)
+        shape = g.shape if n == 1 else (n, *g.shape)
+        assert chip.g_prog_us[name].shape == chip.nu[name].shape == shape and reading.g_us[name].shape == g.shape
+        assert np.array_equal(chip.g_prog_us[name].reshape(n, *g.shape)[0], single.g_prog_us[name])
+        assert np.array_equal(chip.nu[name].reshape(n, *g.shape)[0], single.nu[name])
+        g_prog, nu, z = (
+            draws.standard_normal(seed, f"{what}/{name}", shape).reshape(n, *g.shape)
+            for what in ("program", "drift", "read/1/3600.0")
+        )
+        g_prog = [MODEL.program(g, one) for one in g_prog]
+        each = [
+            MODEL.read(MODEL.drift(p, MODEL.drift_exponent(g, v), 3600.0), g, 3600.0, r)
+            for p, v, r in zip(g_prog, nu, z, strict=True)
+        ]
+        assert np.array_equal(reading.g_us[name], np.mean(each, 0) if n > 1 else each[0])
+        assert np.array_equal(programmed.baseline().g_us[name], np.mean(g_prog, 0) if n > 1 else g_prog[0])
+
+
+def test_devices_per_weight_is_a_number_for_all_or_for_named_crossbars(tmp_path):
+    every = pcmref.Chip.program(state_of(), dataclasses.replace(MODEL, devices_per_weight=3))
+    assert every.n_devices == 3 * pcmref.Chip.program(state_of(), MODEL).n_devices
+    for model in (every.model, dataclasses.replace(MODEL, devices_per_weight={"conv1.weight": 2})):
+        chip = pcmref.Chip.program(state_of(), model)
+        chip.save(tmp_path / "chip.h5")
+        again = pcmref.Chip.load(tmp_path / "chip.h5")
+        assert again.model == model and again.n_devices == chip.n_devices
+        assert all(np.array_equal(again.at(60.0).g_us[name], g) for name, g in chip.at(60.0).g_us.items())
+    with pytest.raises(SettingError, match="conv9.weight.*crossbars are.*conv1.weight"):
+        pcmref.Chip.program(state_of(), dataclasses.replace(MODEL, devices_per_weight={"conv9.weight": 2}))
+
+
 def test_a_crossbar_of_zeros_is_programmed_and_read_with_noise_like_any_other():
     state = state_of() | {"conv1.weight": np.zeros((3, 1, 3, 3))}
     chip = pcmref.Chip.program(state, MODEL)

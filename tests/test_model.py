@@ -157,11 +157,25 @@ def test_impossible_constants_are_refused():
         {"programming": (float("nan"), 0.0, 0.0)},
         {"programming": (1.0, 2.0)},
         {"nu_mean_line": [1.0, 2.0]},
+        {"devices_per_weight": 0},
+        {"devices_per_weight": 2.0},
+        {"devices_per_weight": True},
+        {"devices_per_weight": np.int64(2)},
+        {"devices_per_weight": {"conv1.weight": 0}},
+        {"devices_per_weight": 2, "pair": "collapsed"},
     ],
 )
 def test_constants_of_another_kind_are_refused(bad):
     with pytest.raises(SettingError, match="PCMModel"):
         PCMModel(**bad)
+
+
+def test_a_crossbar_that_is_not_named_has_one_device_a_sign():
+    model = PCMModel(devices_per_weight={"conv1.weight": 4})
+    assert (model.devices_of("conv1.weight"), model.devices_of("fc.weight")) == (4, 1)
+    assert MODEL.devices_of() == MODEL.devices_of("fc.weight") == 1 and PCMModel(devices_per_weight=3).devices_of() == 3
+    with pytest.raises(DeviceError, match="name the crossbar"):
+        model.devices_of()
 
 
 def test_a_time_means_the_same_in_every_number_type():

@@ -12,7 +12,7 @@ from scipy import integrate
 from scipy.special import ndtri
 from scipy.stats import norm
 
-from pcmref import PCMModel, draws
+from pcmref import Chip, PCMModel, draws
 from pcmref.errors import DeviceError
 from pcmref.pcm import gdc, moments
 
@@ -21,7 +21,7 @@ LAWS = ("gaussian", "folded", "clamped")
 X = (0.0, 0.004, 0.03, 0.1, 0.5, 1.0)  # both bounds of mu_nu and sigma_nu, the cap of Q_s, and the range between
 DAY_S = 86_400.0
 N = 200_000
-N_CHECKS = 2 * (len(X) + 2 * len(LAWS) * len(X) + len(X) + 4)  # means and variances
+N_CHECKS = 2 * (len(X) + 2 * len(LAWS) * len(X) + len(X) + 4 + 2 * 4)  # means and variances
 Z_LIMIT = -ndtri(1e-6 / N_CHECKS / 2)
 
 
@@ -185,6 +185,28 @@ def test_weight_and_output_moments_are_those_of_samples():
     assert y_mean.shape == (1, 2)
     for o in range(2):
         assert_sampled((x @ weights)[:, 0, o], y_mean[0, o], y_variance[0, o])
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_weights_of_several_devices_a_sign_have_the_moments_of_their_mean(n):
+    """A chip whose rows hold one weight each 50,000 times, as read after a day: exact, the variance over n."""
+    values = np.array([1.0, -0.1, 0.03, 0.0])
+    model = replace(JOSHI, devices_per_weight={"fc.weight": n})
+    chip = Chip.program({"fc.weight": np.repeat(values[:, None], N // 4, 1)}, model, seed=n)
+    read = chip.read(DAY_S)["fc.weight"]
+    g, scale = chip.g_target_us["fc.weight"][:, :, 0], chip.scale["fc.weight"]
+    for row, mean, variance in zip(read, *moments.weight_moments(model, g, scale, DAY_S, "fc.weight"), strict=True):
+        assert_sampled(row, mean, variance)
+    single_mean, single_variance = moments.weight_moments(model, g, scale, DAY_S, "conv1.weight")
+    assert np.array_equal(moments.weight_moments(model, g, scale, DAY_S, "fc.weight")[0], single_mean)
+    np.testing.assert_allclose(moments.weight_moments(model, g, scale, DAY_S, "fc.weight")[1], single_variance / n, rtol=2**-51)
+
+
+def test_gdc_of_several_devices_a_sign_is_gdc_of_as_many_more_devices():
+    """alpha does not know whether currents are averaged or added; equal targets, two and 8 of them: every sum is exact."""
+    g = np.full(8, 3.0)
+    several = moments.gdc_factor_moments(replace(JOSHI, devices_per_weight=2), g, DAY_S)
+    assert several == moments.gdc_factor_moments(JOSHI, np.tile(g, 2), DAY_S)
 
 
 def test_gdc_factor_moments_hold_to_the_stated_order():

@@ -257,7 +257,7 @@ def weight_table(chip: Chip, states: dict[str, dict], alpha: float, t_s: float, 
     """
     name, table = settings.layer, {"alpha": alpha}
     software = np.asarray(chip.state[name], float)
-    mean, variance = moments.weight_moments(chip.model, chip.g_target_us[name], chip.scale[name], t_s)
+    mean, variance = moments.weight_moments(chip.model, chip.g_target_us[name], chip.scale[name], t_s, name)
     for compensation, factor in (("none", 1.0), ("gdc", alpha)):
         held = np.asarray(states[compensation][name], float)
         sampled = np.sqrt(np.mean(np.square(held - software)))

@@ -21,6 +21,8 @@ from pcmref.pcm.model import PCMModel
 class Chip:
     """A programmed chip: conductances float64 [2, *w.shape] by name, and the digital rest of the network in `state`.
 
+    Where the model has n > 1 devices a sign, those of the single devices (g_prog_us, nu) are [n, 2, *w.shape].
+
     >>> state = {"fc.weight": np.array([[0.5, -0.25]]), "fc.bias": np.array([0.1])}
     >>> chip = pcmref.Chip.program(state, pcmref.PCMModel.joshi2020())
     >>> chip.g_target_us["fc.weight"].tolist()
@@ -39,7 +41,7 @@ class Chip:
     def program(cls, state: dict, model: PCMModel, seed: int = 0, workers: int | None = None) -> "Chip":
         """Map and program every convolution, fc.weight and fc.bias (two devices a value) and draw their drift exponents.
 
-        Draws `program/{name}` and `drift/{name}`, shape [2, *w.shape]. DeviceError where a weight is not finite.
+        Draws `program/{name}` and `drift/{name}`, in the shape of the devices. DeviceError where a weight is not finite.
 
         >>> chip = pcmref.Chip.program({"fc.weight": np.array([[0.5, -0.25]])}, pcmref.PCMModel.joshi2020(), seed=0)
         >>> chip.g_prog_us["fc.weight"].round(3).tolist()
@@ -47,15 +49,15 @@ class Chip:
         """
         if not isinstance(model, PCMModel):
             raise SettingError(f"model must be a PCMModel, for example PCMModel.joshi2020(); got {model!r}")
-        g_target_us, scale = _map(state, model)
+        g_target_us, scale, shapes = _map(state, model)
 
         def devices(name):
             g = g_target_us[name]
-            g_prog = model.program(g, draws.standard_normal(seed, f"program/{name}", g.shape))
+            g_prog = model.program(g, draws.standard_normal(seed, f"program/{name}", shapes[name]))
             if model.pair == "collapsed":  # only the net conductance is kept, and split again
                 net = g_prog[0] - g_prog[1]
                 g_prog = np.maximum(np.stack([net, -net]), 0)
-            return g_prog, model.drift_exponent(g, draws.standard_normal(seed, f"drift/{name}", g.shape))
+            return g_prog, model.drift_exponent(g, draws.standard_normal(seed, f"drift/{name}", shapes[name]))
 
         made = dict(zip(g_target_us, map_blocks(devices, g_target_us, workers), strict=True))
         g_prog_us = {name: g_prog for name, (g_prog, _) in made.items()}
@@ -64,17 +66,21 @@ class Chip:
 
     @property
     def n_devices(self) -> int:
-        """Devices on the chip: two for every weight and bias.
+        """Devices on the chip: two for every weight and bias, times the model's `devices_per_weight`.
 
         >>> pcmref.Chip.program(pcmref.ResNet.resnet8().init(), pcmref.PCMModel.joshi2020()).n_devices
         122100
         """
-        return sum(g.size for g in self.g_target_us.values())
+        return sum(g.size for g in self.g_prog_us.values())
 
     def drifted(self, name: str, t_s: float) -> tuple[np.ndarray, np.ndarray]:
-        """(G_D(t), the conductance that Q_s depends on) of one array's devices, [2, *w.shape] in uS."""
+        """(G_D(t), the conductance that Q_s depends on) of one array's devices, in uS."""
         of = self.g_prog_us if self.model.q_argument == "programmed" else self.g_target_us
         return self.model.drift(self.g_prog_us[name], self.nu[name], t_s), of[name]
+
+    def mean_us(self, name: str, g_us: np.ndarray) -> np.ndarray:
+        """The mean over the devices of a sign, which is what a weight is: one array's devices -> [2, *w.shape]."""
+        return g_us.mean(0) if g_us.ndim > self.g_target_us[name].ndim else g_us
 
     def at(self, t_s: float, read: int = 0, workers: int | None = None, periphery=None) -> "Reading":
         """Every device as read at t_s: the reading that `read` numbers, another number another, independent reading.
@@ -90,7 +96,7 @@ class Chip:
         def one(name):
             g_drift, of = self.drifted(name, t_s)
             z = draws.standard_normal(self.seed, f"read/{read}/{float(t_s)!r}/{name}", g_drift.shape)
-            return self.model.read(g_drift, of, t_s, z)
+            return self.mean_us(name, self.model.read(g_drift, of, t_s, z))
 
         g_us = dict(zip(self.nu, map_blocks(one, self.nu, workers), strict=True))
         return Reading(self, t_s, read, g_us, periphery)
@@ -99,7 +105,8 @@ class Chip:
         """What GDC's I(t_0) is taken of: a reading at t_0, or the programmed or the target conductances, as the model says."""
         if self.model.gdc_baseline == "read":
             return self.at(self.model.t_0_s, read, workers, periphery)
-        g_us = self.g_prog_us if self.model.gdc_baseline == "programmed" else self.g_target_us
+        of = self.g_prog_us if self.model.gdc_baseline == "programmed" else self.g_target_us
+        g_us = {name: self.mean_us(name, g) for name, g in of.items()}
         return Reading(self, self.model.t_0_s, read, g_us, periphery)
 
     def gdc_factors(self, t_s: float, read: int = 0, workers: int | None = None) -> dict:
@@ -147,12 +154,12 @@ class Chip:
         try:
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["model"].items()}
             model, seed = PCMModel(**values), meta["seed"]
-            g_target_us, scale = _map(parts["state"], model)
+            g_target_us, scale, wanted = _map(parts["state"], model)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, PcmrefError) as error:
             raise FileError(f"{path}: does not describe a chip: {error}") from error
         for part in ("g_prog_us", "nu"):
             shapes = {name: value.shape for name, value in parts[part].items()}
-            if shapes != {name: g.shape for name, g in g_target_us.items()}:
+            if shapes != wanted:
                 raise FileError(f"{path}: the arrays under {part!r} do not fit the weights under 'state'")
         possible = all(((g >= 0) & (g <= 100 * model.g_max_us)).all() for g in parts["g_prog_us"].values())
         if isinstance(seed, bool) or not isinstance(seed, int) or not possible:
@@ -207,11 +214,15 @@ class Reading:
         return state
 
 
-def _map(state: dict, model: PCMModel) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """(g_target_us, scale) of every array on a crossbar, the arrays of one crossbar with one scale."""
-    g_target_us, scale = {}, {}
+def _map(state: dict, model: PCMModel) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, tuple]]:
+    """(g_target_us, scale, shape of its devices) of every array on a crossbar, the arrays of one crossbar with one scale."""
+    g_target_us, scale, shapes = {}, {}, {}
+    bars, several = crossbars(state), model.devices_per_weight
+    unknown = set() if isinstance(several, int) else set(several) - set(bars)
+    if unknown:
+        raise SettingError(f"devices_per_weight names {sorted(unknown)}; this network's crossbars are {list(bars)}")
     window_us = model.g_max_us - model.g_min_us  # weights lie above the lowest conductance, which cancels in a pair
-    for names in crossbars(state).values():
+    for bar, names in bars.items():
         for name in names:
             if not np.isfinite(state[name]).all():
                 raise DeviceError(f"{name!r} holds NaN or infinity; nothing can be programmed")
@@ -219,4 +230,6 @@ def _map(state: dict, model: PCMModel) -> tuple[dict[str, np.ndarray], dict[str,
         for name in names:
             g_us, scale[name] = map_weights(state[name], window_us, shared)
             g_target_us[name] = g_us + model.g_min_us
-    return g_target_us, scale
+            n = model.devices_of(bar)
+            shapes[name] = g_us.shape if n == 1 else (n, *g_us.shape)
+    return g_target_us, scale, shapes

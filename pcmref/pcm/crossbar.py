@@ -307,9 +307,13 @@ def _matrix(chip: Chip, values: dict[str, np.ndarray], bar: str) -> np.ndarray:
 
 def _reading_moments(chip: Chip, t_s: float) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """({name: means in uS}, {name: variances in uS^2}) of a reading at t_s, over the read noise alone."""
-    drifted = {name: chip.drifted(name, t_s) for name in chip.g_target_us}
-    moments = {n: clipped_normal_moments(g, chip.model.read_noise_std_us(g, of, t_s)) for n, (g, of) in drifted.items()}
-    return {n: mean for n, (mean, _) in moments.items()}, {n: variance for n, (_, variance) in moments.items()}
+    means, variances = {}, {}
+    for name in chip.g_target_us:
+        g_drift, of = chip.drifted(name, t_s)
+        mean, variance = clipped_normal_moments(g_drift, chip.model.read_noise_std_us(g_drift, of, t_s))
+        means[name] = chip.mean_us(name, mean)
+        variances[name] = chip.mean_us(name, variance) * (means[name].size / mean.size)  # of a mean of n devices
+    return means, variances
 
 
 def _converted(converter: Converter | None, x: np.ndarray) -> np.ndarray:

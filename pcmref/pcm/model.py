@@ -9,6 +9,7 @@ docs/source/pcm_inference.rst and inference/noise/pcm.py. [X] CrossSim 3.2.0, it
 src/pcm_sim, by a co-author of Le Gallo et al. (2022).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -24,7 +25,10 @@ def _constant(value, unit: str, grade: str, source: str):
 
 def _check_constant(name: str, value, default) -> None:
     """SettingError unless value is of the default's kind: True or False, a finite number, or as many of them."""
-    if isinstance(default, bool):
+    if name == "devices_per_weight":
+        fits = all(type(n) is int and n >= 1 for n in (value.values() if isinstance(value, Mapping) else (value,)))
+        default = "1, or {crossbar: 1}, from 1"
+    elif isinstance(default, bool):
         fits = isinstance(value, bool)
     else:
         expected = len(default) if isinstance(default, tuple) else 1
@@ -32,7 +36,7 @@ def _check_constant(name: str, value, default) -> None:
         plain = all(isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in numbers)
         fits = plain and len(numbers) == expected
     if not fits:
-        raise SettingError(f"PCMModel: {name} must be like {default!r}, finite; got {value!r}")
+        raise SettingError(f"PCMModel: {name} must be like {default}, finite; got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class PCMModel:
     q_max: float = _constant(0.2, "1", "B", "[N] [T]")
     q_argument: str = _constant("target", "", "B", "[N] [T] document; the toolkit's code takes the programmed G")
     pair: str = _constant("kept", "", "A", "[J] two devices a weight, each with its own state")
+    devices_per_weight: int | Mapping[str, int] = _constant(1, "a sign", "A", "[J] two devices a weight, one a sign")
     gdc_read_out: str = _constant("device sum", "", "C", "derived: the currents of both devices of every pair add up")
     gdc_baseline: str = _constant("read", "", "C", "derived: a chip knows its own readings only; [T] code: programmed")
     drifts: bool = _constant(True, "", "A", "[J]")
@@ -84,6 +89,8 @@ class PCMModel:
                 raise SettingError(f"PCMModel: {name} must be above 0, got {getattr(self, name)!r}")
         if self.q_factor < 0 or self.q_exponent > 0:
             raise SettingError(f"PCMModel: q_factor from 0 and q_exponent to 0, got {self.q_factor!r} and {self.q_exponent!r}")
+        if self.pair == "collapsed" and self.devices_per_weight != 1:
+            raise SettingError("PCMModel: a pair collapsed to its net is one device a sign; devices_per_weight must be 1")
         for name in ("nu_mean_range", "nu_std_range"):
             low, high = getattr(self, name)
             if low > high or (name == "nu_std_range" and low < 0):
@@ -137,6 +144,20 @@ class PCMModel:
         """
         graded = [f for f in fields(cls) if f.metadata]
         return [(f.name, f.default, f.metadata["unit"], f.metadata["grade"], f.metadata["source"]) for f in graded]
+
+    def devices_of(self, bar: str | None = None) -> int:
+        """Devices of each sign behind every weight of a crossbar, all programmed to one target; their mean is read.
+
+        `devices_per_weight` is this number for all crossbars, or {crossbar: number} for some; the others then have 1.
+
+        >>> pcmref.PCMModel(devices_per_weight={"conv1.weight": 4}).devices_of("conv1.weight")
+        4
+        """
+        if not isinstance(self.devices_per_weight, Mapping):
+            return self.devices_per_weight
+        if bar is None:
+            raise DeviceError("devices_per_weight differs between crossbars: name the crossbar, for example 'conv1.weight'")
+        return self.devices_per_weight.get(bar, 1)
 
     # ------------------------------------------------------------------------------------------------- programming
 

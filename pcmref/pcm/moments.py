@@ -111,10 +111,13 @@ def conductance_moments(model: PCMModel, g_target_us, t_s: float):
     return mean, (prog_var + prog**2) * drift_2 * (read_var + read**2) - mean**2
 
 
-def weight_moments(model: PCMModel, g_target_us, scale: float, t_s: float):
-    """(mean, variance) of w(t) = (G+ - G-)/scale: g_target_us [2, *shape] -> [*shape] each. Exact; DeviceError as above."""
+def weight_moments(model: PCMModel, g_target_us, scale: float, t_s: float, bar: str | None = None):
+    """(mean, variance) of w(t) = (G+ - G-)/scale: g_target_us [2, *shape] -> [*shape] each. Exact; DeviceError as above.
+
+    G+ and G- are means over the n devices of a sign that the model gives the crossbar `bar`: (Var G+ + Var G-)/(n scale^2).
+    """
     mean, variance = conductance_moments(model, g_target_us, t_s)
-    return (mean[0] - mean[1]) / scale, (variance[0] + variance[1]) / scale**2
+    return (mean[0] - mean[1]) / scale, (variance[0] + variance[1]) / (model.devices_of(bar) * scale**2)
 
 
 def output_moments(x, weight_mean, weight_variance):
@@ -122,13 +125,14 @@ def output_moments(x, weight_mean, weight_variance):
     return x @ weight_mean, np.square(x) @ weight_variance
 
 
-def gdc_factor_moments(model: PCMModel, g_target_us, t_s: float):
+def gdc_factor_moments(model: PCMModel, g_target_us, t_s: float, bar: str | None = None):
     """(mean, variance) of alpha = I(t_0)/I(t), I the device sum over g_target_us (any shape), t > t_0. First order in 1/I.
 
     mean = E I_0 / E I_t and variance = mean^2 (V_0/I_0^2 + V_t/I_t^2 - 2 C/(I_0 I_t)). The two readings share G_P and nu,
     so C = sum of E[G_P^2] E[(t/t_0)^-nu] E[R_0] E[R_t] - E[G(t_0)] E[G(t)]. Error, relative to the mean: V_t/I_t^2 -
-    C/(I_0 I_t) to the next order, which is O(1/n) for n devices; the variance's is O(1/n^2). DeviceError for a model whose GDC
-    reads out anything else, or takes its baseline of anything but a reading.
+    C/(I_0 I_t) to the next order, which is O(1/n) for n devices; the variance's is O(1/n^2). The mean over m devices of a sign,
+    which the model may give the crossbar `bar`, divides the variance by m. DeviceError for a model whose GDC reads out anything
+    else, or takes its baseline of anything but a reading.
     """
     if (model.gdc_read_out, model.gdc_baseline) != ("device sum", "read"):
         raise DeviceError("moments: alpha's closed form needs gdc_read_out 'device sum' and gdc_baseline 'read'")
@@ -138,7 +142,7 @@ def gdc_factor_moments(model: PCMModel, g_target_us, t_s: float):
     covariance = (prog_var + prog**2) * drift_factor_moment(model, g_target_us, t_s) * read_0 * read_t - g_0 * g_t
     i_0, i_t = g_0.sum(), g_t.sum()
     spread = v_0.sum() / i_0**2 + v_t.sum() / i_t**2 - 2 * covariance.sum() / (i_0 * i_t)
-    return i_0 / i_t, (i_0 / i_t) ** 2 * spread
+    return i_0 / i_t, (i_0 / i_t) ** 2 * spread / model.devices_of(bar)
 
 
 def read_noise_covariance_us2(model: PCMModel, g_drift_us, g_target_us, times_s: tuple[float, float]):
