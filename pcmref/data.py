@@ -1,4 +1,4 @@
-"""Data sets: Fashion-MNIST (IDX files), CIFAR-10 (both official formats) and one's own arrays (.npz).
+"""Data sets: IDX files (Fashion-MNIST, MNIST), CIFAR-10 (both official formats), image folders and arrays (.npz).
 
 Images are uint8 [N, H, W, C] as they come, labels int64 [N]. A data set keeps the mean and standard deviation of its
 training images, per channel, and `normalized` applies them. Files from elsewhere are checked against their own headers
@@ -6,9 +6,8 @@ and against fixed limits before memory is asked for; what does not fit raises Fi
 """
 
 import gzip
-import io
-import pickle
 import tarfile
+import warnings
 import zlib
 from dataclasses import dataclass
 from math import prod
@@ -16,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pcmref import draws
 from pcmref.blocks import blocks_of
-from pcmref.errors import FileError, ShapeError
-from pcmref.readers import read_up_to
-from pcmref.store import size_limit
+from pcmref.cifar_pickle import read_batch
+from pcmref.errors import FileError, MissingExtraError, ShapeError
+from pcmref.readers import read_npz, read_up_to
+from pcmref.store import MAX_BYTES, size_limit
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -98,19 +99,23 @@ def _idx(path: Path, ndim: int) -> np.ndarray:
 
 def load_fashion_mnist(folder) -> Dataset:
     """Fashion-MNIST (Xiao et al. 2017) from its four IDX files, gzipped or raw: 60,000 + 10,000 images 28x28x1."""
+    return _load_idx(Path(folder), "fashion-mnist", FASHION_MNIST_CLASSES)
+
+
+def _load_idx(folder: Path, name: str, classes: tuple[str, ...]) -> Dataset:
     arrays = []
     for part in ("train", "t10k"):
         for what, ndim in (("images-idx3-ubyte", 3), ("labels-idx1-ubyte", 1)):
-            candidates = [Path(folder) / f"{part}-{what}{ending}" for ending in (".gz", "")]
+            candidates = [folder / f"{part}-{what}{ending}" for ending in (".gz", "")]
             path = next((p for p in candidates if p.is_file()), None)
             if path is None:
                 raise FileError(f"{folder}: neither {candidates[0].name} nor {candidates[1].name} is there")
             arrays.append(_idx(path, ndim))
-        _check_labels(path, len(arrays[-2]), arrays[-1], 10)
+        _check_labels(path, len(arrays[-2]), arrays[-1], len(classes))
         arrays[-2:] = arrays[-2][..., None], arrays[-1].astype(np.int64)
     if arrays[0].shape[1:] != arrays[2].shape[1:]:
         raise FileError(f"{folder}: training images {arrays[0].shape[1:]} and test images {arrays[2].shape[1:]} differ in size")
-    return _dataset("fashion-mnist", FASHION_MNIST_CLASSES, *arrays)
+    return _dataset(name, classes, *arrays)
 
 
 def _check_labels(path, n_images: int, labels: np.ndarray, classes: int) -> None:
@@ -142,7 +147,8 @@ def load_cifar10(path) -> Dataset:
         if f"{part}.bin" in files:
             batches.append(_cifar_binary(f"{path}: {part}.bin", files[f"{part}.bin"]))
         elif part in files:
-            batches.append(_cifar_pickle(f"{path}: {part}", files[part]))
+            where = f"{path}: {part}"
+            batches.append(_cifar_arrays(where, *read_batch(where, files[part])))
         else:
             raise FileError(f"{path}: {part} (python version) or {part}.bin (binary version) is missing")
     images, labels = zip(*batches, strict=True)
@@ -205,93 +211,101 @@ def _cifar_arrays(where: str, pixels: np.ndarray, labels: np.ndarray) -> tuple[n
     return np.ascontiguousarray(images), labels.astype(np.int64)
 
 
-class _PickledDtype:
-    """Stands in for numpy.dtype while a batch is read: remembers its code."""
-
-    def __init__(self, code=None, *_):
-        self.code = code
-
-    def __setstate__(self, state):
-        pass
+# ---------------------------------------------------------------------------------------------- one's own, and which it is
 
 
-class _PickledArray:
-    """Stands in for numpy.ndarray while a batch is read: remembers shape, dtype and bytes, allocates nothing."""
-
-    def __init__(self, *_):
-        self.shape, self.code, self.content = None, None, None
-
-    def __setstate__(self, state):
-        _version, self.shape, dtype, _fortran_order, self.content = state
-        self.code = getattr(dtype, "code", None)
-
-    def is_uint8(self) -> bool:
-        return isinstance(self.code, bytes | str) and self.code in (b"u1", "u1")
+def is_archive(path) -> bool:
+    """Whether a file begins as a tar archive does, gzipped or not."""
+    with open(path, "rb") as file:
+        head = file.read(262)
+    return head[:2] == b"\x1f\x8b" or head[257:] == b"ustar"
 
 
-class _Entries(dict):
-    """A dict whose keys are texts: a key of nested tuples could take for ever to hash."""
+def load_dataset(path) -> Dataset:
+    """A data set told by content: CIFAR-10 (archive or folder), four IDX files, a folder of images by class, or an .npz.
 
-    def __setitem__(self, key, value):
-        if not isinstance(key, bytes | str):
-            raise pickle.UnpicklingError("a dict's key is no text")
-        super().__setitem__(key, value)
-
-
-class _BatchUnpickler(pickle._Unpickler):  # the pure-Python one: its memo cannot be made to allocate by an index
-    """Lists, tuples, dicts of texts, numbers, strings, and arrays as _PickledArray; any other name or opcode is refused."""
-
-    dispatch = dict(pickle._Unpickler.dispatch)
-    dispatch[pickle.EMPTY_DICT[0]] = lambda self: self.append(_Entries())
-    dispatch[pickle.FRAME[0]] = lambda self: self.read(8)  # a frame is only a hint how to read
-    for opcode in (pickle.DICT, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET):  # these would hash what they are given
-        del dispatch[opcode[0]]
-    del dispatch[pickle.BYTEARRAY8[0]]  # would allocate what it declares
-
-    ADMITTED = {
-        ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
-        ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
-        ("numpy", "ndarray"): _PickledArray,
-        ("numpy", "dtype"): _PickledDtype,
-    }
-
-    def find_class(self, module, name):
-        if (module, name) not in self.ADMITTED:
-            raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, which a CIFAR-10 batch does not need")
-        return self.ADMITTED[module, name]
+    The images lie in FOLDER/train/CLASS/ and FOLDER/test/CLASS/ (or val), read through Pillow; the .npz holds train_images,
+    train_labels, test_images and test_labels, uint8 [N, H, W, C] and whole numbers.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileError(f"{path}: no such file or folder")
+    if path.is_file():
+        return load_cifar10(path) if is_archive(path) else _load_arrays(path)
+    names = {p.name for p in path.iterdir()}
+    inner = names & {"cifar-10-batches-py", "cifar-10-batches-bin"}  # the folder they were unpacked into
+    if any(map(_wanted, names)) or inner:
+        return load_cifar10(path / min(inner) if inner else path)
+    if any(name.startswith("train-images-idx3-ubyte") for name in names):
+        return _load_idx(path, path.resolve().name, tuple("0123456789"))
+    return load_image_folder(path)
 
 
-class _Counted(io.BytesIO):
-    """Bytes that can be read from a limited number of times: every opcode of a pickle is a read."""
+def _load_arrays(path: Path) -> Dataset:
+    arrays = read_npz(path)
+    parts = [arrays.get(f"{part}_{what}") for part in ("train", "test") for what in ("images", "labels")]
+    if any(part is None for part in parts):
+        raise FileError(f"{path}: has {sorted(arrays)}, needs train_images, train_labels, test_images and test_labels")
+    n_classes = 1 + max(int(y.max(initial=0)) if y.dtype.kind in "iu" else 65_536 for y in parts[1::2])
+    for x, y in (parts[:2], parts[2:]):
+        if x.dtype != np.uint8 or x.ndim != 4 or y.ndim != 1 or y.dtype.kind not in "iu" or x.shape[1:] != parts[0].shape[1:]:
+            raise FileError(f"{path}: images must be uint8 [N, H, W, C] of one size, labels integers [N]; got {x.shape}")
+        check_layout(path, x)
+        _check_labels(path, len(x), y, min(n_classes, 65_536))
+    train, train_labels, test, test_labels = parts
+    classes = tuple(map(str, range(n_classes)))
+    return _dataset(path.stem, classes, train, train_labels.astype(np.int64), test, test_labels.astype(np.int64))
 
-    n_reads = 0
 
-    def read(self, size=-1, /):
-        self.n_reads += 1
-        if self.n_reads > 1_000_000:  # the official ones take about 100,000
-            raise pickle.UnpicklingError("over a million opcodes")
-        return super().read(size)
+def check_layout(path, images: np.ndarray) -> None:
+    """FileError for a batch [N, C, H, W], told by one or three channels before square images."""
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[2] == images.shape[3] > 4:
+        raise FileError(f"{path}: images {images.shape} look like NCHW; images.transpose(0, 2, 3, 1) makes them channels-last")
 
 
-def _cifar_pickle(where: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
+def load_image_folder(folder) -> Dataset:
+    """Images of one size by class, FOLDER/train/CLASS/FILE and FOLDER/test (or val)/CLASS/FILE; needs Pillow (extra `images`).
+
+    Grey images have one channel, all others three. The order is the draws `images/train` and `images/test`, not that of names.
+    """
+    folder = Path(folder)
+    parts = [next((p for n in names if (p := folder / n).is_dir()), None) for names in (("train",), ("test", "val"))]
+    if None in parts:
+        raise FileError(
+            f"{folder}: no data set: neither CIFAR-10's batches nor IDX files nor images in train/CLASS, test/CLASS"
+        )
+    classes = tuple(sorted(p.name for p in parts[0].iterdir() if p.is_dir()))
+    arrays, like = [], None
+    for part, name in zip(parts, ("train", "test"), strict=True):
+        files = [(p, c) for c, of in enumerate(classes) if (part / of).is_dir() for p in sorted((part / of).iterdir())]
+        files = [(p, c) for p, c in files if not p.name.startswith(".")]
+        strangers = {p.name for p in part.iterdir() if p.is_dir()} - set(classes)
+        if not files or strangers:
+            raise FileError(f"{part}: holds no images, or classes that {parts[0]} has not: {sorted(strangers)[:3]}")
+        files = [files[i] for i in draws.permutation(0, f"images/{name}", len(files))]
+        images = []
+        for file, _ in files:
+            images.append(_image(file, like, MAX_BYTES // (3 * len(files))))
+            like = images[0] if like is None else like
+        arrays += [np.stack(images), np.array([c for _, c in files], np.int64)]
+    return _dataset(folder.resolve().name, classes, *arrays)
+
+
+def _image(path: Path, like: np.ndarray | None, limit: int) -> np.ndarray:
+    """uint8 [H, W, C] of an image file, of the size and channels of `like`; sizes are compared before the pixels are read."""
     try:
-        batch = _BatchUnpickler(_Counted(content), encoding="bytes").load()
-        entries = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
-        data, labels = entries["data"], entries["labels"]
-        if type(data) is not _PickledArray or type(data.content) is not bytes or not data.is_uint8():
-            raise FileError(f"{where}: 'data' must be an array of uint8")
-        n, rest = divmod(len(data.content), _RECORD - 1)
-        if (
-            rest
-            or type(data.shape) is not tuple
-            or [type(v) for v in data.shape] != [int, int]
-            or data.shape != (n, _RECORD - 1)
-        ):
-            raise FileError(f"{where}: 'data' must be [N, 3072] and have as many bytes, it has {len(data.content)}")
-        if type(labels) is not list or not all(type(v) is int and 0 <= v < 10 for v in labels):
-            raise FileError(f"{where}: 'labels' must be a list of whole numbers 0 to 9")
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError("reading image files needs Pillow: pip install 'pcmref[images]'") from error
+    modes = {"1": "L", "L": "L", "RGB": "RGB", "P": "RGB"}
+    try:
+        with warnings.catch_warnings(action="error"), Image.open(path) as image:
+            shape = (image.height, image.width, {"L": 1, "RGB": 3}.get(modes.get(image.mode)))
+            if shape[2] is None or (like is not None and shape != like.shape) or shape[0] * shape[1] > limit:
+                wanted = "grey or colours without transparency" if like is None else f"{like.shape} as the first one"
+                raise FileError(f"{path}: is {shape[:2]}, mode {image.mode}; expected {wanted}: write all in one size and mode")
+            return np.asarray(image.convert(modes[image.mode])).reshape(shape)
     except FileError:
         raise
-    except Exception as error:  # whatever hostile bytes make the unpickler raise
-        raise FileError(f"{where}: not a CIFAR-10 python batch: {type(error).__name__}: {error}") from error
-    return _cifar_arrays(where, np.frombuffer(data.content, np.uint8).reshape(n, -1), np.array(labels, np.int64))
+    except Exception as error:  # whatever hostile bytes make Pillow raise, its warnings included
+        raise FileError(f"{path}: not an image that Pillow reads: {error}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pcmref import readers, store
-from pcmref.data import normalize_images
+from pcmref.data import Dataset, check_layout, is_archive, load_dataset, normalize_images
 from pcmref.errors import FileError, MissingExtraError, PcmrefError, printable
 from pcmref.nn.resnet import ResNet
 
@@ -25,11 +25,11 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for folder in _FOLDERS if folder.is_dir() for path in sorted(folder.glob("*.h5"))}
 
 
-def find(name_or_path) -> Path:
-    """The path meant by a shipped name or a path; FileError lists the names where there is neither."""
+def find(name_or_path, folders: bool = False) -> Path:
+    """The path meant by a shipped name or a path, of a folder too if asked; else FileError, which lists the names."""
     try:
         path = Path(name_or_path)
-        if path.is_file():
+        if path.is_file() or (folders and path.is_dir()):
             return path
     except (OSError, TypeError, ValueError) as error:
         raise FileError(f"{str(name_or_path)[:80]!r} is no shipped name and no path: {error}") from error
@@ -129,15 +129,16 @@ class Images:
     normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None  # mean, std of images/255
     about: dict
 
-    def normalized(self, images: np.ndarray, fallback=None) -> np.ndarray:
-        """uint8 images normalised with the file's own constants, else with `fallback` (mean, std); others unchanged."""
+    def normalized(self, images: np.ndarray, constants=None) -> np.ndarray:
+        """uint8 images normalised with `constants` (mean, std), else with the file's own; others unchanged."""
         if images.dtype != np.uint8:
             return images.astype(np.result_type(images.dtype, np.float32), copy=False)
-        if self.normalisation is None and fallback is None:
+        if self.normalisation is None and constants is None:
             raise FileError(
-                f"{self.name}: uint8 images need the arrays 'mean' and 'std' beside them (of images/255, by channel)"
+                f"{self.name}: uint8 images need the arrays 'mean' and 'std' beside them (of images/255, by channel), "
+                "or --mean and --std"
             )
-        return normalize_images(images, *(self.normalisation or fallback))
+        return normalize_images(images, *(constants or self.normalisation))
 
 
 def save_images(path, name, images, labels, calibration, mean, std, about: dict) -> None:
@@ -150,15 +151,20 @@ def save_images(path, name, images, labels, calibration, mean, std, about: dict)
 def load_images(name_or_path) -> Images:
     """Images from a shipped name or an .npz: `images` [N, H, W, C] and `labels` [N]; optionally `calibration`, `mean`, `std`.
 
-    uint8 images are pixels, floating-point ones are taken as normalised. Raises FileError.
+    uint8 images are pixels, floating-point ones are taken as normalised. Of a data set (`data.load_dataset`) the test images
+    are evaluated, and the training images are there for calibration. Raises FileError.
 
     >>> from pcmref.library import load_images
     >>> data = load_images("fashionmnist-evaluation")
     >>> data.images.shape, data.labels[:3].tolist(), data.calibration.shape
     ((10000, 28, 28, 1), [9, 2, 1], (2000, 28, 28, 1))
     """
-    path = find(name_or_path)
+    path = find(name_or_path, folders=True)
+    if path.is_dir() or is_archive(path):
+        return _of_dataset(load_dataset(path))
     meta, arrays = ({}, readers.read_npz(path)) if readers.kind_of(path) == "npz" else store.read(path, "images")
+    if "train_images" in arrays:
+        return _of_dataset(load_dataset(path))
     missing = {"images", "labels"} - arrays.keys()
     if missing:
         raise FileError(f"{path}: has {sorted(arrays)}, needs the arrays 'images' [N, H, W, C] and 'labels' [N]")
@@ -176,10 +182,16 @@ def load_images(name_or_path) -> Images:
     return Images(name, images, labels.astype(np.int64), calibration, normalisation, about)
 
 
+def _of_dataset(data: Dataset) -> Images:
+    about = {"classes": list(data.classes)}
+    return Images(data.name, data.test_images, data.test_labels, data.train_images, (data.mean, data.std), about)
+
+
 def _check_pixels(path, what: str, value) -> None:
     if value is None:
         return
     if value.ndim != 4 or 0 in value.shape or (value.dtype != np.uint8 and value.dtype.kind != "f"):
         raise FileError(f"{path}: {what!r} must be uint8 or floating point [N, H, W, C], got {value.dtype} {value.shape}")
+    check_layout(f"{path}: {what!r}", value)
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise FileError(f"{path}: {what!r} holds NaN or infinity")

@@ -1,7 +1,7 @@
 """Recipes: a training run in a small TOML file, carried out stage by stage, with checkpoints.
 
 network = "joshi32"            # or "resnet8", "imagenet34"
-data = "fashion-mnist"         # or "cifar-10"
+data = "fashion-mnist"         # or "cifar-10", or "own": whatever --data holds
 [[stage]]                      # each stage starts from the best state of the one before
 name = "my-baseline"           # its network is written to OUT/my-baseline.h5
 epochs = 12                    # and any other field of pcmref.training.Recipe
@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pcmref import library, store
-from pcmref.data import Dataset, load_cifar10, load_fashion_mnist
+from pcmref.data import Dataset, load_cifar10, load_dataset, load_fashion_mnist
 from pcmref.errors import FileError, SettingError, whole_number
 from pcmref.nn.resnet import ResNet
 from pcmref.training import Progress, Recipe, accuracy, recipe_values, train
 
 NETWORKS = {"joshi32": ResNet.joshi32, "resnet8": ResNet.resnet8, "imagenet34": ResNet.imagenet34}
 LOG_COLUMNS = ("epoch", "loss", "learning_rate", "validation_accuracy")
-DATA_SETS = {"fashion-mnist": load_fashion_mnist, "cifar-10": load_cifar10}
+DATA_SETS = {"fashion-mnist": load_fashion_mnist, "cifar-10": load_cifar10, "own": load_dataset}
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,81 @@ class Malice:
         return os.system, ("touch harmed",)
 
 
+def test_a_python_batch_in_columns_first_order_keeps_its_images(tmp_path):
+    batches = files.cifar_batches()
+    contents = files.cifar_python(batches)
+    x, content = batches["test_batch"][0], contents["test_batch"]
+    contents["test_batch"] = content.replace(b"\x89T", b"\x88T").replace(x.tobytes(), x.tobytes("F"))
+    assert np.array_equal(pickle.loads(contents["test_batch"], encoding="bytes")[b"data"], x)
+    (tmp_path / "c").write_bytes(files.tar_gz(contents, "x"))
+    images = data.load_cifar10(tmp_path / "c").test_images
+    assert np.array_equal(images.transpose(0, 3, 1, 2).reshape(6, -1), x)
+
+
+def test_a_data_set_is_told_by_what_the_folder_or_file_holds(tmp_path):
+    files.write_fashion_mnist(tmp_path)
+    assert data.load_dataset(tmp_path).train_images.shape == (40, 28, 28, 1)
+    contents = files.cifar_binary(files.cifar_batches())
+    (tmp_path / "a.any").write_bytes(files.tar_gz(contents, "cifar-10-batches-bin"))
+    (tmp_path / "up" / "cifar-10-batches-bin").mkdir(parents=True)
+    for name, content in contents.items():
+        (tmp_path / "up" / "cifar-10-batches-bin" / name).write_bytes(content)
+    for path in ("a.any", "up", "up/cifar-10-batches-bin"):
+        assert data.load_dataset(tmp_path / path).name == "cifar-10"
+    arrays = {"train_images": files.pixels("a", 9, 8, 8, 3), "train_labels": np.arange(9) % 3}
+    arrays |= {"test_images": files.pixels("b", 6, 8, 8, 3), "test_labels": np.arange(6) % 3}
+    np.savez(tmp_path / "own.npz", **arrays)
+    own = data.load_dataset(tmp_path / "own.npz")
+    assert own.classes == ("0", "1", "2") and np.array_equal(own.test_images, arrays["test_images"])
+    for change, message in (
+        ({"train_images": arrays["train_images"] / 255}, "uint8"),
+        ({"train_images": arrays["train_images"].transpose(0, 3, 1, 2)}, "size|NCHW"),
+        ({k: v.transpose(0, 3, 1, 2) for k, v in arrays.items() if "images" in k}, "NCHW"),
+        ({"train_labels": np.arange(8)}, "8 labels for 9 images"),
+        ({"test_labels": np.zeros(6)}, "labels"),
+        ({"test_labels": np.arange(6)[:, None]}, "labels"),
+    ):
+        np.savez(tmp_path / "bad.npz", **arrays | change)
+        with pytest.raises(FileError, match=message):
+            data.load_dataset(tmp_path / "bad.npz")
+    np.savez(tmp_path / "bad.npz", a=np.zeros(3))
+    for path, message in (("bad.npz", "needs train_images"), ("nothing", "no such"), ("up", "missing")):
+        (tmp_path / "up" / "cifar-10-batches-bin" / "test_batch.bin").unlink(missing_ok=True)
+        with pytest.raises(FileError, match=message):
+            data.load_dataset(tmp_path / path)
+
+
+def test_a_folder_of_images_by_class(tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: image folders skipped")
+    drawn = files.pixels("folder", 2, 3, 8, 5, 6, 3)  # part, class, image
+    for p, part in enumerate(("train", "val")):
+        for c, name in enumerate(("cat", "dog", "owl")):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(8):
+                image.fromarray(drawn[p, c, i]).save(tmp_path / part / name / f"{i}.png")
+    loaded = data.load_dataset(tmp_path)
+    assert loaded.classes == ("cat", "dog", "owl") and loaded.train_images.shape == (24, 5, 6, 3)
+    for images, labels, part in ((loaded.train_images, loaded.train_labels, 0), (loaded.test_images, loaded.test_labels, 1)):
+        assert len(set(labels[:12].tolist())) == 3  # mixed: any longer run of images holds several classes
+        assert all(any(np.array_equal(x, y) for y in drawn[part, c]) for x, c in zip(images, labels, strict=True))
+    for change, message in (
+        (lambda p: image.fromarray(drawn[0, 0, 0][:3]).save(p), "expected .5, 6, 3. as the first one"),
+        (lambda p: image.fromarray(drawn[0, 0, 0][..., 0]).save(p), "mode L"),
+        (lambda p: image.fromarray(drawn[0, 0, 0]).convert("RGBA").save(p), "mode RGBA"),
+        (lambda p: p.write_bytes(b"words"), "not an image"),
+        (lambda p: p.write_bytes((tmp_path / "train/cat/1.png").read_bytes()[:60]), "not an image"),
+    ):
+        change(tmp_path / "train" / "dog" / "x.png")
+        with pytest.raises(FileError, match=message):
+            data.load_dataset(tmp_path)
+    (tmp_path / "train" / "dog" / "x.png").unlink()
+    (tmp_path / "val" / "newt").mkdir()
+    with pytest.raises(FileError, match="newt"):
+        data.load_dataset(tmp_path)
+    with pytest.raises(FileError, match="no data set"):
+        data.load_dataset(tmp_path / "train")
+
+
 def cifar_error(tmp_path, name, content):
     contents = files.cifar_python(files.cifar_batches()) | {name: content}
     (tmp_path / "c").write_bytes(files.tar_gz(contents, "x"))

@@ -62,6 +62,13 @@ def test_own_images(tmp_path):
     assert np.array_equal(plain.normalized(plain.images), pixels / 255) and plain.calibration is None
 
 
+def test_of_a_data_set_the_test_images_are_evaluated_and_the_training_images_calibrate(tmp_path):
+    train, _, test, labels = files.write_fashion_mnist(tmp_path)
+    images = library.load_images(tmp_path)
+    assert np.array_equal(images.images[..., 0], test) and np.array_equal(images.labels, labels)
+    assert np.array_equal(images.calibration[..., 0], train) and images.normalisation[0][0] == pytest.approx(train.mean() / 255)
+
+
 def test_uint8_images_take_the_networks_normalisation_or_say_what_is_missing(tmp_path):
     np.savez(tmp_path / "i.npz", images=files.pixels("own", 5, 8, 8, 1), labels=np.zeros(5, int))
     images = library.load_images(tmp_path / "i.npz")
@@ -79,6 +86,8 @@ def test_uint8_images_take_the_networks_normalisation_or_say_what_is_missing(tmp
         ({"images": np.full((2, 8, 8, 1), np.nan), "labels": np.zeros(2, int)}, "NaN"),
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(3, int)}, "labels"),
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(2)}, "labels"),
+        ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros((2, 1), int)}, "labels"),
+        ({"images": np.zeros((2, 3, 8, 8), np.uint8), "labels": np.zeros(2, int), "mean": [0.5] * 3, "std": [1] * 3}, "NCHW"),
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.array([0, -1])}, "labels"),
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(2, int), "calibration": np.zeros((2, 9, 8, 1))}, "calibration"),
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(2, int), "mean": np.zeros(1)}, "'mean' and 'std'"),

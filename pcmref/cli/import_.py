@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from pcmref import library
+from pcmref.cli.images import asked_for
 from pcmref.errors import FileError
 
 EXAMPLES = """\
@@ -31,9 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise FileError(f"{target}: the target must end in .h5 and be another file than {source}")
     file = library.read_network(source)
     about = file.about | {"imported_from": source.name}
-    if arguments.mean or arguments.std:
-        about["normalisation"] = [arguments.mean, arguments.std]
-        library.check_normalisation("--mean and --std", about["normalisation"], file.net.in_channels)
+    if asked := asked_for(arguments, file.net.in_channels):
+        about["normalisation"] = [list(part) for part in asked]
     library.save(target, file.net, file.state, about)
     net = file.net
     print(f"{target}: widths {net.widths}, blocks {net.blocks}, {net.num_classes} classes; {library.ASSUMED}")

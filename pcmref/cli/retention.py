@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from pcmref import library
+from pcmref.cli import images
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.cli.resumed_study import Kept, identity
@@ -35,22 +36,22 @@ examples:
   pcmref retention resnet32-fashionmnist-noise --dac 8 --adc 8 --tile 256x256
   pcmref retention resnet8-fashionmnist-noise --fresh-reads --gdc "per column" --images 200
   pcmref retention my-state.npz --data my-images.npz --out my-results
+  pcmref retention resnet32.th --data cifar-10-batches-bin --mean .485 .456 .406 --std .229 .224 .225
   pcmref retention resnet8-fashionmnist-noise --chips 100 --executor processes --resume
 
-my-state.npz holds a state by PyTorch's names (conv1.weight, bn1.weight, ...). my-images.npz holds `images` [N, H, W, C]
-and `labels` [N]; `calibration` [M, H, W, C], training images for adabs; and, where the images are uint8, `mean` and
-`std` of images/255, one number a channel.
+my-state.npz holds a state by PyTorch's names (conv1.weight, bn1.weight, ...); a PyTorch or safetensors file does as well.
+my-images.npz holds `images` [N, H, W, C] and `labels` [N]; `calibration` [M, H, W, C], training images for adabs; and, where
+the images are uint8, `mean` and `std` of images/255, one number a channel. CIFAR-10's folder or archive, IDX files and folders
+of images by class (train/CLASS, test/CLASS) are taken as they are.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("network", help="a shipped network's name (see `pcmref info`), a file of pcmref.save, or a state in an .npz")
-    add("--data", default="fashionmnist-evaluation", help="images: a shipped name or an .npz (default: %(default)s)")
+    images.add_arguments(add)
     add("--times", default="20s,1h,1d,30d,1y", help="comma-separated times since programming (default: %(default)s)")
     add("--chips", type=int, default=3, help="chips to program (default: %(default)s)")
-    add("--images", type=int, default=1000, help="images to evaluate, the first ones; 0 means all (default: %(default)s)")
-    add("--calibration", type=int, default=1280, help="calibration images for adabs, the first ones (default: %(default)s)")
     add("--compensations", default=",".join(COMPENSATIONS), help="which to compare (default: %(default)s)")
     add("--profile", choices=PROFILES, default="joshi2020", help="device model (default: %(default)s)")
     add(
@@ -74,24 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.images < 0 or arguments.calibration < 0:
-        raise SettingError("--images and --calibration must not be negative")
     periphery = _periphery(arguments.tile, arguments.dac, arguments.adc, arguments.fresh_reads)
     model = PROFILES[arguments.profile]()
     model = replace(model, gdc_read_out=arguments.gdc or model.gdc_read_out)
     file = library.read_network(arguments.network)
-    data = library.load_images(arguments.data)
-    fallback = file.about.get("normalisation")
-    n = arguments.images or len(data.images)
-    x, labels = data.normalized(data.images[:n], fallback), data.labels[:n]
     compensations = arguments.compensations.split(",")
-    if data.calibration is None and "adabs" in compensations:
-        raise FileError(
-            f"{arguments.data}: adabs needs the array 'calibration' (a few hundred training images, no labels) in this file; "
-            "add it, or leave adabs out: --compensations none,gdc"
-        )
-    calibration = None if data.calibration is None else data.normalized(data.calibration[: arguments.calibration], fallback)
-    _check_fit(arguments.data, file.net, x, labels)
+    x, labels, calibration = images.evaluation(arguments, file, "adabs" in compensations)
     make_folder(arguments.out)
     times_s = [parse_time(t) for t in arguments.times.split(",")]
     arrays = {f"state/{name}": value for name, value in file.state.items()} | {"x": x, "labels": labels}
@@ -153,18 +142,6 @@ def _measured(study: dict, kept: Kept, arguments) -> RetentionResult:
         f"--executor {arguments.executor}: worker processes died {1 + RESTARTS} times (is the memory enough? --workers); "
         f"what was measured is kept in {kept.path}: --resume goes on from it"
     )
-
-
-def _check_fit(data: str, net, x, labels) -> None:
-    """FileError where the images' channels or labels are not the network's; --data has a default, so it is named."""
-    if x.shape[3] != net.in_channels:
-        nchw = "; NCHW? images.transpose(0, 2, 3, 1) makes them channels-last" if x.shape[1] == net.in_channels else ""
-        raise FileError(
-            f"{data}: images {x.shape} have {x.shape[3]} channels (last axis), the network takes {net.in_channels}{nchw}; "
-            "--data names your own images"
-        )
-    if labels.max(initial=0) >= net.num_classes:
-        raise FileError(f"{data}: labels must be 0 to {net.num_classes - 1}, got {labels.max()}; --data names your own images")
 
 
 def _periphery(tile: str | None, dac_bits: int | None, adc_bits: int | None, fresh: bool) -> Periphery | None:

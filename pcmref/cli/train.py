@@ -9,9 +9,11 @@ import argparse
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pcmref
+from pcmref.cli.images import asked_for
 from pcmref.cli.progress import ProgressBar
 from pcmref.cli.retention import make_folder
 from pcmref.library import read_network
@@ -31,7 +33,9 @@ Fashion-MNIST: Debian's package dataset-fashion-mnist, or the four IDX files fro
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("recipe", type=Path, help="a recipe file (.toml)")
-    add("--data", required=True, help="folder of the IDX files, or CIFAR-10's archive or folder")
+    add("--data", required=True, help="folder of the IDX files or of images by class, CIFAR-10's archive or folder, or .npz")
+    add("--mean", type=float, nargs="+", help="of images/255, a number a channel (default: of the training images)")
+    add("--std", type=float, nargs="+", help="of images/255, a number a channel, beside --mean")
     add("--out", type=Path, default=Path("out"), help="folder for the networks (default: %(default)s)")
     add("--resume", action="store_true", help="go on from the checkpoint in the folder")
     add("--workers", type=int, default=None, help="threads (default: one per core)")
@@ -54,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     plan = read_plan(arguments.recipe)
     make_folder(arguments.out)
     data = DATA_SETS[plan.data](arguments.data)
+    if asked := asked_for(arguments, data.train_images.shape[3]):
+        data = replace(data, name=f"{data.name}, normalised by {asked}", mean=asked[0], std=asked[1])  # a run of its own
     signals = []
     previous = {s: signal.signal(s, lambda number, _: signals.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
     last = time.monotonic()

@@ -1,0 +1,93 @@
+"""The images of a command: --data, --mean, --std, --images and --calibration, the same wherever a network is evaluated."""
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from pcmref import draws, library
+from pcmref.errors import FileError, SettingError, printable
+
+SAME = 5e-4  # means and standard deviations are quoted to three digits
+
+
+class Evaluation(NamedTuple):
+    """Normalised images [N, H, W, C], their labels, and normalised calibration images where there are any."""
+
+    x: np.ndarray
+    labels: np.ndarray
+    calibration: np.ndarray | None
+
+
+def add_arguments(add, n_images: int = 1000, n_calibration: int = 1280) -> None:
+    kinds = "a CIFAR-10 folder or archive, a folder of IDX files or of images by class, an .npz, or a shipped name"
+    add("--data", default="fashionmnist-evaluation", help=f"images: {kinds} (default: %(default)s)")
+    add("--mean", type=float, nargs="+", help="of images/255, a number a channel (default: the network's, else the data's)")
+    add("--std", type=float, nargs="+", help="of images/255, a number a channel, beside --mean")
+    add("--images", type=int, default=n_images, help="images to evaluate, the first ones; 0 means all (default: %(default)s)")
+    drawn = "calibration images for adabs, drawn from the training images"
+    add("--calibration", type=int, default=n_calibration, help=f"{drawn} (default: %(default)s)")
+
+
+def evaluation(arguments, file: library.NetworkFile, recalibrates: bool) -> Evaluation:
+    """What --data holds, as the network takes it; FileError where it does not fit, or has no calibration images to draw."""
+    if arguments.images < 0 or arguments.calibration < 0:
+        raise SettingError("--images and --calibration must not be negative")
+    data = library.load_images(arguments.data)
+    n = min(arguments.images or len(data.images), len(data.images))
+    labels = data.labels
+    _check_fit(arguments.data, file.net, data.images, labels[:n])
+    if n < len(labels) and labels[0] < labels[-1] and (labels[:-1] <= labels[1:]).all():
+        _say(f"{arguments.data}: is sorted by class, its first {n} images are of few classes; --images 0 takes all")
+    if data.calibration is None and recalibrates:
+        raise FileError(
+            f"{arguments.data}: adabs needs the array 'calibration' (a few hundred training images, no labels) in this file; "
+            "add it, or leave adabs out: --compensations none,gdc"
+        )
+    constants = _constants(arguments, file, data)
+    calibration = None
+    if data.calibration is not None:
+        chosen = draws.permutation(0, "calibration", len(data.calibration))[: arguments.calibration]
+        calibration = data.normalized(data.calibration[chosen], constants)
+    return Evaluation(data.normalized(data.images[:n], constants), labels[:n], calibration)
+
+
+def asked_for(arguments, channels: int):
+    """(mean, std) of --mean and --std, None where neither is given; FileError where they are none."""
+    if arguments.mean is None and arguments.std is None:
+        return None
+    return library.check_normalisation("--mean and --std", [arguments.mean, arguments.std], channels)
+
+
+def _constants(arguments, file: library.NetworkFile, data: library.Images):
+    """(mean, std) to normalise by: --mean and --std, else the network file's, else the data's; said where they differ."""
+    asked, channels = asked_for(arguments, file.net.in_channels), data.images.shape[3]
+    if data.images.dtype != np.uint8:
+        if asked:
+            raise FileError(f"{arguments.data}: floating-point images are taken as normalised; --mean and --std are for uint8")
+        return None
+    theirs = file.about.get("normalisation")
+    theirs = theirs and library.check_normalisation(arguments.network, theirs, channels)
+    known = {"--mean and --std": asked, arguments.network: theirs, arguments.data: data.normalisation}
+    known = {source: values for source, values in known.items() if values}
+    first = next(iter(known), None)
+    differ = [s for s, values in known.items() if not np.allclose(values, known[first], rtol=0, atol=SAME)]
+    if differ:
+        texts = [f"{s}: mean {np.round(m, 4).tolist()}, std {np.round(d, 4).tolist()}" for s, (m, d) in known.items()]
+        _say(f"normalised by {texts[0]} (not by {'; '.join(t for t, s in zip(texts, known, strict=True) if s in differ)})")
+    return known.get(first)
+
+
+def _check_fit(data: str, net, images, labels) -> None:
+    """FileError where the images' channels or labels are not the network's; --data has a default, so it is named."""
+    if images.shape[3] != net.in_channels:
+        raise FileError(
+            f"{data}: images {images.shape} have {images.shape[3]} channels (last axis), the network takes {net.in_channels}; "
+            "--data names your own images"
+        )
+    if labels.max(initial=0) >= net.num_classes:
+        raise FileError(f"{data}: labels must be 0 to {net.num_classes - 1}, got {labels.max()}; --data names your own images")
+
+
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr)
