@@ -42,6 +42,22 @@ def test_d02_sigma_is_in_microsiemens():
     assert replace(JOSHI, g_max_us=50.0).programming_std_us(50.0) / 50 == near(0.0422, 4)
 
 
+def test_d29_read_noise_at_t0_beside_the_programming_noise_or_in_it():
+    """As coded everywhere, a reading at t_0 scatters more than sigma_prog; taken out of it, exactly as much.
+
+    rel: E[G^2] - (E G)^2 loses a factor (E G)^2/Var < 600 of some 20 roundings.
+    """
+    g = np.array([12.5, 25.0])
+    contains = replace(JOSHI, programming_contains_read=True)
+    assert np.sqrt(moments.conductance_moments(JOSHI, g, 20.0)[1]) == near(np.array([1.20, 1.40]), 2)
+    assert np.sqrt(moments.conductance_moments(contains, g, 20.0)[1]) == pytest.approx(
+        JOSHI.programming_std_us(g), rel=600 * 20 * 2.0**-53
+    )
+    assert JOSHI.programming_std_us(g) == near(np.array([0.95271, 1.05538]))
+    assert contains.programming_std_us(g) == near(np.array([0.62036, 0.51600]))
+    assert replace(contains, reads_noisily=False).programming_std_us(25.0) == contains.programming_std_us(25.0)
+
+
 def test_d03_a_device_with_target_0():
     assert moments.programmed_moments(JOSHI, 0.0)[0] == near(0.10511)
     assert moments.programmed_moments(AK, 0.0)[0] == near(0.26348 * np.sqrt(1 / (2 * np.pi)), 12)

@@ -157,6 +157,7 @@ def test_impossible_constants_are_refused():
         {"programming": (float("nan"), 0.0, 0.0)},
         {"programming": (1.0, 2.0)},
         {"nu_mean_line": [1.0, 2.0]},
+        {"programming_contains_read": 1},
         {"devices_per_weight": 0},
         {"devices_per_weight": 2.0},
         {"devices_per_weight": True},

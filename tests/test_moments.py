@@ -21,7 +21,7 @@ LAWS = ("gaussian", "folded", "clamped")
 X = (0.0, 0.004, 0.03, 0.1, 0.5, 1.0)  # both bounds of mu_nu and sigma_nu, the cap of Q_s, and the range between
 DAY_S = 86_400.0
 N = 200_000
-N_CHECKS = 2 * (len(X) + 2 * len(LAWS) * len(X) + len(X) + 4 + 2 * 4)  # means and variances
+N_CHECKS = 2 * (len(X) + 2 * len(LAWS) * len(X) + len(X) + 4 + 2 * 4 + len(X))  # means and variances
 Z_LIMIT = -ndtri(1e-6 / N_CHECKS / 2)
 
 
@@ -76,6 +76,16 @@ def test_programmed_moments(x):
     mean, variance = moments.programmed_moments(JOSHI, g)
     agree((mean, variance), by_quadrature(lambda z: JOSHI.program(g, z), [kink]))
     assert_sampled(JOSHI.program(np.full(N, g), draws.standard_normal(1, f"moments/program/{x}", N)), mean, variance)
+
+
+@pytest.mark.parametrize("x", X)
+def test_a_reading_at_t0_where_the_programming_noise_contains_its_noise(x):
+    """Sampled along the model's own path, and in closed form, something is left to program at every target."""
+    model, g = replace(JOSHI, programming_contains_read=True), np.full(N, 25 * x)
+    assert 0 < model.programming_std_us(25 * x) < JOSHI.programming_std_us(25 * x)
+    z = draws.standard_normal(4, f"moments/contains/{x}", (2, N))
+    read = model.read(model.program(g, z[0]), g, model.t_0_s, z[1])
+    assert_sampled(read, *moments.conductance_moments(model, 25 * x, model.t_0_s))
 
 
 def test_a_device_programmed_to_nothing_conducts():

@@ -91,6 +91,7 @@ VARIANTS = (
     Variant("D11", "GDC baseline of the targets", replace(JOSHI, gdc_baseline="target"), gdc_only=True),
     Variant("D13", "a scale for every tile of 256x256", before=scaled_by_tile, after=scaled_back),
     Variant("D26", "nu clamped", replace(JOSHI, nu_law="clamped")),
+    Variant("D29", "read noise at t_0 within the programming noise", replace(JOSHI, programming_contains_read=True)),
 )
 
 

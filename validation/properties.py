@@ -77,7 +77,7 @@ def document() -> str:
     lines = [
         "# Properties",
         "",
-        "Written by `python validation/properties.py`; do not edit. Numbered equations are those of AUDIT.md, D1 to D28 the",
+        "Written by `python validation/properties.py`; do not edit. Numbered equations are those of AUDIT.md, D1 to D29 the",
         "rows of discrepancies.md; [J], [N], [T] are spelt out at the top of `pcmref/pcm/model.py`.",
     ]
     for section, stems in SECTIONS.items():

@@ -53,6 +53,7 @@ class PCMModel:
     g_max_us: float = _constant(25.0, "uS", "B", "[N] [T]; that [J]'s chip goes up to 25 uS is recalled (C)")
     g_min_us: float = _constant(0.0, "uS", "B", "[T]; CrossSim's device bottoms at .25 uS [X]")
     programming: tuple[float, float, float] = _constant((0.26348, 1.9650, -1.1731), "uS for G_max = 25 uS", "B", "[N] [T] code")
+    programming_contains_read: bool = _constant(False, "", "B", "[T] code adds all read noise to it; see programming_std_us")
     nu_mean_line: tuple[float, float] = _constant((-0.0155, 0.0244), "1, 1", "B", "[N] [T] slope of ln x, intercept")
     nu_mean_range: tuple[float, float] = _constant((0.049, 0.1), "1", "B", "[N] [T]")
     nu_std_line: tuple[float, float] = _constant((-0.0125, -0.0059), "1, 1", "B", "[N] [T] slope of ln x, intercept")
@@ -172,11 +173,19 @@ class PCMModel:
     def programming_std_us(self, g_target_us):
         """sigma_prog = max(c0 + c1*x + c2*x^2, 0) uS, in proportion to G_max/25 ([N]; code [T]): any shape.
 
+        Where the measured sigma holds a reading at t_0 (`programming_contains_read`, discrepancy D29), what is left without it:
+        s^2 = (sigma^2 - (r G_T)^2)/(1 + r^2), r = sigma_nG/G at t_0, so that the reading's variance s^2 + r^2 (G_T^2 + s^2) is
+        sigma^2 again, but for the clips at 0.
+
         >>> pcmref.PCMModel.joshi2020().programming_std_us(np.array([0.0, 12.5, 25.0])).round(5).tolist()
         [0.26348, 0.9527, 1.05538]
         """
         x, (c0, c1, c2) = self._x(g_target_us), self.programming
-        return np.maximum((c2 * x + c1) * x + c0, 0) * (self.g_max_us / 25.0)
+        std_us = np.maximum((c2 * x + c1) * x + c0, 0) * (self.g_max_us / 25.0)
+        if not self.programming_contains_read:
+            return std_us
+        r = self.read_noise_q(g_target_us) * self._read_band(self.t_0_s)
+        return np.sqrt(np.maximum(np.square(std_us) - np.square(r * g_target_us), 0) / (1 + np.square(r)))
 
     def program(self, g_target_us, z):
         """G_P = max(G_T + sigma_prog * z, 0): what write-and-verify leaves in the device ([N], [T]).
@@ -254,8 +263,10 @@ class PCMModel:
 
     def read_noise_std_us(self, g_drift_us, g_target_us, t_s: float):
         """sigma_nG = G_D * Q_s * sqrt(ln((t + t_r)/(2 t_r))): 1/f noise from 1/(t + t_r) to 1/(2 t_r) ([N], [T])."""
-        band = np.sqrt(np.log((self.check_time(t_s) + self.t_r_s) / (2 * self.t_r_s)))
-        return g_drift_us * self.read_noise_q(g_target_us) * band * self.reads_noisily
+        return g_drift_us * self.read_noise_q(g_target_us) * self._read_band(t_s) * self.reads_noisily
+
+    def _read_band(self, t_s: float):
+        return np.sqrt(np.log((self.check_time(t_s) + self.t_r_s) / (2 * self.t_r_s)))
 
     def read(self, g_drift_us, g_target_us, t_s: float, z):
         """G(t) = max(G_D + sigma_nG * z, 0): one reading of each device ([N], [T]).
