@@ -64,6 +64,19 @@ def test_retention_options_of_tiles_and_read_out_reach_the_study(own, capsys):
     assert settings["model"]["gdc_read_out"] == "per column"
 
 
+def test_retention_says_what_fresh_readings_share(own, capsys):
+    arguments = ("retention", "state.npz", "--data", "images.npz", "--times", "20s,1d", "--chips", "1", "--images", "5")
+    status, out, _ = run(capsys, *arguments, "--fresh-reads")
+    assert status == 0 and "an upper bound" in out
+    status, out, _ = run(capsys, *arguments, "--fresh-reads", "--products-apart-s", "1e-6")
+    assert status == 0 and "Products 1e-06 s apart" in out and "0.82 at 20 s, 0.88 at 1 day" in out and "upper bound" not in out
+    periphery = RetentionResult.from_hdf5(own / "out" / "retention.h5").settings["periphery"]
+    assert (periphery["fresh"], periphery["products_apart_s"]) == (True, 1e-6)
+    for wrong in (["--products-apart-s", "1"], ["--fresh-reads", "--products-apart-s", "0"]):
+        status, _, err = run(capsys, *arguments, *wrong)
+        assert status == 2 and "products_apart_s must be seconds above 0" in err
+
+
 def test_info_on_everything_it_reads(own, capsys):
     assert "fashionmnist-evaluation" in run(capsys, "info")[1]
     assert "weights" in run(capsys, "info", "state.npz")[1]

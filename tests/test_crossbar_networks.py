@@ -10,7 +10,7 @@ from scipy import stats
 from pcmref import Chip, PCMModel, ResNet, adabs, draws, retention
 from pcmref.nn import functional as F
 from pcmref.pcm.crossbar import Converter, FreshReads, Periphery
-from pcmref.pcm.moments import clipped_normal_moments
+from pcmref.pcm.moments import clipped_normal_moments, read_correlation
 
 JOSHI = PCMModel.joshi2020()
 DAY_S = 86_400.0
@@ -142,26 +142,40 @@ def test_a_study_on_crossbars(converters, changes):
 # ---------------------------------------------------------------------------------------------------- fresh readings
 
 
-def test_fresh_readings_have_the_moments_of_readings():
+@pytest.mark.parametrize(("apart_s", "devices"), [(None, 1), (1e-6, 1), (1e-3, 3)])
+def test_fresh_readings_have_the_moments_of_readings(apart_s, devices):
     """Many products of one input: mean and variance of clipped readings to first principles, and independent of each other.
 
-    The family-wise error of the eleven checks is 1e-6. Some devices are weak enough for the clip at 0 to matter.
+    Given what products 1 us or 1 ms apart share, which is the reading's own draw; with several devices a sign their mean.
+    The family-wise error of the three times eleven checks is 1e-6. Some devices are weak enough for the clip at 0 to matter.
     """
     net, n = ResNet(1, 3, (3,), (1,)), 40_000
-    chip = Chip.program(net.init(dtype=np.float64), replace(JOSHI, q_max=0.9), seed=2)
-    layer = chip.at(DAY_S, periphery=Periphery((2, 2), fresh=True)).state()["fc.weight"]
-    assert (layer.bar.fresh.seed, layer.bar.fresh.label) == (2, "product/86400.0/fc.weight")
+    model = replace(JOSHI, q_max=0.9, devices_per_weight=devices)
+    chip = Chip.program(net.init(dtype=np.float64), model, seed=2)
+    around = Periphery((2, 2), fresh=True, products_apart_s=apart_s)
+    layer = chip.at(DAY_S, 1, periphery=around).state()["fc.weight"]
+    assert (layer.bar.fresh.seed, layer.bar.fresh.label) == (2, "product/1/86400.0/fc.weight")
     v = np.array([0.3, -1.0, 0.6])
     y = layer.multiply(np.tile(v, (n, 1)))
     names, scale = ("fc.weight", "fc.bias"), chip.scale["fc.weight"]
-    g = [np.concatenate([part[k].reshape(2, 3, -1) for part in map(chip.drifted, names, [DAY_S] * 2)], 2) for k in (0, 1)]
-    z = normal("fresh", 2000, *g[0].shape)
-    readings = chip.model.read(*g, DAY_S, z)
-    assert (readings == 0).any()
-    mean, variance = clipped_normal_moments(g[0], chip.model.read_noise_std_us(*g, DAY_S))
+    weights = [chip.state[name] for name in names]
+
+    def matrix(arrays):  # [devices, 2, O, K]
+        return np.concatenate([a.reshape(-1, 2, 3, w.size // 3) for a, w in zip(arrays, weights, strict=True)], -1)
+
+    g_drift = matrix([chip.drifted(name, DAY_S)[0] for name in names])
+    g_target = matrix([chip.g_target_us[name] for name in names])
+    slow = matrix([draws.standard_normal(2, f"read/1/86400.0/{name}", chip.nu[name].shape) for name in names])
+    c = 0 if apart_s is None else read_correlation(JOSHI, DAY_S, DAY_S + apart_s)
+    z = np.sqrt(c) * slow + np.sqrt(1 - c) * normal("fresh", 2000, *g_drift.shape)
+    each = model.read(g_drift, g_target, DAY_S, z)
+    assert (each == 0).any()
+    readings, std = each.mean(1), model.read_noise_std_us(g_drift, g_target, DAY_S)
+    mean, variance = clipped_normal_moments(g_drift + np.sqrt(c) * std * slow, np.sqrt(1 - c) * std)
+    mean, variance = mean.mean(0), variance.mean(0) / devices
     inputs = np.append(v, 1.0)
     y_mean, y_variance = (mean[0] - mean[1]) @ inputs / scale, (variance.sum(0) @ inputs**2) / scale**2
-    limit = stats.norm.isf(1e-6 / (2 * 11))
+    limit = stats.norm.isf(1e-6 / (2 * 33))
     assert (abs(y.mean(0) - y_mean) <= limit * np.sqrt(y_variance / n)).all()
     assert (abs(y.var(0) / y_variance - 1) <= limit * np.sqrt(2 / n)).all()
     sampled = (readings[:, 0] - readings[:, 1]) @ inputs / scale

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import integrate
 from scipy.special import ndtri
 
@@ -12,7 +14,9 @@ from pcmref.pcm import moments
 
 JOSHI = PCMModel.joshi2020()
 DAY_S = 86_400.0
-Z_LIMIT = -ndtri(1e-6 / 2)  # the one sampling check of this file
+Z_LIMIT = -ndtri(1e-6 / 2)  # of the sampling check
+N_SPLIT, SPLIT_EXAMPLES = 40_000, 15
+SPLIT_LIMIT = -ndtri(1e-6 / 2 / (5 * SPLIT_EXAMPLES))  # five checks an example
 CORRELATIONS = [
     (20, 60, 3.39e-4),
     (3600, DAY_S, 1.975e-6),
@@ -92,3 +96,34 @@ def test_later_readings_know_less_of_each_other():
     lags_s = np.array([0.01, 1, 60, 3600, DAY_S])
     correlation = [moments.read_correlation(JOSHI, DAY_S, DAY_S + lag) for lag in lags_s]
     assert (np.diff(correlation) < 0).all()
+
+
+@given(st.floats(0, 1), st.floats(-4, 4), st.floats(0, 25))
+def test_readings_that_share_nothing_are_fresh_and_those_that_share_all_are_one_reading(correlation, z, g_us):
+    fresh = moments.clipped_normal_moments(g_us, JOSHI.read_noise_std_us(g_us, g_us, DAY_S))
+    assert moments.split_reading_moments(JOSHI, g_us, g_us, DAY_S, 0.0, z) == fresh
+    assert moments.split_reading_moments(JOSHI, g_us, g_us, DAY_S, 1.0, z) == (JOSHI.read(g_us, g_us, DAY_S, z), 0)
+    still = replace(JOSHI, reads_noisily=False)
+    assert moments.split_reading_moments(still, g_us, g_us, DAY_S, correlation, z) == (g_us, 0)
+
+
+@given(st.sampled_from([1e-6, 1e-3, 1.0, 60.0]), st.floats(0.1, 25), st.floats(-3, 3), st.integers(0, 999))
+@settings(max_examples=SPLIT_EXAMPLES, deadline=None, derandomize=True)
+def test_split_readings_sampled(apart_s, g_us, z, seed):
+    """Given the shared z: mean and variance. Over it, without the clip: the covariance of two readings so far apart.
+
+    A sample's mean scatters by std/sqrt(n), its square or product by that of its own values.
+    """
+    c = moments.read_correlation(JOSHI, DAY_S, DAY_S + apart_s)
+    shared, one, two = draws.standard_normal(seed, "moments/split", (3, N_SPLIT))
+    mean, variance = moments.split_reading_moments(JOSHI, g_us, g_us, DAY_S, c, z)
+    sampled = JOSHI.read(g_us, g_us, DAY_S, np.sqrt(c) * z + np.sqrt(1 - c) * one)
+    squares = (sampled - mean) ** 2
+    assert abs(sampled.mean() - mean) <= SPLIT_LIMIT * np.sqrt(variance / N_SPLIT) + 1e-12 * mean
+    assert abs(squares.mean() - variance) <= SPLIT_LIMIT * squares.std() / np.sqrt(N_SPLIT) + 1e-12 * variance
+    std = JOSHI.read_noise_std_us(g_us, g_us, DAY_S)
+    pair = [std * (np.sqrt(c) * shared + np.sqrt(1 - c) * own) for own in (one, two)]
+    covariance = moments.read_noise_covariance_us2(JOSHI, (g_us, g_us), g_us, (DAY_S, DAY_S + apart_s))
+    for values, wanted in ((pair[0] * pair[1], covariance), *((p**2, std**2) for p in pair)):
+        between_times = abs(JOSHI.read_noise_std_us(g_us, g_us, DAY_S + apart_s) / std - 1) * wanted  # their variances differ
+        assert abs(values.mean() - wanted) <= SPLIT_LIMIT * values.std() / np.sqrt(N_SPLIT) + between_times + 1e-12 * wanted

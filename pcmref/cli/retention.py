@@ -24,7 +24,7 @@ from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.pcm.gdc import READ_OUTS
 from pcmref.pcm.model import PCMModel
 from pcmref.study import COMPENSATIONS, RetentionResult, retention
-from pcmref.times import parse_time
+from pcmref.times import human_time, parse_time
 
 PROFILES = {"joshi2020": PCMModel.joshi2020, "aihwkit": PCMModel.aihwkit, "crosssim": PCMModel.crosssim}
 RESTARTS = 3  # of the worker processes, where some died
@@ -64,7 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--fresh-reads",
         action="store_true",
-        help="every matrix-vector product meets a reading of its own, on tiles (its noise repeats on one kind of machine)",
+        help="every matrix-vector product meets a reading of its own, on tiles (its noise repeats on one kind of machine); "
+        "independent ones, which bounds from above what read noise within an inference costs",
+    )
+    add(
+        "--products-apart-s",
+        type=float,
+        default=None,
+        help="with --fresh-reads: seconds between products, for example 1e-6; products share the 1/f noise that readings so "
+        "far apart share (default: none of it)",
     )
     add("--gdc", choices=READ_OUTS, default=None, help="what gdc reads out (default: as the profile says)")
     add("--seed", type=int, default=0, help="seed of the first chip (default: %(default)s)")
@@ -75,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    periphery = _periphery(arguments.tile, arguments.dac, arguments.adc, arguments.fresh_reads)
+    periphery = _periphery(arguments.tile, arguments.dac, arguments.adc, arguments.fresh_reads, arguments.products_apart_s)
     model = PROFILES[arguments.profile]()
     model = replace(model, gdc_read_out=arguments.gdc or model.gdc_read_out)
     file = library.read_network(arguments.network)
@@ -108,6 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
     chips = f"{arguments.chips} chip{'s' * (arguments.chips != 1)}"
     print(f"{result.name}: accuracy in %, {len(x):,} images, {chips}, profile {arguments.profile}\n")
     print(result.table())
+    if periphery and periphery.fresh:
+        print(f"\n{_read_noise(periphery, model, times_s)}")
     result.to_csv(arguments.out / "retention.csv")
     result.to_hdf5(arguments.out / "retention.h5")
     written = ["csv", "h5"]
@@ -144,16 +154,24 @@ def _measured(study: dict, kept: Kept, arguments) -> RetentionResult:
     )
 
 
-def _periphery(tile: str | None, dac_bits: int | None, adc_bits: int | None, fresh: bool) -> Periphery | None:
+def _read_noise(periphery: Periphery, model: PCMModel, times_s) -> str:
+    """What the fresh readings of the products have in common."""
+    if periphery.products_apart_s is None:
+        return "Read noise drawn anew for every product: an upper bound, as products microseconds apart share most of it."
+    shares = ", ".join(f"{periphery.shared(model, t_s):.2f} at {human_time(t_s)}" for t_s in times_s)
+    return f"Products {periphery.products_apart_s:g} s apart; the correlation of their read noise, shared by all: {shares}."
+
+
+def _periphery(tile: str | None, dac_bits: int | None, adc_bits: int | None, fresh: bool, apart_s) -> Periphery | None:
     """The tiles and converters that were asked for; None where nothing was. SettingError for what is no size."""
-    if tile is dac_bits is adc_bits is None and not fresh:
+    if tile is dac_bits is adc_bits is apart_s is None and not fresh:
         return None
     size = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", tile or "256x256")
     if size is None:
         raise SettingError(f"--tile {tile!r}: write rows x columns, for example 256x256")
     dac = None if dac_bits is None else Converter.of_bits(dac_bits)
     adc = None if adc_bits is None else Converter.of_bits(adc_bits, ADC_LIMIT)
-    return Periphery((int(size[1]), int(size[2])), dac, adc, fresh)
+    return Periphery((int(size[1]), int(size[2])), dac, adc, fresh, apart_s)
 
 
 def make_folder(folder: Path) -> None:

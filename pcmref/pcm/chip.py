@@ -78,6 +78,10 @@ class Chip:
         of = self.g_prog_us if self.model.q_argument == "programmed" else self.g_target_us
         return self.model.drift(self.g_prog_us[name], self.nu[name], t_s), of[name]
 
+    def read_draws(self, name: str, t_s: float, read: int) -> np.ndarray:
+        """z of one array's devices in the reading that `read` numbers."""
+        return draws.standard_normal(self.seed, f"read/{read}/{float(t_s)!r}/{name}", self.nu[name].shape)
+
     def mean_us(self, name: str, g_us: np.ndarray) -> np.ndarray:
         """The mean over the devices of a sign, which is what a weight is: one array's devices -> [2, *w.shape]."""
         return g_us.mean(0) if g_us.ndim > self.g_target_us[name].ndim else g_us
@@ -95,8 +99,7 @@ class Chip:
 
         def one(name):
             g_drift, of = self.drifted(name, t_s)
-            z = draws.standard_normal(self.seed, f"read/{read}/{float(t_s)!r}/{name}", g_drift.shape)
-            return self.mean_us(name, self.model.read(g_drift, of, t_s, z))
+            return self.mean_us(name, self.model.read(g_drift, of, t_s, self.read_draws(name, t_s, read)))
 
         g_us = dict(zip(self.nu, map_blocks(one, self.nu, workers), strict=True))
         return Reading(self, t_s, read, g_us, periphery)

@@ -19,7 +19,7 @@ from pcmref.pcm import gdc
 from pcmref.pcm.chip import Chip, Reading
 from pcmref.pcm.mapping import crossbars, map_weights, weight_scale
 from pcmref.pcm.model import PCMModel
-from pcmref.pcm.moments import clipped_normal_moments
+from pcmref.pcm.moments import read_correlation, split_reading_moments
 
 ADC_LIMIT = 12.0  # devices fully on at full voltage that an ADC's range holds (grade B: aihwkit's default output bound)
 
@@ -262,12 +262,26 @@ class Periphery:
     """What surrounds the devices of a chip: the size of its tiles (rows, columns) and its converters; None is ideal.
 
     With `fresh`, every matrix-vector product meets a reading of its own; without, all products of a `state` meet one reading.
+    Fresh readings are independent, an upper bound: 1/f noise changes little in a microsecond. With `products_apart_s` they
+    share what two readings so far apart have in common (`read_correlation`), drawn once a `state`; the rest is a product's own.
     """
 
     tile: tuple[int, int] = (256, 256)
     dac: Converter | None = None
     adc: Converter | None = None
     fresh: bool = False
+    products_apart_s: float | None = None
+
+    def __post_init__(self):
+        apart_s = self.products_apart_s
+        if apart_s is not None and not (self.fresh and isinstance(apart_s, int | float) and 0 < apart_s < np.inf):
+            raise SettingError(f"products_apart_s must be seconds above 0, with fresh readings only; got {apart_s!r}")
+
+    def shared(self, model: PCMModel, t_s: float) -> float:
+        """The correlation of a device's noise in two products of a state read at t_s; below 0, as far apart, it counts as 0."""
+        if self.products_apart_s is None:
+            return 0.0
+        return max(read_correlation(model, t_s, t_s + self.products_apart_s), 0.0)
 
     def crossbars(self, chip: Chip, g_us: dict[str, np.ndarray]) -> dict[str, Crossbar]:
         """{name: the crossbar} of a chip as read, {name: [2, *w.shape]} in uS; a bias is the last row of its crossbar."""
@@ -282,17 +296,17 @@ class Periphery:
     def state(self, reading: Reading) -> dict:
         """The chip's state with a `Layer` for every crossbar, times its GDC factor if any; for `forward`, not `backward`.
 
-        With `fresh`, the products are of the reading's time and its conductances are not used: they are one reading only.
+        With `fresh`, the products are of the reading's time and number, and its conductances, one reading, are not used.
         """
         chip, g_us, t_s = reading.chip, reading.g_us, reading.t_s
         state = dict(chip.state)
         if self.fresh:
-            g_us, variance_us2 = _reading_moments(chip, t_s)
+            g_us, variance_us2 = _product_moments(reading, self.shared(chip.model, t_s))
         for name, bar in self.crossbars(chip, g_us).items():
             bar = bar if reading.factors is None else replace(bar, alpha=reading.factors[name])
             if self.fresh:
-                noise = FreshReads(_matrix(chip, variance_us2, name).sum(0), chip.seed, f"product/{float(t_s)!r}/{name}")
-                bar = replace(bar, fresh=noise)
+                label = f"product/{reading.read}/{float(t_s)!r}/{name}"
+                bar = replace(bar, fresh=FreshReads(_matrix(chip, variance_us2, name).sum(0), chip.seed, label))
             bias = crossbars(chip.state)[name][1:]
             state[name] = Layer(np.shape(chip.state[name]), bar, bool(bias))
             state |= {n: np.zeros_like(chip.state[n]) for n in bias}  # it is on the crossbar now
@@ -305,12 +319,12 @@ def _matrix(chip: Chip, values: dict[str, np.ndarray], bar: str) -> np.ndarray:
     return np.ascontiguousarray(np.concatenate(rows, 2).transpose(0, 2, 1))
 
 
-def _reading_moments(chip: Chip, t_s: float) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """({name: means in uS}, {name: variances in uS^2}) of a reading at t_s, over the read noise alone."""
-    means, variances = {}, {}
+def _product_moments(reading: Reading, shared: float) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """({name: means in uS}, {name: variances in uS^2}) over what each product draws; the shared part is the reading's own z."""
+    chip, t_s, means, variances = reading.chip, reading.t_s, {}, {}
     for name in chip.g_target_us:
-        g_drift, of = chip.drifted(name, t_s)
-        mean, variance = clipped_normal_moments(g_drift, chip.model.read_noise_std_us(g_drift, of, t_s))
+        z = chip.read_draws(name, t_s, reading.read)
+        mean, variance = split_reading_moments(chip.model, *chip.drifted(name, t_s), t_s, shared, z)
         means[name] = chip.mean_us(name, mean)
         variances[name] = chip.mean_us(name, variance) * (means[name].size / mean.size)  # of a mean of n devices
     return means, variances

@@ -152,16 +152,28 @@ def read_noise_covariance_us2(model: PCMModel, g_drift_us, g_target_us, times_s:
     Cov = G_D(t1) G_D(t2) Q_s^2 [Ci(pi tau/t_r) - Ci(2 pi tau/(t1 + t_r))], tau = |t2 - t1|, Ci the cosine integral; for
     tau = 0 the bracket is ln((t1 + t_r)/(2 t_r)), the variance that `PCMModel.read` draws.
     """
-    t1_s, tau_s = model.check_time(min(times_s)), abs(times_s[1] - times_s[0])
-    if tau_s == 0:
-        band = np.log((t1_s + model.t_r_s) / (2 * model.t_r_s))
-    else:
-        band = sici(np.pi * tau_s / model.t_r_s)[1] - sici(2 * np.pi * tau_s / (t1_s + model.t_r_s))[1]
+    band = _shared_band(model, *times_s)
     return g_drift_us[0] * g_drift_us[1] * np.square(model.read_noise_q(g_target_us)) * band * model.reads_noisily
+
+
+def _shared_band(model: PCMModel, *times_s: float) -> float:
+    """The bracket of the covariance: of two readings of a device, relative to G_D(t1) G_D(t2) Q_s^2."""
+    t1_s, tau_s = model.check_time(min(times_s)), max(times_s) - min(times_s)
+    if tau_s == 0:
+        return np.log((t1_s + model.t_r_s) / (2 * model.t_r_s))
+    return sici(np.pi * tau_s / model.t_r_s)[1] - sici(2 * np.pi * tau_s / (t1_s + model.t_r_s))[1]
 
 
 def read_correlation(model: PCMModel, t1_s: float, t2_s: float) -> float:
     """Correlation of a device's read noise at two times: the covariance over both standard deviations; G and Q_s drop out."""
-    one = (1.0, 1.0)
-    variances = [read_noise_covariance_us2(model, one, model.g_max_us, (t, t)) for t in (t1_s, t2_s)]
-    return float(read_noise_covariance_us2(model, one, model.g_max_us, (t1_s, t2_s)) / np.sqrt(np.prod(variances)))
+    return float(_shared_band(model, t1_s, t2_s) / np.sqrt(_shared_band(model, t1_s) * _shared_band(model, t2_s)))
+
+
+def split_reading_moments(model: PCMModel, g_drift_us, of_us, t_s: float, correlation: float, z):
+    """(mean uS, variance uS^2) of readings that share a part of their noise, given that part z. Exact: a clipped Gaussian.
+
+    G = max(G_D + sigma_nG (sqrt(c) z + sqrt(1 - c) z'), 0), z' fresh for every reading: over z a reading has the law of
+    `PCMModel.read`, and the noise of two of them the correlation c. of_us is what Q_s depends on.
+    """
+    std_us = model.read_noise_std_us(g_drift_us, of_us, t_s)
+    return clipped_normal_moments(g_drift_us + np.sqrt(correlation) * std_us * z, np.sqrt(1 - correlation) * std_us)
