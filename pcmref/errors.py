@@ -43,6 +43,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def check_array(what: str, value, error: type[PcmrefError]):
+    """value as it is; `error` where NumPy would make something else of it: a masked array would lose its mask."""
+    if hasattr(value, "mask") and hasattr(value, "filled"):
+        raise error(f"{what} is a masked array, whose mask nothing here knows: value.filled(...) makes it a plain one")
+    if hasattr(value, "detach"):
+        raise error(f"{what} is a torch tensor: value.detach().cpu().numpy() makes it a NumPy array")
+    return value
+
+
 def whole_number(name: str, value, low: int | None = None, high: int | None = None) -> int:
     """value as an int, Python's or NumPy's; SettingError where it is none (True is none) or outside low..high."""
     try:

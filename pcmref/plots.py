@@ -31,6 +31,8 @@ def pyplot():
 def time_axis(axis, times_s) -> None:
     """Make an axis's x logarithmic in the time since programming, with a human label at each of times_s (seconds)."""
     axis.set_xscale("log")
+    if len(set(times_s)) == 1:  # no range to be found
+        axis.set_xlim(times_s[0] / 2, times_s[0] * 2)
     axis.set_xticks(times_s, [human_time(t_s) for t_s in times_s])
     axis.minorticks_off()
     axis.set_xlabel("time since programming")

@@ -27,7 +27,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pcmref.errors import FileError
+from pcmref.errors import FileError, check_array
 
 USER_BLOCK = 512
 MAGIC = b"pcmref-file 1\n"
@@ -58,7 +58,7 @@ def replacing(path, suffix: str = "") -> Iterator[Path]:
         temporary.replace(path)
         temporary = None
         _sync_folder(path.parent)
-    except (OSError, TypeError, RuntimeError) as error:  # torch raises the last where a disk is full
+    except (OSError, TypeError, ValueError, RuntimeError) as error:  # torch raises the last where a disk is full
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"cannot write {path}: {reason}; nothing there was changed") from error
     finally:
@@ -85,7 +85,18 @@ def write(path, kind: str, meta: dict, arrays: dict[str, np.ndarray]) -> None:
 
     The same content gives the same bytes. Raises FileError where a value cannot be stored or the disk refuses.
     """
+    if not isinstance(meta, dict) or not isinstance(kind, str):
+        raise FileError(f"{path}: the description must be a dict and the kind a text, got {meta!r} and {kind!r}")
+    for name, array in arrays.items():
+        check_array(f"{path}: array {name!r}", array, FileError)
+        parts = name.split("/") if isinstance(name, str) else []
+        if not 0 < len(parts) < 10 or not name.isprintable() or not {"", "."}.isdisjoint(parts):
+            raise FileError(f"{path}: {name!r} cannot be an array's name: 1 to 9 printable parts between slashes, not '.'")
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    if len(arrays) + len({name.rpartition("/")[0] for name in arrays}) > MAX_ARRAYS:
+        raise FileError(f"{path}: {len(arrays)} arrays in their groups are too many; {MAX_ARRAYS} are read")
+    if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
+        raise FileError(f"{path}: the arrays have over {MAX_BYTES} bytes, which nothing reads")
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
             raise FileError(f"{path}: array {name!r} has dtype {array.dtype}; only numbers of up to 64 bits are stored")
@@ -151,7 +162,7 @@ def read_any(path, max_bytes: int = MAX_BYTES, expected: str | None = None) -> t
         if header != (MAGIC + digest).ljust(USER_BLOCK, b"\0"):
             raise FileError(f"{path}: damaged, its checksum does not fit its content; get it again")
         _check_heaps(path)
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:  # files are replaced, never changed; not all file systems lock
             found, meta = _attributes(path, file)
             if expected is not None and found != expected:
                 raise FileError(f"{path}: the attribute 'kind' is {found[:40]!r}, expected {expected!r}")

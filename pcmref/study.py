@@ -12,7 +12,7 @@ import numpy as np
 
 from pcmref import store
 from pcmref.errors import FileError, SettingError, ShapeError, whole_number
-from pcmref.nn.adabs import adabs
+from pcmref.nn.adabs import adabs, check_batches
 from pcmref.nn.functional import check_labels
 from pcmref.nn.resnet import ResNet
 from pcmref.pcm.chip import Chip
@@ -198,6 +198,8 @@ def retention(
     times_s, compensations = tuple(model.check_time(t_s) for t_s in times_s), tuple(compensations)
     n_chips, seed = whole_number("n_chips", n_chips, 1), whole_number("seed", seed)
     _check_study(net, x, labels, times_s, compensations, x_calibration)
+    if "adabs" in compensations:
+        check_batches(net, x_calibration.shape, batch_size)
     software = accuracy(net, state, x, labels, workers)
     study = _Study(net, state, model, x, labels, times_s, compensations, x_calibration, batch_size, workers, periphery)
     total = n_chips * len(times_s) * len(compensations)

@@ -217,7 +217,7 @@ class Progress:
 
 
 def accuracy(net: ResNet, state: dict, x: np.ndarray, labels: np.ndarray, workers: int | None = None) -> float:
-    """The share of images whose largest logit is their label's.
+    """The share of images whose largest logit is their label's; ShapeError where labels are not [N] integers of its classes.
 
     >>> from pcmref.library import load_images
     >>> from pcmref.training import accuracy
@@ -226,6 +226,7 @@ def accuracy(net: ResNet, state: dict, x: np.ndarray, labels: np.ndarray, worker
     >>> accuracy(net, state, data.normalized(data.images[:50]), data.labels[:50]) > 0.8
     True
     """
+    labels = F.check_labels(labels, len(x), net.num_classes)
     return float((predict(net, state, x, workers).argmax(1) == labels).mean())
 
 

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import pcmref
 from pcmref.errors import PcmrefError, printable
@@ -11,8 +12,48 @@ from pcmref.errors import PcmrefError, printable
 COMMANDS = ("retention", "train", "lab", "bench", "info", "import", "export", "golden", "selfcheck")
 
 
+class _Output:
+    """A stream whose reader may go away or whose disk may fill: what it does not take is dropped, and the command goes on.
+
+    So results are written and the exit status is the command's. Characters that the stream has not are escaped.
+    """
+
+    def __init__(self, stream):
+        self.stream, self.error = stream, None
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        encoding = self.stream.encoding or "utf-8"
+        self._try(lambda: self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding)))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def _try(self, action) -> None:
+        try:
+            if self.error is None:
+                action()
+        except OSError as error:
+            self.error = error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # where the interpreter's last flush goes
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 2 for an error the user can mend, 130 when interrupted."""
+    out = _Output(sys.stdout)
+    with redirect_stdout(out), redirect_stderr(_Output(sys.stderr)):
+        status = _run(argv)
+        out.flush()
+        if out.error is not None and not isinstance(out.error, BrokenPipeError):
+            print(f"pcmref: cannot write to the standard output: {out.error.strerror}", file=sys.stderr)
+            status = status or 2
+    return status
+
+
+def _run(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="pcmref", description=pcmref.__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=f"pcmref {pcmref.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -33,9 +74,6 @@ def main(argv: list[str] | None = None) -> int:
     except PcmrefError as error:
         print(f"pcmref {arguments.command}: {printable(str(error))}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         print(f"pcmref {arguments.command}: interrupted", file=sys.stderr)
         return 130

@@ -7,6 +7,17 @@ from pcmref.errors import SettingError, ShapeError, whole_number
 from pcmref.nn.resnet import ResNet
 
 
+def check_batches(net: ResNet, shape: tuple[int, ...], batch_size: int) -> None:
+    """ShapeError where the last batch of images [N, H, W, C] has one value a channel somewhere, which has no variance."""
+    n, height, width = shape[0] % batch_size or min(shape[0], batch_size), *shape[1:3]
+    halvings = len(net.widths) - 1 + (2 if net.stem == "imagenet" else 0)
+    if n * -(-height // 2**halvings) * -(-width // 2**halvings) == 1:
+        raise ShapeError(
+            f"adabs: {shape[0]} calibration images in batches of {batch_size} leave one for the last, "
+            "whose last maps are single pixels, without a variance; take one image more or less"
+        )
+
+
 def adabs(
     net: ResNet,
     state: dict,
@@ -33,6 +44,7 @@ def adabs(
         raise SettingError(f"adabs: momentum must lie above 0 and at most at 1, or be None; got {momentum!r}")
     if len(x_calibration) == 0:
         raise ShapeError("adabs needs at least one calibration image")
+    check_batches(net, np.shape(x_calibration), batch_size)
     new, seen = {}, 0
     for batch in blocks_of(len(x_calibration), batch_size):
         n = batch.stop - batch.start

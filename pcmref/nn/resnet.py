@@ -12,7 +12,7 @@ import numpy as np
 
 from pcmref import draws
 from pcmref.blocks import blocks_of, map_blocks, scratch, single_threaded_blas
-from pcmref.errors import SettingError, ShapeError, StateError, whole_number
+from pcmref.errors import SettingError, ShapeError, StateError, check_array, whole_number
 from pcmref.nn import functional as F
 from pcmref.nn.batch import BLOCK, Batch, Saved
 
@@ -161,7 +161,7 @@ class ResNet:
         if missing or extra:
             raise StateError(f"state does not fit this network: missing {missing[:3] or 'none'}, unknown {extra[:3] or 'none'}")
         for name, shape in shapes.items():
-            value = np.asarray(state[name])
+            value = np.asarray(check_array(f"state[{name!r}]", state[name], StateError))
             if value.shape != shape or value.dtype.kind != "f":
                 raise StateError(f"state[{name!r}] must be floating point of shape {shape}, got {value.dtype} {value.shape}")
             if not np.isfinite(value).all():
@@ -176,7 +176,7 @@ class ResNet:
         """
         checked = {}
         for name, shape in self.shapes().items():
-            value = state.get(name) if isinstance(state, dict) else None
+            value = check_array(f"state[{name!r}]", state.get(name) if isinstance(state, dict) else None, StateError)
             if getattr(value, "shape", None) != shape:
                 found = "nothing" if value is None else getattr(value, "shape", type(value).__name__)
                 raise StateError(f"state[{name!r}] must be an array of shape {shape}, found {found}")
@@ -185,7 +185,7 @@ class ResNet:
 
     def _checked_images(self, x) -> np.ndarray:
         """x in C order and native byte order; ShapeError where it is no batch of images of this network."""
-        x = np.asarray(x)
+        x = np.asarray(check_array("x", x, ShapeError))
         if x.ndim != 4 or x.shape[3] != self.in_channels:
             hint = ""
             if x.ndim == 4 and x.shape[1] == self.in_channels:
@@ -215,6 +215,9 @@ class ResNet:
         state = self._checked_state(state, x.dtype)
         if train:
             return self._forward_train(state, x, workers)
+        for name in (f"{bn}.running_var" for _, bn, _ in self.conv_bn_pairs()):
+            if not (state[name] >= 0).all():
+                raise StateError(f"state[{name!r}] holds a negative variance or NaN")
         logits = map_blocks(lambda block: self._forward_eval(state, x[block]), blocks_of(len(x), BLOCK), workers)
         return np.concatenate(logits)
 

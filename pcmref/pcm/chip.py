@@ -151,7 +151,7 @@ class Chip:
         for name, value in arrays.items():
             part, _, rest = name.partition("/")
             kind = value.dtype.kind if part == "state" else str(value.dtype)
-            if part not in parts or kind not in ("f", "float64") or not np.isfinite(value).all():
+            if part not in parts or kind not in ("f", "i", "u", "float64") or not np.isfinite(value).all():
                 raise FileError(f"{path}: unexpected array {name!r}, or one that holds other than finite numbers")
             parts[part][rest] = value
         try:

@@ -6,22 +6,27 @@ tensor with the bias that belongs to it, if there is one: the bias is one more r
 
 import numpy as np
 
-from pcmref.errors import DeviceError
+from pcmref.errors import DeviceError, check_array
 
 
 def crossbars(state: dict) -> dict[str, list[str]]:
     """{crossbar: the names of the arrays on it}, for a state: every convolution, and fc.weight with fc.bias.
 
-    Batch norm is digital and on no crossbar.
+    Batch norm is digital and on no crossbar. DeviceError where there is no crossbar, or a weight that could be on none.
     """
     bars = {}
     for name, value in state.items():
-        if np.ndim(value) in (2, 4) and name.endswith(".weight"):
+        check_array(repr(name), value, DeviceError)
+        if np.ndim(value) > 1 and name.endswith(".weight"):
+            if np.ndim(value) not in (2, 4):
+                raise DeviceError(f"{name!r} has shape {np.shape(value)}; convolutions [O, C, kH, kW] and matrices are mapped")
             bias = name.removesuffix("weight") + "bias"
             bars[name] = [name, bias] if bias in state else [name]
             for array in bars[name]:
                 if np.asarray(state[array]).dtype.kind != "f" or not np.size(state[array]):
                     raise DeviceError(f"{array!r} must hold floating-point weights to be on a crossbar, got {state[array]!r}")
+    if not bars:
+        raise DeviceError(f"no array of the state is on a crossbar ('NAME.weight' of 2 or 4 axes): {sorted(state)[:3]}")
     return bars
 
 
