@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 DATA ?= /usr/share/datasets/fashion-mnist
 PUBLIC := pcmref $(addprefix pcmref., errors nn.functional nn.resnet nn.adabs pcm.model pcm.mapping pcm.chip pcm.gdc \
-	pcm.moments pcm.crossbar training recipes study data library store times plots strategies checks golden)
+	pcm.moments pcm.crossbar training recipes study data readers library store times plots strategies checks golden)
 
 .PHONY: demo test test-slow lint wheel audit mutation costs readme retention imagenet34 against-torch figures docs docs-links docs-outputs fuzz soak same-answer clean
 
