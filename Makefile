@@ -14,7 +14,7 @@ $(VENV)/installed: pyproject.toml setup.py
 	touch $@
 
 demo: $(VENV)/installed  ## the retention experiment on shipped weights and real images
-	$(PYTHON) -m pcmref retention resnet32-fashionmnist-noise --times 20s,1h,1d,30d,1y --chips 3 --images 1000 --calibration 800
+	$(PYTHON) -m pcmref retention resnet32-fashionmnist-noise --chips 3 --images 1000 --calibration 800
 
 test: $(VENV)/installed  ## the test suite
 	$(PYTHON) -m pytest -m 'not slow'
@@ -50,7 +50,7 @@ costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibrati
 readme: $(VENV)/installed  ## run the demo of the README again and put its table and picture into it
 	$(PYTHON) validation/readme.py
 
-retention: $(VENV)/installed  ## the paper's experiment in full, into validation/retention.md (two hours; goes on where it was)
+retention: $(VENV)/installed  ## the paper's experiment in full, into validation/retention.md (hours; goes on where it was)
 	$(PYTHON) validation/retention.py run --data $(DATA)
 	$(PYTHON) validation/retention.py report
 

@@ -28,12 +28,20 @@ def pyplot():
     return plt
 
 
+LABEL_DECADES = 0.9  # a time's label needs this much of the axis
+
+
 def time_axis(axis, times_s) -> None:
-    """Make an axis's x logarithmic in the time since programming, with a human label at each of times_s (seconds)."""
+    """Make an axis's x logarithmic in the time since programming: ticks at times_s (seconds), human labels where they fit."""
     axis.set_xscale("log")
-    if len(set(times_s)) == 1:  # no range to be found
+    times_s = sorted(set(times_s))
+    if len(times_s) == 1:  # no range to be found
         axis.set_xlim(times_s[0] / 2, times_s[0] * 2)
-    axis.set_xticks(times_s, [human_time(t_s) for t_s in times_s])
+    shown = [times_s[-1]]
+    for t_s in times_s[:-1]:
+        apart = min(abs(np.log10(t_s / other)) for other in shown)
+        shown += [t_s] if apart > LABEL_DECADES or t_s == times_s[0] else []
+    axis.set_xticks(times_s, [human_time(t_s) if t_s in shown else "" for t_s in times_s])
     axis.minorticks_off()
     axis.set_xlabel("time since programming")
 
@@ -41,48 +49,57 @@ def time_axis(axis, times_s) -> None:
 def plot_retention(results, path) -> None:
     """Accuracy over time, a row a network: the whole range on the left, what lies near the software's accuracy on the right.
 
-    A line a compensation, one standard deviation over the chips as bars, the software's accuracy dashed.
+    A line a compensation through the medians, a faint dot each reading of each chip, the software's accuracy dashed.
     """
-    kind = Path(path).suffix.lower().lstrip(".")
-    if kind not in ("png", "svg"):
-        raise SettingError(f"{path}: a picture's name must end in .png or .svg")
     plt = pyplot()
     with plt.style.context(STYLE):
         figure, axes = plt.subplots(len(results), 2, figsize=(11.5, 4.4 * len(results)), squeeze=False)
         for (whole, near), result in zip(axes, results, strict=True):
             for axis in (whole, near):
                 _draw_curves(axis, result)
-            whole.set_ylim(0, 101)
+            whole.set_ylim(0, 100)
             whole.legend(loc="center right")
             near.set_ylim(*_near_software(result))
-            n_chips = max(s.n_chips for s in result.summary())
-            size = f"{result.settings['n_images']:,} images, {n_chips} chip{'s' * (n_chips > 1)}"
-            whole.set_title(f"{result.name}: {size}")
+            whole.set_title(f"{result.name}: {result.size()}")
             near.set_title(f"enlarged; dashed: software, {100 * result.software_accuracy:.1f} %")
-        with store.replacing(path) as temporary:
-            figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        save(figure, path)
         plt.close(figure)
+
+
+def save(figure, path) -> None:
+    """Write a figure as PNG or SVG, the same bytes for the same figure; SettingError for another kind of file."""
+    kind = Path(path).suffix.lower().lstrip(".")
+    if kind not in ("png", "svg"):
+        raise SettingError(f"{path}: a picture's name must end in .png or .svg")
+    with store.replacing(path) as temporary:
+        figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
 
 def _draw_curves(axis, result) -> None:
     summary = result.summary()
-    time_axis(axis, sorted({s.t_s for s in summary}))
+    time_axis(axis, {s.t_s for s in summary})
     axis.set_ylabel("classification accuracy (%)")
     axis.axhline(100 * result.software_accuracy, color="black", linestyle="--", linewidth=1)
     compensations = list(dict.fromkeys(s.compensation for s in summary))
     for i, compensation in enumerate(compensations):
+        beside = 1.12 ** (i - (len(compensations) - 1) / 2)  # dots of different compensations side by side
         points = sorted((s for s in summary if s.compensation == compensation), key=lambda s: s.t_s)
-        t = np.array([s.t_s for s in points]) * 1.12 ** (i - (len(compensations) - 1) / 2)  # side by side: bars stay readable
-        mean, std = 100 * np.array([s.mean for s in points]), 100 * np.nan_to_num([s.std for s in points])
+        t_s, median = np.array([s.t_s for s in points]), 100 * np.array([s.median for s in points])
         style = {"color": COLOURS[compensation], "marker": MARKERS[compensation], "label": LABELS[compensation]}
-        axis.errorbar(t, mean, std, markersize=6, capsize=3, elinewidth=1.2, **style)
+        axis.plot(beside * t_s, median, markersize=6, **style)
+        dots = [(beside * row.t_s, 100 * row.accuracy) for row in result.rows if row.compensation == compensation]
+        axis.plot(
+            *zip(*dots, strict=True), ".", color=COLOURS[compensation], alpha=0.4, markersize=6, markeredgewidth=0, zorder=1
+        )
 
 
 def _near_software(result) -> tuple[float, float]:
-    """The range of accuracy, in percent, that shows the compensated curves and what else is within 10 points of software."""
+    """The range in percent with software, medians and most readings of what is compensated or within 10 points of software."""
     software = result.software_accuracy
-    near = [s for s in result.summary() if s.mean > software - 0.1 or s.compensation != "none"]
-    low = min([software, *(s.mean - np.nan_to_num(s.std) for s in near)])
-    high = max([software, *(s.mean + np.nan_to_num(s.std) for s in near)])
+    near = [s for s in result.summary() if s.median > software - 0.1 or s.compensation != "none"]
+    cells = {(s.compensation, s.t_s) for s in near}
+    readings = [row.accuracy for row in result.rows if (row.compensation, row.t_s) in cells]
+    low = min([software, *(s.median for s in near), *np.quantile(readings or [software], [0.05])])
+    high = max([software, *readings])
     margin = max(0.1 * (high - low), 0.002)
-    return 100 * (low - margin), 100 * (high + margin)
+    return 100 * max(low - margin, 0), 100 * min(high + margin, 1)

@@ -3,30 +3,32 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
+from itertools import product
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from pcmref import store
+from pcmref import store, tables
 from pcmref.errors import FileError, SettingError, ShapeError, whole_number
 from pcmref.nn.adabs import adabs, check_batches
 from pcmref.nn.functional import check_labels
 from pcmref.nn.resnet import ResNet
-from pcmref.pcm.chip import Chip
+from pcmref.pcm.chip import Chip, Reading
 from pcmref.pcm.crossbar import Periphery
 from pcmref.pcm.model import PCMModel
+from pcmref.statistics import Spread, by_chip, spread
+from pcmref.tasks import Measured, measure_chips
 from pcmref.times import STANDARD_TIMES_S, human_time
 from pcmref.training import accuracy
 
 COMPENSATIONS = ("none", "gdc", "adabs")
-Measured = dict[int, list[tuple[str, float, float]]]  # {chip: (compensation, t_s, accuracy) of each measurement}
 
 
 class Row(NamedTuple):
-    """One measurement: the accuracy of one chip at one time under one compensation, a fraction."""
+    """One measurement: the accuracy of one reading of one chip at one time under one compensation, a fraction."""
 
     name: str
     compensation: str
@@ -36,14 +38,12 @@ class Row(NamedTuple):
     accuracy: float
 
 
-class Summary(NamedTuple):
-    """Mean and sample standard deviation of the accuracy over the chips."""
+@dataclass(frozen=True, kw_only=True)
+class Summary(Spread):
+    """The spread of the accuracy over chips and reads, under one compensation at one time."""
 
     compensation: str
     t_s: float
-    mean: float
-    std: float  # nan for a single chip
-    n_chips: int
 
 
 @dataclass(frozen=True)
@@ -62,38 +62,61 @@ class RetentionResult:
     settings: dict
 
     def summary(self) -> list[Summary]:
-        """Mean and spread over chips, one entry a compensation and time, in the order of the study.
+        """Middle, range, mean and spread over chips and reads, one entry a compensation and time, in the order of the study.
 
         >>> rows = tuple(pcmref.study.Row("mine", "gdc", 20.0, chip, 0, 0.5 + 0.25 * chip) for chip in (0, 1))
         >>> (summary,) = pcmref.RetentionResult("mine", rows, 0.8, {}).summary()
-        >>> summary.mean, round(summary.std, 4), summary.n_chips
-        (0.625, 0.1768, 2)
+        >>> summary.mean, summary.lowest, round(summary.std, 4), summary.n_chips
+        (0.625, 0.5, 0.1768, 2)
         """
-        groups: dict[tuple[str, float], list[float]] = {}
+        groups: dict[tuple[str, float], list[Row]] = {}
         for row in self.rows:
-            groups.setdefault((row.compensation, row.t_s), []).append(row.accuracy)
-        return [
-            Summary(c, t_s, float(np.mean(a)), float(np.std(a, ddof=1)) if len(a) > 1 else float("nan"), len(a))
-            for (c, t_s), a in groups.items()
+            groups.setdefault((row.compensation, row.t_s), []).append(row)
+        return [Summary(compensation=c, t_s=t, **vars(spread(by_chip(rows)))) for (c, t), rows in groups.items()]
+
+    def size(self) -> str:
+        """`1,000 images, 3 chips, 5 reads`."""
+        counts = (len({row.chip for row in self.rows}), "chip"), (len({row.read for row in self.rows}), "read")
+        return ", ".join([f"{self.settings['n_images']:,} images", *(f"{n} {unit}{'s' * (n != 1)}" for n, unit in counts)])
+
+    def lines(self, digits: int = 2) -> list[list[str]]:
+        """`median [lowest, highest] mean` in percent: a line a time, a column a compensation, beside the software."""
+        cells = {(s.compensation, s.t_s): s for s in self.summary()}
+        compensations = list(dict.fromkeys(c for c, _ in cells))
+        software = f"{100 * self.software_accuracy:.{digits}f}"
+        return [["time", "software", *compensations]] + [
+            [human_time(t_s), software, *(tables.range_cell(cells[c, t_s], digits) for c in compensations)]
+            for t_s in dict.fromkeys(t for _, t in cells)
+        ]
+
+    def spread_lines(self) -> list[list[str]]:
+        """The mean and the standard deviations between chips and between reads, each with its 95 % interval, in points."""
+        head = ["time", "", "mean", "deviation between chips", "between the reads of a chip"]
+        pairs = ("mean", "between", "within")
+        return [head] + [
+            [
+                human_time(s.t_s),
+                s.compensation,
+                *(tables.interval_cell(getattr(s, p), getattr(s, f"{p}_interval")) for p in pairs),
+            ]
+            for s in sorted(self.summary(), key=lambda s: s.t_s)
         ]
 
     def table(self) -> str:
-        """The summary as an aligned table in percent: a line a time, a column a compensation, beside the software.
+        """`lines` as an aligned table; below it `spread_lines`, where every chip was read several times.
 
         >>> rows = (pcmref.study.Row("mine", "gdc", 86_400.0, 0, 0, 0.75),)
         >>> print(pcmref.RetentionResult("mine", rows, 0.8, {}).table())
          time  software    gdc
         1 day     80.00  75.00
         """
-        cells = {(s.compensation, s.t_s): s for s in self.summary()}
-        compensations = list(dict.fromkeys(c for c, _ in cells))
-        lines = [["time", "software", *compensations]]
-        for t_s in dict.fromkeys(t for _, t in cells):
-            found = [cells[c, t_s] for c in compensations]
-            entries = [f"{100 * s.mean:.2f}" + ("" if s.n_chips == 1 else f" ± {100 * s.std:.2f}") for s in found]
-            lines.append([human_time(t_s), f"{100 * self.software_accuracy:.2f}", *entries])
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+        first = self.summary()[0]
+        text = tables.aligned(self.lines())
+        if first.n_chips > 1:
+            text = f"median [lowest, highest] mean\n\n{text}"
+        if first.n_chips > 1 and first.n_reads > 1:
+            text += f"\n\nwith 95 % intervals, by bootstrap over chips\n\n{tables.aligned(self.spread_lines())}"
+        return text
 
     def to_csv(self, path) -> None:
         """Columns name, compensation, t_s, chip, read, accuracy; written atomically.
@@ -178,14 +201,17 @@ def retention(
     periphery: Periphery | None = None,
     known: Measured | None = None,
     on_chip: Callable[[Measured], None] | None = None,
+    reads: int = 1,
 ) -> RetentionResult:
     """Program n_chips chips (seeds seed, seed + 1, ...) and measure their accuracy at each time and compensation.
+
+    Every chip is read `reads` times at each time (read 0, 1, ...): readings of one chip can differ more than chips do.
 
     x [N, H, W, C] normalised, labels [N]. "adabs" needs x_calibration, in batches of batch_size. All compensations see
     the same reading of the same chip. `executor` (any concurrent.futures.Executor) takes one task a chip; the result is
     the same without. `progress(done, total)` is called after each measurement, or each chip with an executor. `periphery`
-    computes on tiles with converters, GDC's read-out included; None multiplies by the weights as read. `on_chip` is given
-    all that is measured after each chip, to be kept; what an earlier run of the same study kept comes back as `known`.
+    computes on tiles with converters, GDC's read-out included; None multiplies by the weights as read. `known` and `on_chip`
+    as in `tasks.measure_chips`; a chip's accuracies are in the order of `conditions`.
 
     >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
     >>> x, labels = pcmref.draws.standard_normal(0, "images", (6, 8, 8, 1)), np.arange(6) % 3
@@ -196,52 +222,31 @@ def retention(
     """
     net.check_state(state)
     times_s, compensations = tuple(model.check_time(t_s) for t_s in times_s), tuple(compensations)
-    n_chips, seed = whole_number("n_chips", n_chips, 1), whole_number("seed", seed)
+    n_chips, seed, reads = whole_number("n_chips", n_chips, 1), whole_number("seed", seed), whole_number("reads", reads, 1)
     _check_study(net, x, labels, times_s, compensations, x_calibration)
     if "adabs" in compensations:
         check_batches(net, x_calibration.shape, batch_size)
     software = accuracy(net, state, x, labels, workers)
-    study = _Study(net, state, model, x, labels, times_s, compensations, x_calibration, batch_size, workers, periphery)
-    total = n_chips * len(times_s) * len(compensations)
-    measured = dict(known or {})
-    done = sum(map(len, measured.values()))
-
-    def report(n_rows: int = 1):
-        nonlocal done
-        done += n_rows
-        if progress is not None:
-            progress(done, total)
-
-    def keep(k: int, rows):
-        measured[k] = rows
-        if on_chip is not None:
-            on_chip(measured)
-
-    todo = [k for k in range(n_chips) if k not in measured]
-    if executor is None:
-        for k in todo:
-            keep(k, study.measure(seed + k, report))
-    else:
-        futures = {executor.submit(study.measure, seed + k): k for k in todo}
-        try:
-            for future in as_completed(futures):
-                report(len(future.result()))
-                keep(futures[future], future.result())
-        finally:
-            for future in futures:
-                future.cancel()
-    by_chip = [(k, row) for k in range(n_chips) for row in measured[k]]
-    rows = [
-        Row(name, c, float(t_s), k, 0, value)
-        for c in compensations
-        for t_s in times_s
-        for k, (row_c, row_t, value) in by_chip
-        if (row_c, row_t) == (c, t_s)
-    ]
+    design = (times_s, compensations, reads)
+    study = _Study(net, state, model, x, labels, *design, x_calibration, batch_size, workers, periphery)
+    n_values = len(conditions(*design))
+    measured = measure_chips(study.measure, n_chips, n_values, seed, executor, progress, known, on_chip)
     settings = {"model": asdict(model), "seed": int(seed), "n_images": len(x), "n_chips": n_chips, "batch_size": batch_size}
-    settings["n_calibration"] = 0 if x_calibration is None else len(x_calibration)
+    settings |= {"n_calibration": 0 if x_calibration is None else len(x_calibration), "reads": reads}
     settings["periphery"] = None if periphery is None else asdict(periphery)
-    return RetentionResult(name, tuple(rows), software, settings)
+    return RetentionResult(name, rows_of(name, *design, {k: measured[k] for k in range(n_chips)}), software, settings)
+
+
+def conditions(times_s, compensations, reads: int) -> list[tuple[str, float, int]]:
+    """(compensation, t_s, read) of a chip's measurements, in the order in which their accuracies are kept."""
+    return list(product(compensations, (float(t_s) for t_s in times_s), range(reads)))
+
+
+def rows_of(name: str, times_s, compensations, reads: int, measured: Measured) -> tuple[Row, ...]:
+    """The rows of what was measured under `conditions(times_s, compensations, reads)`."""
+    of = {k: dict(zip(conditions(times_s, compensations, reads), values, strict=True)) for k, values in measured.items()}
+    design = product(compensations, (float(t_s) for t_s in times_s), sorted(of), range(reads))
+    return tuple(Row(name, c, t_s, k, read, of[k][c, t_s, read]) for c, t_s, k, read in design)
 
 
 def _check_study(net, x, labels, times_s, compensations, x_calibration) -> None:
@@ -269,30 +274,37 @@ class _Study:
     labels: np.ndarray
     times_s: tuple[float, ...]
     compensations: tuple[str, ...]
+    reads: int
     x_calibration: np.ndarray | None
     batch_size: int
     workers: int | None
     periphery: Periphery | None
 
-    def measure(self, chip_seed: int, report: Callable[[], None] | None = None) -> list[tuple[str, float, float]]:
-        """(compensation, t_s, accuracy) of one chip: programmed once, read once a time, each reading under every scheme."""
+    def measure(self, chip_seed: int, report: Callable[[], None] | None = None) -> list[float]:
+        """One chip's accuracies under `conditions`: programmed once, each reading evaluated under every compensation."""
         chip = Chip.program(self.state, self.model, chip_seed, self.workers)
-        baseline = chip.baseline(0, self.workers, self.periphery)
-        rows = []
-        for t_s in self.times_s:
-            reading = chip.at(t_s, 0, self.workers, self.periphery)
-            known = {}
-            for compensation in self.compensations:
-                used = reading.compensated(baseline) if compensation == "gdc" else reading
-                if used.factors is not None and all(np.all(np.equal(alpha, 1)) for alpha in used.factors.values()):
-                    used = reading  # as at t_0, where the same weights need not be evaluated twice
-                scheme = (compensation == "adabs", used is reading)
-                if scheme not in known:
-                    known[scheme] = self._accuracy(used.state(), compensation == "adabs")
-                rows.append((compensation, t_s, known[scheme]))
-                if report is not None:
-                    report()
-        return rows
+        found = {}
+        for read in range(self.reads):
+            baseline = chip.baseline(read, self.workers, self.periphery)
+            for t_s in self.times_s:
+                reading = chip.at(t_s, read, self.workers, self.periphery)
+                for compensation, value in self._compensated(reading, baseline):
+                    found[compensation, float(t_s), read] = value
+                    if report is not None:
+                        report()
+        return [found[condition] for condition in conditions(self.times_s, self.compensations, self.reads)]
+
+    def _compensated(self, reading: Reading, baseline: Reading):
+        """(compensation, accuracy) of one reading; at t_0, where gdc's factors are 1, the same weights are evaluated once."""
+        known = {}
+        for compensation in self.compensations:
+            used = reading.compensated(baseline) if compensation == "gdc" else reading
+            if used.factors is not None and all(np.all(np.equal(alpha, 1)) for alpha in used.factors.values()):
+                used = reading
+            scheme = (compensation == "adabs", used is reading)
+            if scheme not in known:
+                known[scheme] = self._accuracy(used.state(), compensation == "adabs")
+            yield compensation, known[scheme]
 
     def _accuracy(self, state: dict, recalibrate: bool) -> float:
         if recalibrate:

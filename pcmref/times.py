@@ -6,7 +6,8 @@ from pcmref.errors import SettingError
 
 _UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "y": 365 * 86_400}
 _NAMES = {"s": "s", "min": "min", "h": "h", "d": "day", "y": "year"}
-STANDARD_TIMES_S = (20.0, 3600.0, 86_400.0, 30 * 86_400.0, 365 * 86_400.0)  # 20 s, 1 h, 1 day, 30 days, 1 year
+# 20 s; 1, 5, 17 min, where accuracy without compensation collapses; 1 h, 1 day, 30 days, 1 year
+STANDARD_TIMES_S = (20.0, 60.0, 300.0, 1020.0, 3600.0, 86_400.0, 30 * 86_400.0, 365 * 86_400.0)
 
 
 def parse_time(text: str) -> float:

@@ -9,7 +9,20 @@ import pytest
 
 import pcmref
 
-MODULES = ("draws", "errors", "library", "study", "training", "nn.adabs", "nn.resnet", "pcm.chip", "pcm.mapping", "pcm.model")
+MODULES = (
+    "draws",
+    "errors",
+    "library",
+    "statistics",
+    "study",
+    "tables",
+    "training",
+    "nn.adabs",
+    "nn.resnet",
+    "pcm.chip",
+    "pcm.mapping",
+    "pcm.model",
+)
 METHODS = {
     "ResNet": "joshi32 resnet8 imagenet34 init forward backward updated_state",
     "PCMModel": "joshi2020 aihwkit crosssim constants programming_std_us program drift_exponent_mean drift_exponent_std "

@@ -22,7 +22,8 @@ from pcmref.cli.resumed_study import Kept, identity
 from pcmref.errors import FileError, MissingExtraError, SettingError
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
-ARGUMENTS = ["retention", "state.npz", "--data", "images.npz", "--times", "20s,1d", "--chips", "3", "--images", "20"]
+ARGUMENTS = ["retention", "state.npz", "--data", "images.npz", "--times", "20s,1d", "--chips", "3", "--reads", "2"]
+ARGUMENTS += ["--images", "20"]
 
 
 @pytest.fixture
@@ -134,7 +135,14 @@ def test_chips_of_another_version_of_the_code_are_refused(own, capsys, monkeypat
 
 def test_what_another_study_kept_is_refused(own, capsys):
     interrupted(1)
-    for change in (["--seed", "9"], ["--times", "20s"], ["--images", "19"], ["--profile", "aihwkit"], ["--dac", "8"]):
+    for change in (
+        ["--seed", "9"],
+        ["--times", "20s"],
+        ["--reads", "3"],
+        ["--images", "19"],
+        ["--profile", "aihwkit"],
+        ["--dac", "8"],
+    ):
         assert cli.main([*ARGUMENTS, *change, "--resume"]) == 2
         assert "another study" in capsys.readouterr().err
     assert cli.main([*ARGUMENTS, "--resume"]) == 0 and same()
@@ -153,12 +161,12 @@ def test_what_another_study_kept_is_refused(own, capsys):
     ],
 )
 def test_kept_chips_that_are_none_are_refused(tmp_path, change):
-    kept = Kept(tmp_path / "k.h5", identity({"a": np.zeros(2)}, {}), [("none", 20.0), ("gdc", 20.0)])
-    kept.save({0: [("none", 20.0, 0.5), ("gdc", 20.0, 0.25)]})
-    assert kept.load() == {0: [("gdc", 20.0, 0.25), ("none", 20.0, 0.5)]}
-    meta, arrays = store.read(kept.path, "retention-part")
+    kept = Kept(tmp_path / "k.h5", identity({"a": np.zeros(2)}, {}), 2)
+    kept.save({1: [0.5, 0.25]})
+    assert kept.load() == {1: [0.5, 0.25]}
+    meta, arrays = store.read(kept.path, "study-part")
     change(arrays)
-    store.write(kept.path, "retention-part", meta, arrays)
+    store.write(kept.path, "study-part", meta, arrays)
     with pytest.raises(FileError, match="k.h5"):
         kept.load()
 

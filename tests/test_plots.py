@@ -1,17 +1,22 @@
 """The pictures: drawn from the numbers, the same bytes each time, readable."""
 
-import numpy as np
+import dataclasses
+
 import pytest
 
 from pcmref.errors import SettingError
-from pcmref.plots import PALETTE, STYLE, plot_retention, pyplot
+from pcmref.plots import PALETTE, STYLE, plot_retention, pyplot, time_axis
 from pcmref.study import RetentionResult, Row
+from pcmref.times import STANDARD_TIMES_S
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pictures skipped")
 
 MEANS = {"none": (0.9, 0.1), "gdc": (0.92, 0.9), "adabs": (0.93, 0.92)}
 ROWS = tuple(
-    Row("n", c, t, k, 0, MEANS[c][i] + 0.01 * k) for c in MEANS for i, t in enumerate((20.0, 86_400.0)) for k in range(2)
+    Row("n", c, t, k, 0, min(MEANS[c][i] + (0, 0.01, 0.09)[k], 1))
+    for c in MEANS
+    for i, t in enumerate((20.0, 86_400.0))
+    for k in range(3)
 )
 RESULT = RetentionResult("n", ROWS, 0.94, {"n_images": 1000})
 
@@ -38,12 +43,15 @@ def test_the_picture_shows_what_it_is_about(tmp_path, monkeypatch):
     assert len(figures[0].axes) == 4  # two networks, the whole range and enlarged
     axis, enlarged = figures[0].axes[:2]
     assert axis.get_xscale() == "log" and [t.get_text() for t in axis.get_xticklabels()] == ["20 s", "1 day"]
-    curves = {bars.get_label(): bars.lines for bars in axis.containers}
-    mean, _, (bars,) = curves["no compensation"]
-    assert mean.get_ydata() == pytest.approx([90.5, 10.5]) and "1,000 images, 2 chips" in axis.get_title(loc="left")
-    assert [np.ptp(bar[:, 1]) for bar in bars.get_segments()] == pytest.approx([2**0.5] * 2)  # two standard deviations
-    assert "software, 94.0 %" in enlarged.get_title(loc="left") and len(curves) == 3
-    assert axis.get_ylim() == (0, 101) and 85 < enlarged.get_ylim()[0] < 89.5 and 94 < enlarged.get_ylim()[1] < 96
+    curves = {line.get_label(): line for line in axis.lines if not line.get_label().startswith("_")}
+    assert curves["no compensation"].get_ydata() == pytest.approx([91, 11])  # the median of 90, 91 and 99
+    dots = [line for line in axis.lines if line.get_marker() == "."]
+    assert sorted(dots[0].get_ydata()) == pytest.approx([10, 11, 19, 90, 91, 99]) and all(d.get_alpha() < 0.5 for d in dots)
+    assert "1,000 images, 3 chips, 1 read" in axis.get_title(loc="left") and len(curves) == len(dots) == 3
+    assert "software, 94.0 %" in enlarged.get_title(loc="left")
+    assert axis.get_ylim() == (0, 100)
+    low, high = enlarged.get_ylim()
+    assert 85 < low < 90 and high == 100  # the axis ends where accuracy does
     monkeypatch.undo()
     plt.close(figures[0])
 
@@ -53,3 +61,27 @@ def test_the_style_cycles_through_the_palette():
     with plt.style.context(STYLE):
         cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     assert [f"#{colour.lstrip('#')}" for colour in cycle] == list(PALETTE.values())
+
+
+@pytest.mark.parametrize("software", [0.94, 0.3, 1.0])
+def test_the_enlargement_keeps_software_and_medians_in_view(tmp_path, monkeypatch, software):
+    import matplotlib.pyplot as plt
+
+    figures = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    dataclasses.replace(RESULT, software_accuracy=software).plot(tmp_path / "r.png")
+    low, high = figures[0].axes[1].get_ylim()
+    assert 0 <= low < 100 * software <= high <= 100
+    assert all(low <= 100 * s.median <= high for s in RESULT.summary() if s.compensation != "none")
+    monkeypatch.undo()
+    plt.close(figures[0])
+
+
+def test_labels_of_times_leave_each_other_room():
+    plt = pyplot()
+    figure, axis = plt.subplots()
+    time_axis(axis, STANDARD_TIMES_S)
+    shown = [label.get_text() for label in axis.get_xticklabels()]
+    assert shown == ["20 s", "", "5 min", "", "1 h", "1 day", "30 days", "1 year"]
+    assert axis.get_xticks().tolist() == list(STANDARD_TIMES_S)
+    plt.close(figure)

@@ -18,6 +18,7 @@ from pcmref.training import accuracy
 NET, MODEL = pcmref.ResNet(1, 3, (3, 4), (1, 1)), PCMModel.joshi2020()
 STATE = NET.init(0)
 X = draws.standard_normal(0, "test/study", (60, 8, 8, 1)).astype(np.float32)
+STATE["fc.bias"] -= NET.forward(STATE, X).mean(0)  # so that no class wins always, and noise changes answers
 Y = NET.forward(STATE, X).argmax(1)  # what the network says in software, so that accuracy is agreement with it
 CALIBRATION = draws.standard_normal(1, "test/study", (40, 8, 8, 1)).astype(np.float32)
 
@@ -28,8 +29,9 @@ def study(**changes):
 
 
 def test_every_row_is_what_the_public_functions_give():
-    rows = study().rows
-    assert len(rows) == 2 * 2 * 3 and [r.compensation for r in rows[::4]] == ["none", "gdc", "adabs"]
+    rows = study(reads=2).rows
+    assert len(rows) == 2 * 2 * 2 * 3 and [r.compensation for r in rows[::8]] == ["none", "gdc", "adabs"]
+    assert [(r.t_s, r.chip, r.read) for r in rows[:8]] == [(t, k, n) for t in (20.0, 86_400.0) for k in (0, 1) for n in (0, 1)]
     for row in rows:
         chip = pcmref.Chip.program(STATE, MODEL, seed=5 + row.chip)
         state = chip.read(row.t_s, read=row.read, gdc=row.compensation == "gdc")
@@ -51,6 +53,12 @@ def test_an_executor_changes_nothing(kind):
         assert study(executor=executor) == study(workers=1)
 
 
+def test_more_reads_and_more_chips_leave_those_that_were_there():
+    few = study().rows
+    more = study(reads=3, n_chips=3).rows
+    assert set(few) < set(more) and len({row.accuracy for row in more if row.t_s > 20}) > 3
+
+
 def test_progress_reaches_the_total():
     seen = []
     study(progress=lambda done, total: seen.append((done, total)))
@@ -70,12 +78,28 @@ def made_up():
 def test_summary_and_table():
     result = made_up()
     first = result.summary()[0]
-    assert first[:2] == ("none", 20.0) and first.mean == pytest.approx(0.6) and first.std == pytest.approx(0.2 / np.sqrt(2))
-    lines = result.table().splitlines()
+    assert (
+        (first.compensation, first.t_s) == ("none", 20.0)
+        and first.mean == pytest.approx(0.6)
+        and first.std == pytest.approx(0.2 / np.sqrt(2))
+    )
+    meaning, _, *lines = result.table().splitlines()
+    assert meaning == "median [lowest, highest] mean" and len(lines) == 3
     assert lines[0].split() == ["time", "software", "none", "gdc"] and lines[2].split("  ")[0] == "1 day"
-    assert "60.00 ± 14.14" in lines[1] and "95.00" in lines[1] and len({len(line) for line in lines}) == 1
+    assert "60.00 [50.00, 70.00] 60.00" in lines[1] and "95.00" in lines[1] and len({len(line) for line in lines}) == 1
     single = dataclasses.replace(result, rows=tuple(r for r in result.rows if r.chip == 0))
-    assert "±" not in single.table() and np.isnan(single.summary()[0].std)
+    assert "[" not in single.table() and np.isnan(single.summary()[0].std) and result.size() == "10 images, 2 chips, 1 read"
+
+
+def test_the_table_of_several_reads_tells_chips_from_reads():
+    result = study(reads=3)
+    text = result.table()
+    assert "between the reads of a chip" in text and "by bootstrap over chips" in text
+    for s, line in zip(sorted(result.summary(), key=lambda s: s.t_s), text.splitlines()[-6:], strict=True):
+        for value, interval in ((s.between, s.between_interval), (s.within, s.within_interval)):
+            assert f"{100 * value:.2f} [{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]" in line
+    with pytest.raises(SettingError, match="equally often"):
+        dataclasses.replace(result, rows=result.rows[:-1]).summary()
 
 
 def test_csv_and_hdf5_come_back(tmp_path):
@@ -128,6 +152,7 @@ def test_a_file_that_is_no_result_is_refused(tmp_path, change):
         ({"compensations": ("magic",)}, SettingError, "magic"),
         ({"compensations": ()}, SettingError, "compensations"),
         ({"n_chips": 0}, SettingError, "n_chips"),
+        ({"reads": 0}, SettingError, "reads"),
         ({"x_calibration": None}, SettingError, "x_calibration"),
     ],
 )

@@ -26,7 +26,17 @@ def test_times_are_parsed(text, t_s):
 
 
 def test_times_are_shown_as_people_say_them():
-    assert [human_time(t) for t in STANDARD_TIMES_S] == ["20 s", "1 h", "1 day", "30 days", "1 year"]
+    shown = [
+        "20 s",
+        "1 min",
+        "5 min",
+        "17 min",
+        "1 h",
+        "1 day",
+        "30 days",
+        "1 year",
+    ]
+    assert [human_time(t) for t in STANDARD_TIMES_S] == shown
     assert [human_time(t) for t in (90, 172_800, 2 * 31_536_000, 0.5)] == ["1.5 min", "2 days", "2 years", "0.5 s"]
 
 

@@ -135,7 +135,7 @@ def mixtures(before: dict, after: dict, found: dict) -> list[str]:
         if name in NOT_REPEATABLE:
             sound = content.rstrip().endswith(b"}")
         elif name in PASSING:
-            sound = store.read_any(Path("out") / name)[0] in ("checkpoint", "retention-part")
+            sound = store.read_any(Path("out") / name)[0] in ("checkpoint", "study-part")
         else:  # a log grows by a line an epoch
             sound = name in ("first.csv", "second.csv") and content.endswith(b"\n") and after[name].startswith(content)
         if not sound:

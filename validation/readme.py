@@ -1,7 +1,7 @@
 """Run the README's demo and put its table and picture into it, between its markers; list the shipped networks.
 
     python validation/readme.py           the demo: a minute
-    python validation/readme.py picture   only the picture, from the result kept of the last run
+    python validation/readme.py picture   only picture and table, from the result kept of the last run
 
 The demo's own settings; its picture becomes docs/retention.png, its result is kept in results/. The README's comparison
 of the two networks comes from retention.py.
@@ -10,11 +10,10 @@ of the two networks comes from retention.py.
 import sys
 from pathlib import Path
 
-from pcmref import library
+from pcmref import library, tables
 from pcmref.cli.progress import ProgressBar
 from pcmref.pcm.model import PCMModel
 from pcmref.study import RetentionResult, retention
-from pcmref.times import human_time
 
 TOP = Path(__file__).parent.parent
 RESULTS, DEMO, PICTURE = TOP / "validation" / "results", "readme-demo.h5", TOP / "docs" / "retention.png"
@@ -28,17 +27,6 @@ def run(name: str, n_images: int, n_chips: int, n_calibration: int) -> Retention
     with ProgressBar(name, "measurement") as bar:
         settings = {"n_chips": n_chips, "x_calibration": calibration, "name": name, "progress": bar.update}
         return retention(file.net, file.state, PCMModel.joshi2020(), x, data.labels[:n_images], **settings)
-
-
-def markdown(result: RetentionResult) -> str:
-    """The summary as a Markdown table in percent."""
-    cells = {(s.compensation, s.t_s): f"{100 * s.mean:.1f} ± {100 * s.std:.1f}" for s in result.summary()}
-    compensations = list(dict.fromkeys(c for c, _ in cells))
-    lines = ["| time | software | " + " | ".join(compensations) + " |", "|---" * (len(compensations) + 2) + "|"]
-    for t_s in dict.fromkeys(t for _, t in cells):
-        values = [cells[c, t_s] for c in compensations]
-        lines.append(f"| {human_time(t_s)} | {100 * result.software_accuracy:.1f} | {' | '.join(values)} |")
-    return "\n".join(lines)
 
 
 def networks() -> str:
@@ -62,15 +50,13 @@ def put(path: Path, name: str, text: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if arguments == ["picture"]:
-        RetentionResult.from_hdf5(RESULTS / DEMO).plot(PICTURE)
-        return 0
-    put(TOP / "reference_weights" / "README.md", "networks", networks())
-    RESULTS.mkdir(exist_ok=True)
-    demo = run(NETWORK, 1000, 3, 800)  # as in the Makefile
-    demo.to_hdf5(RESULTS / DEMO)
+    if arguments != ["picture"]:
+        put(TOP / "reference_weights" / "README.md", "networks", networks())
+        RESULTS.mkdir(exist_ok=True)
+        run(NETWORK, 1000, 3, 800).to_hdf5(RESULTS / DEMO)  # as in the Makefile
+    demo = RetentionResult.from_hdf5(RESULTS / DEMO)
     demo.plot(PICTURE)
-    put(TOP / "README.md", "demo table", markdown(demo))
+    put(TOP / "README.md", "demo table", tables.markdown(demo.lines(1)))
     return 0
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     timed(f"evaluate {n} images", lambda: pcmref.predict(net, noisy, x, workers=1))
     timed(f"recalibrate with {n} images", lambda: pcmref.adabs(net, noisy, x, batch_size=n, workers=1))
     print(f"{chip.n_devices:,} devices, at most {peak_kb() / 1024**2:.2f} GB held")
-    study = _Study(net, state, model, x, np.zeros(n, int), (20.0,), ("none",), x, 200, 1, None)
+    study = _Study(net, state, model, x, np.zeros(n, int), (20.0,), ("none",), 1, x, 200, 1, None)
     shared_mb = (len(pickle.dumps(study)) - 2 * x.nbytes + (IMAGES + CALIBRATION) * x[0].nbytes) / 1e6
     program, read, evaluate, recalibrate = took.values()
     per_time = read + (3 * IMAGES * evaluate + CALIBRATION * recalibrate) / n

@@ -1,8 +1,7 @@
-"""What a retention study has measured so far, kept in a file from which another run goes on."""
+"""What a study of chips has measured so far, kept in a file from which another run goes on."""
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,9 @@ import scipy
 import pcmref
 from pcmref import store
 from pcmref.errors import FileError
-from pcmref.study import Measured
+from pcmref.tasks import Measured
 
-KIND = "retention-part"
+KIND = "study-part"
 
 
 def source_digest() -> str:
@@ -38,16 +37,14 @@ def identity(arrays: dict[str, np.ndarray], settings: dict) -> dict:
 class Kept:
     """The chips measured so far: `save` after each, `load` to go on, `remove` when the results are written."""
 
-    def __init__(self, path: Path, identity: dict, conditions: Sequence[tuple[str, float]]):
-        """conditions: (compensation, t_s) of each measurement of a chip."""
-        self.path, self.identity, self.conditions = path, identity, set(conditions)
-        self.order = sorted(self.conditions)
+    def __init__(self, path: Path, identity: dict, n_values: int):
+        """n_values: accuracies of each chip, in an order that follows from the settings in `identity`."""
+        self.path, self.identity, self.n_values = path, identity, n_values
 
     def save(self, measured: Measured) -> None:
         """Write all chips measured so far, atomically."""
         chips = sorted(measured)
-        values = [{(c, t_s): value for c, t_s, value in measured[k]} for k in chips]
-        accuracy = np.array([[of[condition] for condition in self.order] for of in values])
+        accuracy = np.array([measured[k] for k in chips])
         store.write(self.path, KIND, {"identity": self.identity}, {"chip": np.array(chips), "accuracy": accuracy})
 
     def load(self) -> Measured:
@@ -62,12 +59,11 @@ class Kept:
             )
         chips, accuracy = arrays.get("chip"), arrays.get("accuracy")
         fits = len(arrays) == 2 and chips is not None and accuracy is not None and chips.dtype.kind == "i" and chips.ndim == 1
-        if not fits or accuracy.shape != (len(chips), len(self.order)) or len(set(chips.tolist())) < len(chips):
+        if not fits or accuracy.shape != (len(chips), self.n_values) or len(set(chips.tolist())) < len(chips):
             raise FileError(f"{self.path}: 'chip' and 'accuracy' do not hold the chips of a study")
         if not ((accuracy >= 0) & (accuracy <= 1)).all() or (chips < 0).any():
             raise FileError(f"{self.path}: 'accuracy' must lie in 0..1, 'chip' from 0")
-        rows = ([(*condition, value) for condition, value in zip(self.order, row, strict=True)] for row in accuracy.tolist())
-        return dict(zip(chips.tolist(), rows, strict=True))
+        return dict(zip(chips.tolist(), accuracy.tolist(), strict=True))
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

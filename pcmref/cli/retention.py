@@ -1,9 +1,10 @@
 """Program a network onto simulated phase-change memory and measure its accuracy over time.
 
-Every chip is programmed once; at each time it is read once, and the same reading is evaluated without compensation
-(none), with global drift compensation (gdc) and with recalibrated batch norm (adabs). Prints mean ± standard deviation
-over the chips, in percent, beside the accuracy in software; writes retention.csv, .h5 and .png. Until these are written,
-retention.part.h5 keeps every chip that is measured; --resume goes on from it to the same results.
+Every chip is programmed once; at each time it is read --reads times, and the same reading is evaluated without compensation
+(none), with global drift compensation (gdc) and with recalibrated batch norm (adabs). Prints median, range and mean over
+chips and reads, in percent, beside the accuracy in software, and how much chips and how much the reads of a chip differ;
+writes retention.csv, .h5 and .png. Until these are written, retention.part.h5 keeps every chip that is measured; --resume
+goes on from it to the same results.
 """
 
 import argparse
@@ -19,11 +20,11 @@ from pcmref.cli import images
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.cli.resumed_study import Kept, identity
-from pcmref.errors import FileError, MissingExtraError, SettingError
+from pcmref.errors import FileError, MissingExtraError, SettingError, whole_number
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.pcm.gdc import READ_OUTS
 from pcmref.pcm.model import PCMModel
-from pcmref.study import COMPENSATIONS, RetentionResult, retention
+from pcmref.study import COMPENSATIONS, RetentionResult, conditions, retention
 from pcmref.times import human_time, parse_time
 
 PROFILES = {"joshi2020": PCMModel.joshi2020, "aihwkit": PCMModel.aihwkit, "crosssim": PCMModel.crosssim}
@@ -32,6 +33,7 @@ RESTARTS = 3  # of the worker processes, where some died
 EXAMPLES = """\
 examples:
   pcmref retention resnet32-fashionmnist-noise --chips 3 --images 1000
+  pcmref retention resnet32-fashionmnist-baseline --chips 8 --reads 5 --times 20s --compensations none
   pcmref retention resnet8-fashionmnist-noise --times 20s,1h,1d,30d,1y --compensations none,gdc
   pcmref retention resnet32-fashionmnist-noise --dac 8 --adc 8 --tile 256x256
   pcmref retention resnet8-fashionmnist-noise --fresh-reads --gdc "per column" --images 200
@@ -50,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("network", help="a shipped network's name (see `pcmref info`), a file of pcmref.save, or a state in an .npz")
     images.add_arguments(add)
-    add("--times", default="20s,1h,1d,30d,1y", help="comma-separated times since programming (default: %(default)s)")
+    add("--times", default="20s,1min,5min,17min,1h,1d,30d,1y", help="times since programming (default: %(default)s)")
     add("--chips", type=int, default=3, help="chips to program (default: %(default)s)")
+    add("--reads", type=int, default=1, help="readings of every chip at each time (default: %(default)s)")
     add("--compensations", default=",".join(COMPENSATIONS), help="which to compare (default: %(default)s)")
     add("--profile", choices=PROFILES, default="joshi2020", help="device model (default: %(default)s)")
     add(
@@ -94,17 +97,16 @@ def run(arguments: argparse.Namespace) -> int:
     arrays = {f"state/{name}": value for name, value in file.state.items()} | {"x": x, "labels": labels}
     arrays |= {} if calibration is None else {"calibration": calibration}
     settings = {"model": asdict(model), "seed": arguments.seed, "periphery": periphery and asdict(periphery)}
-    settings |= {"network": file.net.config(), "times_s": times_s, "compensations": compensations}
-    conditions = [(c, t_s) for c in compensations for t_s in times_s]
-    kept = Kept(arguments.out / "retention.part.h5", identity(arrays, settings), conditions)
+    design = {"times_s": times_s, "compensations": compensations, "reads": whole_number("--reads", arguments.reads, 1)}
+    settings |= {"network": file.net.config(), **design}
+    kept = Kept(arguments.out / "retention.part.h5", identity(arrays, settings), len(conditions(**design)))
     study = {
         "net": file.net,
         "state": file.state,
         "model": model,
         "x": x,
         "labels": labels,
-        "times_s": times_s,
-        "compensations": compensations,
+        **design,
         "n_chips": arguments.chips,
         "seed": arguments.seed,
         "x_calibration": calibration,
@@ -113,8 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         "periphery": periphery,
     }
     result = _measured(study, kept, arguments)
-    chips = f"{arguments.chips} chip{'s' * (arguments.chips != 1)}"
-    print(f"{result.name}: accuracy in %, {len(x):,} images, {chips}, profile {arguments.profile}\n")
+    print(f"{result.name}: accuracy in %, {result.size()}, profile {arguments.profile}\n")
     print(result.table())
     if periphery and periphery.fresh:
         print(f"\n{_read_noise(periphery, model, times_s)}")

@@ -1,0 +1,40 @@
+"""Tables as text: lists of lines, each a list of cells; numbers in percent."""
+
+from pcmref.statistics import Interval, Spread
+
+
+def aligned(lines: list[list[str]]) -> str:
+    """Columns as wide as they must be, flush right.
+
+    >>> from pcmref.tables import aligned
+    >>> print(aligned([["time", "gdc"], ["1 day", "75.00"]]))
+     time    gdc
+    1 day  75.00
+    """
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """The same as a table of Markdown; the first line is its head."""
+    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([head, "|---" * len(lines[0]) + "|", *rest])
+
+
+def range_cell(found: Spread, digits: int = 2) -> str:
+    """`median [lowest, highest] mean` in percent; a single reading as it is.
+
+    >>> from pcmref.statistics import spread
+    >>> from pcmref.tables import range_cell
+    >>> range_cell(spread(np.array([[0.5, 0.7], [0.9, 0.9]])), 1)
+    '80.0 [50.0, 90.0] 75.0'
+    """
+    median, lowest, highest, mean = (f"{100 * v:.{digits}f}" for v in (found.median, found.lowest, found.highest, found.mean))
+    return median if found.n_chips == found.n_reads == 1 else f"{median} [{lowest}, {highest}] {mean}"
+
+
+def interval_cell(value: float, interval: Interval, digits: int = 2) -> str:
+    """`value [low, high]` in percent or points; `-` for what cannot be told."""
+    if value != value:
+        return "-"
+    return f"{100 * value:.{digits}f} [{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}]"
