@@ -157,7 +157,7 @@ def _read_torch(path) -> dict:
     except FileError:
         raise
     except Exception as error:  # torch raises what it likes on a file that it cannot read
-        raise FileError(f"{path}: {_why_not(path, str(error))}") from error
+        raise FileError(f"{path}: {_why_not(path, str(error) or type(error).__name__)}") from error
     if not isinstance(content, dict):
         raise FileError(f"{path}: a PyTorch file that holds a {type(content).__name__}, not a state (model.state_dict())")
     sizes = [v.numel() * v.element_size() for _, part in _mappings(content) for v in part.values() if hasattr(v, "numel")]
@@ -170,7 +170,7 @@ def _why_not(path, message: str) -> str:
     """Why torch did not read a file without running code, and what makes it readable."""
     asked = re.search(r"GLOBAL (\S+) was not an allowed global", message)
     if asked is None:
-        return f"a PyTorch file that is damaged, or cut short: {message.splitlines()[0] if message else 'no end'}"
+        return f"a PyTorch file that is damaged, or cut short: {message.splitlines()[0]}"
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         whole = content.find(b"torch.nn.modules.") >= 0
     what = "a whole pickled module" if whole else "a PyTorch file with other objects than tensors"
