@@ -40,6 +40,7 @@ ROWS = {
     "8 bits, tiles of 128x128": (JOSHI, periphery(8, 128)),
     "8 bits, tiles of 64x64": (JOSHI, periphery(8, 64)),
     "ideal converters, a fresh reading for every product": (JOSHI, periphery(None, fresh=True)),
+    "the same, but products 1 us apart share the slow part": (JOSHI, Periphery(fresh=True, products_apart_s=1e-6)),
     "ideal converters, GDC per column": (replace(JOSHI, gdc_read_out="per column"), periphery(None)),
 }
 
@@ -55,7 +56,8 @@ chips and images, with the standard error over the chips. A DAC spans each input
 devices fully on; 8 bits are 255 levels.
 
 With ideal converters any tiling gives the digital network's logits within a derived bound
-(`tests/test_crossbar_networks.py`), so one tile size stands for all of them.
+(`tests/test_crossbar_networks.py`), so one tile size stands for all of them. A fresh, independent reading for every product is
+an upper bound of what read noise within an inference costs: products a microsecond apart share most of their 1/f noise.
 """
 
 
