@@ -19,6 +19,9 @@ STILL = dataclasses.replace(QUIET, drifts=False)
 UNIFORM = dataclasses.replace(QUIET, nu_mean_range=(0.06, 0.06), nu_std_line=(0.0, 0.0), nu_std_range=(0.0, 0.0))
 
 
+U = 2.0**-53
+
+
 def state_of(dtype=np.float64):
     return NET.init(0, dtype) | {"fc.bias": np.array([0.3, -0.2, 0.1], dtype)}
 
@@ -49,14 +52,15 @@ def test_the_bias_is_a_row_of_the_last_crossbar():
     """One scale for fc.weight and fc.bias, the larger of them deciding; one GDC factor."""
     state = state_of() | {"fc.bias": np.array([-9.0, 1.0, 0.5])}
     chip = pcmref.Chip.program(state, STILL)
-    assert chip.scale["fc.bias"] == chip.scale["fc.weight"] == pytest.approx(25 / 9)
+    assert chip.scale["fc.bias"] == chip.scale["fc.weight"] == 25 / 9
     assert "fc.bias" not in chip.gdc_factors(86_400.0) and "fc.weight" in chip.gdc_factors(86_400.0)
 
 
 def test_without_noise_and_drift_the_chip_is_the_network():
+    """Two roundings: times the scale, and divided by it."""
     state = state_of()
     read = pcmref.Chip.program(state, STILL).read(1e6, gdc=True)
-    assert all(np.allclose(read[n], state[n], rtol=4 * 2.0**-53, atol=0) for n in state)
+    assert all(np.allclose(read[n], state[n], rtol=2.01 * U, atol=0) for n in state)
 
 
 def test_digital_parts_and_dtypes_stay():
@@ -70,9 +74,12 @@ def test_digital_parts_and_dtypes_stay():
 @given(st.floats(20, 1e9))
 @settings(max_examples=10)
 def test_gdc_is_exact_under_uniform_drift_without_read_noise(t_s):
+    """But for rounding: two sums of at most n devices, n - 1 each; six of scale, drift and alpha; the power to 4 ulp, twice."""
     state = state_of()
-    read = pcmref.Chip.program(state, UNIFORM).read(t_s, gdc=True)
-    assert all(np.allclose(read[n], state[n], rtol=1e-12, atol=0) for n in state)
+    chip = pcmref.Chip.program(state, UNIFORM)
+    read, n = chip.read(t_s, gdc=True), sum(chip.g_prog_us[name].size for name in ("fc.weight", "fc.bias"))
+    n = max(n, *(g.size for g in chip.g_prog_us.values()))
+    assert all(np.allclose(read[name], w, rtol=1.01 * (2 * (n - 1) + 6 + 2 * 8) * U, atol=0) for name, w in state.items())
 
 
 def test_gdc_factors_are_summed_currents_at_t0_over_those_at_t():
@@ -80,7 +87,7 @@ def test_gdc_factors_are_summed_currents_at_t0_over_those_at_t():
     g0, g = chip.at(20.0, 3).g_us, chip.at(86_400.0, 3).g_us
     for bar, alpha in chip.gdc_factors(86_400.0, 3).items():
         names = ["fc.weight", "fc.bias"] if bar == "fc.weight" else [bar]
-        assert alpha == pytest.approx(sum(g0[n].sum() for n in names) / sum(g[n].sum() for n in names), rel=1e-14)
+        assert alpha == sum(g0[n].sum() for n in names) / sum(g[n].sum() for n in names)
         assert alpha > 1
     assert set(chip.gdc_factors(20.0, 3).values()) == {1.0}
 
@@ -99,13 +106,18 @@ def test_a_reading_holds_what_read_and_gdc_factors_give_and_each_reading_is_draw
 
 
 def test_gdc_has_no_effect_on_predictions_after_adabs():
-    """One number a layer drops out of the recalibrated batch norm (so large weights leave epsilon nothing); the last stays."""
+    """One number a layer drops out of the recalibrated batch norm; the last stays.
+
+    To the bit for powers of 2, where weights are so large that epsilon is below half an ulp of every variance.
+    """
     x = draws.standard_normal(0, "test/chip", (200, 8, 8, 1))
-    chip = pcmref.Chip.program({k: 1e5 * v if v.ndim == 4 else v for k, v in state_of().items()}, MODEL, seed=2)
-    logits = [NET.forward(pcmref.adabs(NET, chip.read(86_400.0, gdc=g), x), x) for g in (False, True)]
-    alpha = chip.gdc_factors(86_400.0)["fc.weight"]
-    assert np.allclose(alpha * logits[0], logits[1], rtol=0, atol=1e-10 * np.abs(logits[1]).max())
-    assert np.array_equal(logits[0].argmax(1), logits[1].argmax(1))
+    reading = pcmref.Chip.program({k: 1e9 * v if v.ndim == 4 else v for k, v in state_of().items()}, MODEL, seed=2).at(86_400.0)
+    gdc = reading.compensated()
+    exact = dataclasses.replace(gdc, factors={bar: 2.0 ** (k % 3 + 1) for k, bar in enumerate(gdc.factors)})
+    recalibrated = [pcmref.adabs(NET, r.state(), x) for r in (reading, gdc, exact)]
+    plain, compensated, powers = (NET.forward(state, x) for state in recalibrated)
+    assert np.array_equal(exact.factors["fc.weight"] * plain, powers)
+    assert np.array_equal(compensated.argmax(1), plain.argmax(1)) and len(set(plain.argmax(1))) > 1
 
 
 @given(st.integers(1, 4), st.integers(2, 4), st.integers(0, 99))
