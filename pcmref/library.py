@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcmref import readers, store
+from pcmref import draws, readers, store
 from pcmref.data import Dataset, check_layout, is_archive, load_dataset, normalize_images
 from pcmref.errors import FileError, MissingExtraError, PcmrefError, printable
 from pcmref.nn.resnet import ResNet
@@ -139,6 +139,10 @@ class Images:
                 "or --mean and --std"
             )
         return normalize_images(images, *(constants or self.normalisation))
+
+    def drawn_calibration(self, n: int) -> np.ndarray:
+        """n of the calibration images, by the draws `calibration` of seed 0: a file may be sorted by class."""
+        return self.calibration[draws.permutation(0, "calibration", len(self.calibration))[:n]]
 
 
 def save_images(path, name, images, labels, calibration, mean, std, about: dict) -> None:

@@ -23,7 +23,7 @@ NETWORK = "resnet32-fashionmnist-noise"
 def run(name: str, n_images: int, n_chips: int, n_calibration: int) -> RetentionResult:
     """The retention experiment on the shipped images, otherwise with the command's defaults."""
     file, data = library.read_network(name), library.load_images("fashionmnist-evaluation")
-    x, calibration = data.normalized(data.images[:n_images]), data.normalized(data.calibration[:n_calibration])
+    x, calibration = data.normalized(data.images[:n_images]), data.normalized(data.drawn_calibration(n_calibration))
     with ProgressBar(name, "measurement") as bar:
         settings = {"n_chips": n_chips, "x_calibration": calibration, "name": name, "progress": bar.update}
         return retention(file.net, file.state, PCMModel.joshi2020(), x, data.labels[:n_images], **settings)

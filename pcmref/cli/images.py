@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcmref import draws, library
+from pcmref import library
 from pcmref.errors import FileError, SettingError, printable
 
 SAME = 5e-4  # means and standard deviations are quoted to three digits
@@ -47,8 +47,7 @@ def evaluation(arguments, file: library.NetworkFile, recalibrates: bool) -> Eval
     constants = _constants(arguments, file, data)
     calibration = None
     if data.calibration is not None:
-        chosen = draws.permutation(0, "calibration", len(data.calibration))[: arguments.calibration]
-        calibration = data.normalized(data.calibration[chosen], constants)
+        calibration = data.normalized(data.drawn_calibration(arguments.calibration), constants)
     return Evaluation(data.normalized(data.images[:n], constants), labels[:n], calibration)
 
 
