@@ -34,35 +34,35 @@ wheel: $(VENV)/installed  ## build a wheel, install it alone, load a shipped net
 	cd dist && venv/bin/python -c "import pcmref; net, state = pcmref.load('resnet8-fashionmnist-noise'); print('loaded from the wheel:', pcmref.__file__)"
 	cd dist && venv/bin/pcmref info
 
-audit: $(VENV)/installed  ## see the open equations' tests fail, write validation/AUDIT.md and properties.md (minutes)
-	$(PYTHON) validation/audit.py --routes
-	$(PYTHON) validation/properties.py
+audit: $(VENV)/installed  ## alter the open equations and see their tests fail, write validation/AUDIT.md and properties.md (minutes)
+	$(PYTHON) validation/audit/audit.py --alter
+	$(PYTHON) validation/audit/properties.py
 
-mutation: $(VENV)/installed  ## plant mistakes in nn/ and pcm/ and see which the tests notice (half an hour)
-	$(PYTHON) validation/mutate.py --json validation/results/mutation.json
-	$(PYTHON) validation/properties.py
+mutation: $(VENV)/installed  ## plant mistakes in nn, pcm and fast and see which the tests notice (half an hour)
+	$(PYTHON) validation/audit/mutate.py --json validation/results/mutation.json
+	$(PYTHON) validation/audit/properties.py
 
 costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibration cost the shipped network (half an hour)
-	$(PYTHON) validation/price.py
-	$(PYTHON) validation/converters.py
-	$(PYTHON) validation/recalibration.py
+	$(PYTHON) validation/experiments/discrepancy_costs.py
+	$(PYTHON) validation/experiments/converters.py
+	$(PYTHON) validation/experiments/recalibration.py
 
 readme: $(VENV)/installed  ## run the demo of the README again and put its table and picture into it
-	$(PYTHON) validation/readme.py
+	$(PYTHON) validation/experiments/readme.py
 
 retention: $(VENV)/installed  ## the paper's experiment in full, into validation/retention.md (hours; goes on where it was)
-	$(PYTHON) validation/retention.py run --data $(DATA)
-	$(PYTHON) validation/retention.py report
+	$(PYTHON) validation/experiments/retention.py run --data $(DATA)
+	$(PYTHON) validation/experiments/retention.py report
 
 imagenet34: $(VENV)/installed  ## ResNet-34 for ImageNet on a chip, inside 8 GB
-	$(PYTHON) validation/imagenet34.py
+	$(PYTHON) validation/experiments/imagenet34.py
 
 figures: $(VENV)/installed  ## draw every picture again, from the current code (the README's from its last result)
 	$(PYTHON) docs/course.py figures
-	$(PYTHON) validation/reads_in_time.py
-	$(PYTHON) validation/readme.py picture
-	$(PYTHON) validation/performance.py picture
-	$(PYTHON) validation/retention.py report
+	$(PYTHON) validation/experiments/reads_in_time.py
+	$(PYTHON) validation/experiments/readme.py picture
+	$(PYTHON) validation/experiments/performance.py picture
+	$(PYTHON) validation/experiments/retention.py report
 
 docs-outputs: $(VENV)/installed  ## run the pages of the course and write what their code prints into them
 	$(PYTHON) docs/course.py outputs
@@ -84,17 +84,17 @@ lab-picture: $(VENV)/installed  ## write the lab page and have Chromium draw doc
 	rm -rf out/chromium
 
 against-torch:  ## compare with PyTorch autograd, where it is installed
-	python3 validation/against_torch.py
+	python3 validation/peers/against_torch.py
 
 fuzz: $(VENV)/installed  ## 20,000 hostile files for the readers
-	$(PYTHON) validation/fuzz.py --files 20000
+	$(PYTHON) validation/robustness/fuzz.py --files 20000
 
 soak: $(VENV)/installed  ## kill -9 during every command that writes, then ten minutes of mixed commands in one process
-	$(PYTHON) validation/kill.py
-	$(PYTHON) validation/soak.py
+	$(PYTHON) validation/robustness/kill.py
+	$(PYTHON) validation/robustness/soak.py
 
 same-answer: $(VENV)/installed  ## the same bytes whatever the workers, executors, hash seeds, locales and time zones
-	$(PYTHON) validation/same_answer.py
+	$(PYTHON) validation/robustness/same_answer.py
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info

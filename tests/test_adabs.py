@@ -12,6 +12,7 @@ NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
 X = draws.standard_normal(0, "test/adabs", (23, 8, 8, 1))
 
 
+@pytest.mark.confirms(36)
 def test_one_batch_gives_the_unbiased_statistics_of_that_batch():
     state = NET.init(0, np.float64)
     new = pcmref.adabs(NET, state, X, batch_size=100)
@@ -20,6 +21,7 @@ def test_one_batch_gives_the_unbiased_statistics_of_that_batch():
     assert np.allclose(new["bn1.running_var"], y.var((0, 1, 2)) * (23 * 64) / (23 * 64 - 1), rtol=1e-12)
 
 
+@pytest.mark.confirms(36)
 def test_batches_count_by_their_images_and_nothing_else_changes():
     state = NET.init(0, np.float64)
     new = pcmref.adabs(NET, state, X, batch_size=10)
@@ -40,6 +42,7 @@ def test_what_was_there_before_does_not_matter():
         assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.confirms(36)
 def test_a_scale_of_a_layer_drops_out():
     """Batch norm divides by the scale again, fc has none behind it; the weights are so large that epsilon is nothing."""
     state = {k: 1e5 * v if v.ndim == 4 else v for k, v in NET.init(0, np.float64).items()}
@@ -50,6 +53,7 @@ def test_a_scale_of_a_layer_drops_out():
     assert np.array_equal(a.argmax(1), b.argmax(1))
 
 
+@pytest.mark.confirms(35, 36, 79)
 @pytest.mark.parametrize("momentum", [0.1, 0.6, 1.0])
 def test_the_moving_average_is_that_of_training_batch_by_batch(momentum):
     """running = (1 - m) running + m new, from what was there: the same as training passes that change nothing else."""

@@ -13,10 +13,10 @@ VALIDATION = Path(__file__).parent.parent / "validation"
 @pytest.fixture
 def tool(monkeypatch):
     """A module of validation/ by its name; all of them are forgotten afterwards."""
-    pytest.importorskip("resource", reason="validation/mutate.py limits processor time")
-    monkeypatch.syspath_prepend(str(VALIDATION))
+    pytest.importorskip("resource", reason="validation/audit/mutate.py limits processor time")
+    monkeypatch.syspath_prepend(str(VALIDATION / "audit"))
     yield import_module
-    for name in ("audit", "constants", "mutate", "properties", "reach"):
+    for name in ("audit", "constants", "digests", "mutate", "properties"):
         sys.modules.pop(name, None)
 
 
@@ -26,7 +26,7 @@ def audit(tool):
 
 
 def test_audit_md_is_current(audit):
-    """`make audit` writes it again: after a change to an equation, it first sees the equation's routes fail."""
+    """`python validation/audit/audit.py` writes it again; `make audit` first sees the tests of open equations fail."""
     assert (VALIDATION / "AUDIT.md").read_text() == audit.document()
 
 
@@ -39,9 +39,16 @@ def test_every_constant_has_a_grade_and_a_source(tool):
     assert len({(c["module"], c["name"]) for c in listed}) == len(listed)
 
 
-def test_every_route_is_a_test_of_this_suite_and_an_equation_has_two_or_says_why(audit):
-    assert audit.missing_tests() == []
-    assert all(len(e.entry["routes"]) >= 2 or e.entry.get("open") for e in audit.EQUATIONS)
+def test_every_equation_is_confirmed_by_two_tests_or_more(audit):
+    numbers = [equation.number for equation in audit.EQUATIONS]
+    assert numbers == list(range(1, len(numbers) + 1)) and audit.confirming().keys() == set(numbers)
+    assert [equation.number for equation in audit.EQUATIONS if len(equation.tests) < 2] == []
+
+
+@pytest.mark.slow  # for a release: until then AUDIT.md lists the open ones
+def test_no_equation_is_open(audit):
+    seen = audit.seen_before()
+    assert [e.number for e in audit.EQUATIONS if e.why_open(seen.get(str(e.number), {}))] == []
 
 
 def test_a_constant_without_grade_is_found(tool, tmp_path):
@@ -61,81 +68,67 @@ def test_a_constant_without_grade_is_found(tool, tmp_path):
 
 
 def test_properties_md_is_current(tool):
-    """`make mutation` writes it again; each property says where it comes from, and each kill holds for the code as it is."""
+    """`make mutation` runs the mutants again; each property says where it comes from."""
     properties, mutate = tool("properties"), tool("mutate")
     assert (VALIDATION / "properties.md").read_text() == properties.document()
+    assert {fate["module"] for fate in json.loads(properties.KILLS.read_text())} <= set(mutate.modules())
+
+
+@pytest.mark.slow  # for a release: until then properties.md counts the fates of earlier code
+def test_every_fate_is_of_the_code_as_it_is(tool):
+    properties, mutate = tool("properties"), tool("mutate")
     fates = json.loads(properties.KILLS.read_text())
     assert [fate["mutant"] for fate in fates if not mutate.holds(fate)] == []
-    assert len(fates) >= 150 and {fate["module"] for fate in fates} <= set(mutate.modules())
+    assert len(fates) >= 150 and {fate["module"].split("/")[0] for fate in fates} == set(mutate.ROOMS)
 
 
-def test_a_digest_follows_helpers_constants_fixtures_and_imports(tool, tmp_path, monkeypatch):
-    """What a test rests on changes its digest, in its own file and in others; a comment, or what it does not use, does not."""
-    reach = tool("reach")
-    monkeypatch.setattr(reach, "TOP", tmp_path)
+def test_a_digest_follows_helpers_constants_and_fixtures_and_nothing_else(tool, tmp_path):
+    """What a test names in its own file, and fixtures, change its digest; a comment, a mark, what it does not use do not."""
+    digests = tool("digests")
     parts = {
-        "test_x.py": "from helpers import half\nN = 3\ndef two(x): return 2 * x\ndef test_a(shared): two(N) == half(12)\n",
-        "helpers.py": "K = 2\ndef half(x): return x / K\ndef other(): return 1\n",
+        "test_x.py": "N = 3\ndef two(x): return 2 * x\ndef one(): return 1\n@pytest.mark.confirms(1)\n"
+        "def test_a(shared): two(N) == K().half(12)\nclass K:\n    d = 2\n    def half(self, x): return x / self.d\n",
         "conftest.py": "import pytest\n@pytest.fixture\ndef shared(): return 5\n",
     }
 
     def digest(changed="", old="", new=""):
         for name, text in parts.items():
             (tmp_path / name).write_text(text.replace(old, new) if name == changed else text)
-        reach.module.cache_clear(), reach.digest.cache_clear()
-        return reach.digest(tmp_path / "test_x.py", "test_a")
+        digests.definitions.cache_clear(), digests.digest.cache_clear()
+        return digests.digest(tmp_path / "test_x.py", "test_a")
 
     before = digest()
     for changed, old, new in (
         ("test_x.py", "3", "4"),
         ("test_x.py", "2 *", "3 *"),
-        ("helpers.py", "K = 2", "K = 3"),
+        ("test_x.py", "d = 2", "d = 3"),
+        ("test_x.py", "x / self", "x // self"),
         ("conftest.py", "5", "6"),
     ):
         assert digest(changed, old, new) != before
-    assert digest("helpers.py", "return 1", "return 2") == before and digest("test_x.py", "N = 3", "N = 3  # three") == before
+    for old, new in (("return 1", "return 2"), ("N = 3", "N = 3  # three"), ("(1)", "(1, 2)")):
+        assert digest("test_x.py", old, new) == before
+    assert digests.digest(tmp_path / "test_x.py", "test_b") == ""
 
 
-def test_a_digest_follows_packages_but_a_judge_is_not_followed_into_what_it_judges(tool, tmp_path, monkeypatch):
-    """`from pcmref.pcm import gdc` and `from pcmref import read`; a test of golden rests on golden's code and file only."""
-    reach = tool("reach")
-    monkeypatch.setattr(reach, "TOP", tmp_path)
-    parts = {
-        "pcmref/__init__.py": "from pcmref.pcm.gdc import factor as read\n",
-        "pcmref/pcm/__init__.py": "",
-        "pcmref/pcm/gdc.py": "def factor(a): return 1 / a\n",
-        "pcmref/chip.py": "from pcmref.pcm import gdc\ndef alpha(a): return gdc.factor(a)\n",
-        "pcmref/study.py": "from pcmref import read\ndef study(a): return read(a)\n",
-        "pcmref/golden/__init__.py": "from pcmref.golden.check import check\n",
-        "pcmref/golden/check.py": "from pcmref.pcm.gdc import factor\nLIMIT = 2\ndef check(): return factor(4) < LIMIT\n",
-        "pcmref/golden/vectors.h5": "values",
-        "tests/test_g.py": "from pcmref.golden import check\ndef test_g(): assert check()\n",
-    }
-
-    def digests(changed="", old="", new=""):
-        for name, text in parts.items():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(text.replace(old, new) if name == changed else text)
-        reach.module.cache_clear(), reach.digest.cache_clear()
-        places = ("pcmref/chip.py", "alpha"), ("pcmref/study.py", "study"), ("tests/test_g.py", "test_g")
-        return [reach.digest(tmp_path / path, name) for path, name in places]
-
-    before = digests()
-    for change, differs in (
-        (("pcmref/pcm/gdc.py", "1 / a", "2 / a"), [True, True, False]),
-        (("pcmref/golden/check.py", "LIMIT = 2", "LIMIT = 3"), [False, False, True]),
-        (("pcmref/golden/vectors.h5", "values", "others"), [False, False, True]),
-    ):
-        assert [a != b for a, b in zip(before, digests(*change), strict=True)] == differs
-
-
-def test_an_equation_is_open_until_two_routes_notice_every_alteration(audit):
+def test_an_equation_is_open_until_two_tests_notice_every_alteration(audit):
     equation = audit.EQUATIONS[0]
-    routes = {test: {"notices": ["a", "b"], "test": audit.test_digest(test)} for test in equation.tests[:2]}
-    seen = {equation.number: {"code": equation.digest, "alterations": ["a", "b"], "routes": routes}}
+    seen = {"digest": equation.digest, "alterations": 2, "noticed": {}, "open": {}}
     assert equation.why_open(seen) == ""
-    routes[equation.tests[0]]["notices"] = ["a"]
-    assert equation.why_open(seen) == "`b` is noticed by 1"
-    routes[equation.tests[0]] |= {"notices": ["a", "b"], "test": "another"}
-    assert "is noticed by 1" in equation.why_open(seen)
-    assert "make audit" in equation.why_open({equation.number: seen[equation.number] | {"code": "another"}})
+    assert equation.why_open(seen | {"open": {"Add to Sub": 1}}) == "`Add to Sub` is noticed by 1"
+    for stale in ({}, seen | {"digest": "another"}):
+        assert "make audit" in equation.why_open(stale)
+    assert equation.why_open(seen | {"alterations": 0}) == "nothing in it could be altered"
+
+
+def test_an_altered_equation_is_noticed_by_its_tests(audit, monkeypatch, tmp_path, capfd):
+    """One whole run on one equation, in a copy of the project; the outcome is a line of JSON."""
+    monkeypatch.setattr(audit, "SEEN", tmp_path / "seen.json")
+    equation = next(e for e in audit.EQUATIONS if e.function == "unmap_weights")
+    monkeypatch.setattr(audit.Equation, "alterations", lambda self: list(audit._results(self.module, self.function)))
+    monkeypatch.setattr(audit, "print", lambda *a, **k: None, raising=False)
+    with capfd.disabled():  # the tests' output goes to a file of the copy
+        audit.alter([equation])
+    held = audit.seen_before()[str(equation.number)]
+    assert held["alterations"] and not held["open"] and all(held["noticed"].values())
+    assert len(audit.SEEN.read_text().splitlines()) == 3

@@ -48,6 +48,7 @@ def test_every_arrow_is_the_models_equation_with_its_named_draws():
     assert np.array_equal(chip.read(86_400, read=2)[name], pcmref.unmap_weights(g, scale))
 
 
+@pytest.mark.confirms(59)
 def test_the_bias_is_a_row_of_the_last_crossbar():
     """One scale for fc.weight and fc.bias, the larger of them deciding; one GDC factor."""
     state = state_of() | {"fc.bias": np.array([-9.0, 1.0, 0.5])}
@@ -56,6 +57,7 @@ def test_the_bias_is_a_row_of_the_last_crossbar():
     assert "fc.bias" not in chip.gdc_factors(86_400.0) and "fc.weight" in chip.gdc_factors(86_400.0)
 
 
+@pytest.mark.confirms(13)
 def test_without_noise_and_drift_the_chip_is_the_network():
     """Two roundings: times the scale, and divided by it."""
     state = state_of()
@@ -82,6 +84,7 @@ def test_gdc_is_exact_under_uniform_drift_without_read_noise(t_s):
     assert all(np.allclose(read[name], w, rtol=1.01 * (2 * (n - 1) + 6 + 2 * 8) * U, atol=0) for name, w in state.items())
 
 
+@pytest.mark.confirms(15)
 def test_gdc_factors_are_summed_currents_at_t0_over_those_at_t():
     chip = pcmref.Chip.program(state_of(), MODEL, seed=1)
     g0, g = chip.at(20.0, 3).g_us, chip.at(86_400.0, 3).g_us
@@ -186,6 +189,7 @@ def test_readings_are_independent_and_repeatable_and_chips_differ():
     assert not np.array_equal(pcmref.Chip.program(state, MODEL, seed=1).g_prog_us["fc.weight"], chip.g_prog_us["fc.weight"])
 
 
+@pytest.mark.confirms(61)
 def test_profiles_reach_the_chip():
     """Collapsed pairs keep one device at zero; Q_s of the programmed conductance changes the reading and nothing else."""
     state = state_of()

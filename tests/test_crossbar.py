@@ -42,6 +42,7 @@ def test_tiles_cover_a_matrix_once_and_are_no_larger_than_stated(shape, tile):
     assert (seen == 1).all()
 
 
+@pytest.mark.confirms(25, 26)
 @given(sizes, tile_sizes, st.booleans(), st.integers(0, 99), st.sampled_from([np.float32, np.float64, np.longdouble]))
 def test_with_ideal_converters_any_tiling_is_the_digital_product(size, tile, per_tile, seed, dtype):
     n, k, o = size
@@ -67,6 +68,7 @@ def test_converters_of_many_bits_are_ideal_to_half_a_step(size, seed):
         assert not np.array_equal(got, Crossbar.of_weights(w, (3, 2)).multiply(x))
 
 
+@pytest.mark.confirms(12, 26)
 def test_scale_is_that_of_the_layer_or_of_each_tile():
     w = np.array([[1.0, 0.1, 0.0], [0.5, -0.02, 0.0]])
     assert (tile_scales(w, (2, 3)) == 25).all()
@@ -75,6 +77,7 @@ def test_scale_is_that_of_the_layer_or_of_each_tile():
     assert Crossbar.of_weights(w, (1, 1)).g_us.max(0)[0, 1] == pytest.approx(2.5)
 
 
+@pytest.mark.confirms(26)
 @given(st.integers(1, 6), st.integers(1, 6), st.sampled_from([(1, 1), (2, 3), (4, 1)]), st.integers(0, 99))
 def test_every_tile_uses_its_whole_range(k, o, tile, seed):
     """With a scale a tile the largest device of each is fully on, whatever the sign of its weight."""
@@ -85,6 +88,7 @@ def test_every_tile_uses_its_whole_range(k, o, tile, seed):
     assert (np.sign(g[0] - g[1]) == np.sign(w)).all()
 
 
+@pytest.mark.confirms(25)
 def test_adc_of_each_tile_clips_by_itself():
     """Two tiles of +20 and -20 devices fully on cancel on one wire, not behind two ADCs of 12 and 6."""
     w = np.concatenate([np.ones(20), -np.ones(10)])[:, None]
@@ -94,6 +98,7 @@ def test_adc_of_each_tile_clips_by_itself():
     assert Crossbar.of_weights(w, (20, 1), adc=adc).multiply(x)[0, 0] == pytest.approx(12 - 10)
 
 
+@pytest.mark.confirms(25)
 def test_each_vector_is_scaled_by_its_own_largest_input():
     w = np.eye(3)
     x = np.array([[1.0, 0.5, 0.25], [1e-3, 5e-4, 2.5e-4], [0, 0, 0], [-1.0, 0.5, 0.25]])
@@ -104,6 +109,7 @@ def test_each_vector_is_scaled_by_its_own_largest_input():
 # --------------------------------------------------------------------------------------------------- converters
 
 
+@pytest.mark.confirms(24)
 @given(st.integers(1, 300), st.floats(0.1, 20), st.sampled_from(["half-even", "half-away"]), st.integers(0, 99))
 def test_a_converter_is_odd_monotone_idempotent_and_off_by_half_a_step(steps, limit, rounding, seed):
     converter = Converter(2 * steps, limit, rounding)
@@ -118,6 +124,7 @@ def test_a_converter_is_odd_monotone_idempotent_and_off_by_half_a_step(steps, li
     assert (abs(q[~inside]) >= limit - ulp).all()
 
 
+@pytest.mark.confirms(64, 65)
 @pytest.mark.parametrize("order", ["clip first", "round first"])
 @pytest.mark.parametrize(("bits", "levels"), [(2, 3), (4, 15), (8, 255)])
 def test_levels_of_bits(bits, levels, order):
@@ -126,6 +133,7 @@ def test_levels_of_bits(bits, levels, order):
     assert (codes.min(), codes.max()) == (-3, 3)
 
 
+@pytest.mark.confirms(24)
 def test_ties_order_and_origin_are_what_they_are_called():
     ties = np.array([-1.5, -0.5, 0.5, 1.5, 2.5])
     np.testing.assert_array_equal(Converter(10, 5.0).convert(ties), [-2, 0, 0, 2, 2])
@@ -150,6 +158,7 @@ def test_the_narrowest_and_the_widest_converters():
         Converter(2**32 + 1)
 
 
+@pytest.mark.confirms(67)
 def test_fresh_reading_meets_every_vector():
     """Equal inputs differ by the read noise, and their spread is the model's: exact to the given draws."""
     g_target, _ = Crossbar.of_weights(np.array([[0.4, -1.0], [0.2, 0.3]])).g_us, None
@@ -164,6 +173,7 @@ def test_fresh_reading_meets_every_vector():
     np.testing.assert_allclose(still, bar.multiply(x), rtol=1e-14)
 
 
+@pytest.mark.confirms(67)
 @given(st.integers(1, 4), st.integers(1, 4), st.sampled_from([(1, 1), (2, 3), (9, 9)]), st.integers(0, 99))
 def test_fresh_reading_without_noise_is_the_drifted_product(k, o, tile, seed):
     """Whatever z: the digital product with (G+ - G-)/scale."""
@@ -207,6 +217,7 @@ def test_the_command_names_a_bad_tile_or_converter(option, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.confirms(66, 84)
 def test_the_read_out_voltage_fits_the_adc_and_is_a_code_of_the_dac():
     """12 devices fill the ADC: below 12/64 for 64 rows 8 bits have 23/127, below 12/50 for 50 rows 4 bits have 1/7."""
     from_the_end = Converter(255, origin="end")  # -1 + k 2/255: k = 151 is the last below 12/64
@@ -226,6 +237,7 @@ def test_the_read_out_voltage_fits_the_adc_and_is_a_code_of_the_dac():
     assert abs(replace(bar, tile=(12, 2)).read_out() / exact - 1) <= bar.adc.step / 2 / last
 
 
+@pytest.mark.confirms(84)
 @pytest.mark.parametrize(
     "converter", [Converter(254), Converter(5, 2.5), Converter(7, 0.3, origin="end"), Converter(1, origin="end")]
 )

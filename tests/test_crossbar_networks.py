@@ -86,6 +86,7 @@ class Traced:
         return 1.01 * total
 
 
+@pytest.mark.confirms(25, 81)
 @pytest.mark.parametrize("tile", [(256, 256), (50, 13), (1000, 1)])
 def test_ideal_converters_and_any_tiling_leave_joshi32s_logits_within_the_derived_bound(tile):
     """The bound holds while no relu changes its mind, which is looked at; one device off by 10^-8 of its range breaks it."""
@@ -106,6 +107,7 @@ def test_ideal_converters_and_any_tiling_leave_joshi32s_logits_within_the_derive
     assert (abs(moved - digital.logits)[0] > limit).any()
 
 
+@pytest.mark.confirms(81)
 def test_layers_take_stride_padding_bias_and_compensation():
     """resnet8's every layer, in training mode as adabs runs it, and GDC: the state of the chip, computed on crossbars."""
     net, x = ResNet.resnet8(in_channels=1), normal("images", 6, 9, 8, 1)
@@ -142,6 +144,7 @@ def test_a_study_on_crossbars(converters, changes):
 # ---------------------------------------------------------------------------------------------------- fresh readings
 
 
+@pytest.mark.confirms(40)
 @pytest.mark.parametrize(("apart_s", "devices"), [(None, 1), (1e-6, 1), (1e-3, 3)])
 def test_fresh_readings_have_the_moments_of_readings(apart_s, devices):
     """Many products of one input: mean and variance of clipped readings to first principles, and independent of each other.
@@ -183,6 +186,7 @@ def test_fresh_readings_have_the_moments_of_readings(apart_s, devices):
     assert abs(np.corrcoef(y[:-1, 0], y[1:, 0])[0, 1]) <= limit / np.sqrt(n) >= abs(np.corrcoef(y.T)[0, 1])
 
 
+@pytest.mark.confirms(40)
 def test_fresh_noise_is_replayed_from_its_name():
     """z is the draw named after layer, time, inputs and tile; other inputs, other noise; no noise where v is 0."""
     noise = FreshReads(np.array([[4.0, 9.0], [1.0, 0.0]]), 3, "product/60.0/fc.weight")

@@ -26,6 +26,7 @@ FLOAT32 = 4e-6  # aihwkit computes in float32: some 30 roundings of 6e-8
 X = np.array([0.0, 0.5, 1.0])
 
 
+@pytest.mark.confirms(1)
 def test_d01_programming_polynomial():
     assert JOSHI.programming_std_us(25 * X) == near(np.array([0.26348, 0.95271, 1.05538]))
     assert AK.programming_std_us(25 * X) == near(np.array([0.26348, 0.95271, 1.05538]))
@@ -64,6 +65,7 @@ def test_d03_a_device_with_target_0():
     assert CS.programming_std_us(0.25) == near(0.30524)
 
 
+@pytest.mark.confirms(59)
 def test_d03_crosssim_programs_no_device_below_a_quarter_microsiemens():
     chip = Chip.program({"fc.weight": np.array([[1.0, 0.0, -0.5]])}, CS)
     assert chip.g_target_us["fc.weight"].ravel() == pytest.approx([25, 0.25, 0.25, 0.25, 0.25, 12.625])
@@ -95,6 +97,7 @@ def test_d04_kept_or_collapsed_pair(t_s, kept, collapsed):
     assert net_at(JOSHI, t_s) == near(kept, 4) and net_at(AK, t_s) == near(collapsed, 4)
 
 
+@pytest.mark.confirms(61)
 def test_d04_the_chip_keeps_or_collapses_as_its_profile_says():
     state = {"fc.weight": np.array([[0.4, -0.2, 0.0, 1.0]])}
     kept, collapsed = (Chip.program(state, m, seed=1).g_prog_us["fc.weight"] for m in (JOSHI, AK))
@@ -119,6 +122,7 @@ def test_d04_aihwkit_resplit_stretches_to_g_max_measured(toolkit):
     assert float(got) > 1.05 * float(AK.read_noise_q(2.75)) * band
 
 
+@pytest.mark.confirms(8)
 def test_d05_argument_of_q():
     q = JOSHI.read_noise_q(25 * np.array([1.0, 0.1, 0.01, 0.0081, 0.0]))
     assert q == near(np.array([0.0088, 0.039308, 0.175583, 0.2, 0.2]), 6)
@@ -139,6 +143,7 @@ def test_d05_aihwkit_measured(toolkit, x):
     assert got == pytest.approx(float(AK.read_noise_std_us(1.0, 25 * x, DAY_S + 20)), rel=20 * FLOAT32, abs=4e-7)
 
 
+@pytest.mark.confirms(7)
 def test_d06_time():
     assert AK.drift(1.0, 0.049, 60 + 20.0) == near(0.93433)  # aihwkit's t_inference of 60 s
     assert JOSHI.drift(1.0, 0.049, 60.0) == near(0.94759)
@@ -150,6 +155,7 @@ def test_d06_aihwkit_measured(toolkit):
     assert toolkit.read(1.0, 0.049, 60.0, 0.0) == near(0.93433)
 
 
+@pytest.mark.confirms(4, 6)
 def test_d07_law_of_nu():
     assert JOSHI.drift_exponent(0.0, -3.0) == near(-0.035, 12) and AK.drift_exponent(0.0, -3.0) == near(0.035, 12)
 
@@ -161,6 +167,7 @@ def test_d07_aihwkit_measured(toolkit):
     np.testing.assert_allclose(toolkit.exponent(g, z), AK.drift_exponent(g, z), atol=1e-6)
 
 
+@pytest.mark.confirms(3, 5)
 def test_d08_natural_logarithm_of_the_normalised_conductance():
     assert JOSHI.drift_exponent_mean(2.5) == near(0.06009)  # ln of uS and log10 both end at the lower bound, .049
 
@@ -172,6 +179,7 @@ def test_d08_aihwkit_measured(toolkit):
 SIGMA_OVER_G = [(1.0, 20.0, 0.036818), (0.1, 20.0, 0.164458), (1.0, DAY_S, 0.044764)]
 
 
+@pytest.mark.confirms(9)
 @pytest.mark.parametrize(("x", "t_s", "ratio"), SIGMA_OVER_G)
 def test_d09_full_read_noise_at_t_0(x, t_s, ratio):
     assert JOSHI.read_noise_std_us(1.0, 25 * x, t_s) == near(ratio, 6)
@@ -190,6 +198,7 @@ W_T0, W_T = np.array([[0.5, -0.4], [0.2, -0.1]]), np.array([[0.4, -0.36], [0.1, 
 ALPHAS = {"one-hot": 1.27660, "ones": 3.33333, "per column": np.array([1.18421, 1.66667])}
 
 
+@pytest.mark.confirms(14)
 @pytest.mark.parametrize("kind", ALPHAS)
 def test_d10_read_out(kind):
     at = [gdc.read_out([np.maximum([25 * w, -25 * w], 0)], 25.0, kind) for w in (W_T0, W_T)]

@@ -11,6 +11,7 @@ JOSHI = PCMModel.joshi2020()
 FLOAT32 = 4e-6  # aihwkit computes in float32: some 30 roundings of 6e-8
 
 
+@pytest.mark.confirms(12)
 def test_d13_scope_of_the_scale():
     w, noise = np.array([[1.0], [0.1]]), []
     for per_tile in (False, True):
@@ -33,6 +34,7 @@ def test_d13_aihwkit_measured(toolkit):
 W_CLIP = np.array([[1.0, 2.0, 3.0, 4.0]])
 
 
+@pytest.mark.confirms(38)
 def test_d19_sigma_of_the_clip():
     assert clip_weights({"fc.weight": W_CLIP}, 1.0)["fc.weight"].max() == near(1.11803)
     assert (W_CLIP.std(ddof=1), np.sqrt((W_CLIP**2).mean())) == (near(1.29099), near(2.73861))
@@ -57,6 +59,7 @@ def toolkit_input(toolkit, x, resolution):
 FINE = np.linspace(-1, 1, 20_001)
 
 
+@pytest.mark.confirms(65)
 def test_d20_levels_of_8_bits():
     assert len(np.unique(Converter.of_bits(8).convert(FINE))) == 255
     assert len(np.unique(Converter(256).convert(FINE))) == 257
@@ -79,6 +82,7 @@ def test_d21_aihwkit_measured(toolkit):
     assert toolkit_input(toolkit, [1.01, 1.0], 1 / 255).tolist() == [1.0, near(0.9960784, 6)]
 
 
+@pytest.mark.confirms(24)
 def test_d22_ties():
     half = Converter(254).step / 2
     assert [Converter(254, rounding=r).convert(np.array([half]))[0] for r in ("half-even", "half-away")] == [0, 2 * half]

@@ -16,7 +16,7 @@ import pcmref
 from pcmref import cli, draws
 from pcmref.study import RetentionResult, Row
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "validation"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "validation" / "robustness"))
 import kill
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))

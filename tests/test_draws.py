@@ -13,7 +13,7 @@ from scipy import stats
 from pcmref import draws
 from pcmref.errors import SettingError
 
-VECTORS = json.loads((Path(__file__).parent.parent / "validation" / "draws.json").read_text())
+VECTORS = json.loads((Path(__file__).parent.parent / "validation" / "results" / "draws.json").read_text())
 MASK = (1 << 64) - 1
 
 
@@ -35,6 +35,7 @@ def test_raw_words_are_philox_blocks_one_two_and_so_on(seed, name, n):
     assert draws.raw(seed, name, n).tolist() == expected
 
 
+@pytest.mark.confirms(41, 74, 75)
 @pytest.mark.parametrize("vector", VECTORS["streams"], ids=lambda v: v["name"])
 def test_published_vectors(vector):
     n = len(vector["raw"])
@@ -45,6 +46,7 @@ def test_published_vectors(vector):
     assert (np.abs(z - expected) <= 4 * np.spacing(np.abs(expected))).all()
 
 
+@pytest.mark.confirms(41)
 @given(st.integers(0, 2**64 - 1))
 def test_u_is_exact_and_inside_the_open_interval(word):
     u = draws._uniform_from_raw(np.array([word], np.uint64))[0]
@@ -61,6 +63,7 @@ def test_shapes_fill_in_c_order_and_streams_do_not_share():
     assert not np.isin(draws.uniform(3, "b", (24,)), flat).any()
 
 
+@pytest.mark.confirms(41, 73, 75)
 def test_distributions():
     """Each p-value is uniform if the draws are what they say; 1e-6 is the chance of a false alarm, for each of five."""
     u, z = draws.uniform(0, "test", (100_000,)), draws.standard_normal(0, "test", (100_000,))
@@ -72,12 +75,14 @@ def test_distributions():
     assert np.array_equal(np.sort(order), np.arange(1000)) and stats.spearmanr(order, np.arange(1000)).pvalue > 1e-6
 
 
+@pytest.mark.confirms(76)
 @given(st.integers(0, 100), st.integers(1, 50))
 def test_permutation_is_the_stable_argsort_of_the_uniforms(seed, n):
     u = draws.uniform(seed, "p", (n,)).tolist()
     assert draws.permutation(seed, "p", n).tolist() == sorted(range(n), key=lambda i: (u[i], i))
 
 
+@pytest.mark.confirms(73)
 @given(st.integers(1, 2**31))
 def test_integers_are_below_high(high):
     assert 0 <= draws.integers(1, "i", high, (20,)).min() <= draws.integers(1, "i", high, (20,)).max() < high

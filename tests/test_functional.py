@@ -39,6 +39,7 @@ def conv_by_loops(x, w, stride, padding):
     return y
 
 
+@pytest.mark.confirms(28)
 @given(convolutions())
 def test_conv2d_is_its_definition(case):
     x, w, stride, padding = case
@@ -47,6 +48,7 @@ def test_conv2d_is_its_definition(case):
     assert (abs(F.conv2d(x, w, stride, padding) - conv_by_loops(x, w, stride, padding)) <= 2 * terms * U * scale).all()
 
 
+@pytest.mark.confirms(42)
 @given(convolutions())
 def test_conv2d_has_as_many_outputs_as_the_kernel_has_positions(case):
     x, w, stride, padding = case
@@ -56,6 +58,7 @@ def test_conv2d_has_as_many_outputs_as_the_kernel_has_positions(case):
     assert F.conv2d_shape(x.shape, w.shape, stride, padding) == (len(x), len(sides[0]), len(sides[1]), len(w))
 
 
+@pytest.mark.confirms(42)
 @pytest.mark.parametrize(
     ("x", "w", "stride", "padding", "y"),
     [
@@ -70,6 +73,7 @@ def test_shapes_of_the_usual_convolutions(x, w, stride, padding, y):
     assert F.conv2d_shape(x, w, stride, padding) == y
 
 
+@pytest.mark.confirms(29, 30)
 @given(convolutions())
 def test_conv2d_backward_is_the_adjoint(case):
     """<conv(x, w), dy> = <x, dx> = <w, dw>: the convolution is linear in each argument."""
@@ -83,6 +87,7 @@ def test_conv2d_backward_is_the_adjoint(case):
     assert abs((y * dy).sum() - (w * dw).sum()) <= bound
 
 
+@pytest.mark.confirms(28)
 @given(convolutions(), st.floats(-3, 3), st.floats(-3, 3))
 def test_conv2d_is_linear(case, a, b):
     x, w, stride, padding = case
@@ -93,6 +98,7 @@ def test_conv2d_is_linear(case, a, b):
     assert (abs(left - right) <= 4 * (w[0].size + 2) * U * scale).all()
 
 
+@pytest.mark.confirms(28)
 def test_conv2d_commutes_with_translation_away_from_the_border():
     x, w = np.zeros((1, 9, 9, 2)), normal("w", 3, 2, 3, 3)
     x[:, 3:6, 3:6] = normal("x", 1, 3, 3, 2)
@@ -137,6 +143,7 @@ def long(name, *shape):
     return normal(name, *shape).astype(np.longdouble)
 
 
+@pytest.mark.confirms(29, 33, 44, 45, 48, 49, 50, 51, 52, 54, 56, 57)
 def test_gradients_by_central_differences():
     x, w, b, c = long("x", 3, 4, 5, 2), long("w", 3, 2, 3, 2), long("b", 3), long("c", 3)
     dy = long("dy", *F.conv2d_shape(x.shape, w.shape, 2, 1))
@@ -166,6 +173,7 @@ def test_gradients_by_central_differences():
         check_gradient(lambda z, s=smoothing: F.softmax_cross_entropy(z, labels, s), (dy,), [gradient])
 
 
+@pytest.mark.confirms(32, 43)
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(0, 99))
 def test_batch_norm_in_training_standardises_and_ignores_scale_and_shift(n, h, w, seed):
     x = normal("bn", n + 1, h, w, 3, seed=seed)
@@ -176,6 +184,7 @@ def test_batch_norm_in_training_standardises_and_ignores_scale_and_shift(n, h, w
     assert np.allclose(F.batch_norm(x, one, zero, moments.mean, moments.m2 / moments.n, eps=0.0), y, atol=1e-9)
 
 
+@pytest.mark.confirms(33)
 def test_batch_norm_backward_is_orthogonal_to_what_training_ignores():
     """dx sums to 0 and is orthogonal to x_hat (eps = 0), because shift and scale of x change nothing."""
     x, dy = normal("x", 3, 4, 4, 2), normal("dy", 3, 4, 4, 2)
@@ -184,6 +193,7 @@ def test_batch_norm_backward_is_orthogonal_to_what_training_ignores():
     assert abs(dx.sum((0, 1, 2))).max() < 1e-12 and abs((dx * x_hat).sum((0, 1, 2))).max() < 1e-12
 
 
+@pytest.mark.confirms(31, 46)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.floats(-1e3, 1e3))
 def test_moments_of_blocks_merge_to_those_of_the_whole(sizes, offset):
     x = normal("m", sum(sizes), 3, 2, 4) + offset
@@ -201,6 +211,7 @@ def test_moments_in_float32_survive_a_large_mean():
     assert np.allclose(moments.m2 / moments.n, exact.var((0, 1, 2)), rtol=1e-4)
 
 
+@pytest.mark.confirms(46)
 @pytest.mark.parametrize(("dtype", "base", "gap"), [(np.float16, 300, 0.25), (np.float32, 2**24, 2)])
 def test_moments_where_the_mean_is_no_number_of_the_dtype(dtype, base, gap):
     """Half of the values at base, half at the next number: the mean lies between, the variance is (gap/2)^2."""
@@ -209,6 +220,7 @@ def test_moments_where_the_mean_is_no_number_of_the_dtype(dtype, base, gap):
     assert (moments.n, moments.mean, moments.m2) == (8, base + gap / 2, 8 * (gap / 2) ** 2)
 
 
+@pytest.mark.confirms(46)
 @given(st.lists(st.integers(0, 15), min_size=2, max_size=9), st.integers(1, 4))
 def test_moments_ignore_a_shift_that_is_exact(values, step):
     """In float16 multiples of 1/4 stay exact up to 512: the squared deviations do not change, though the mean is rounded."""
@@ -218,6 +230,7 @@ def test_moments_ignore_a_shift_that_is_exact(values, step):
     assert np.allclose(far.m2, near.m2, rtol=2**-8, atol=2**-8 * x.size / 64)
 
 
+@pytest.mark.confirms(47, 53)
 def test_relu_and_max_pool_pick_values_exactly():
     x = normal("x", 2, 6, 7, 3)
     assert np.array_equal(F.relu(x), np.where(x > 0, x, 0)) and not np.signbit(F.relu(np.array([-1.0, 0.0]))).any()
@@ -226,6 +239,7 @@ def test_relu_and_max_pool_pick_values_exactly():
     assert y[0, 0, 0, 0] == (-abs(x))[0, :2, :2, 0].max() and np.isin(y, -abs(x)).all()
 
 
+@pytest.mark.confirms(53)
 def test_max_pool_of_one_channel_and_of_one_pixel():
     """As many channels as there are, any kernel down to 1, which changes nothing."""
     x = normal("x", 2, 5, 6, 1)
@@ -239,12 +253,14 @@ def test_max_pool_gives_a_tie_to_its_first_pixel():
     assert dx[0, :, :, 0].tolist() == [[1, 0], [0, 0]]
 
 
+@pytest.mark.confirms(54)
 def test_max_pool_backward_adds_up_over_overlapping_windows():
     x = np.zeros((1, 3, 3, 1))
     x[0, 1, 1, 0] = 1
     assert F.max_pool2d_backward(np.ones((1, 2, 2, 1)), x, 2, 1)[0, 1, 1, 0] == 4
 
 
+@pytest.mark.confirms(34)
 @given(st.floats(-500, 500), st.integers(0, 99))
 def test_cross_entropy_ignores_a_shift_and_stays_finite(shift, seed):
     logits, labels = 100 * normal("z", 4, 5, seed=seed), np.array([0, 1, 2, 4])
@@ -254,10 +270,12 @@ def test_cross_entropy_ignores_a_shift_and_stays_finite(shift, seed):
     assert np.abs(F.softmax_cross_entropy_backward(logits, labels).sum(1)).max() < 1e-15
 
 
+@pytest.mark.confirms(34, 55)
 def test_cross_entropy_of_equal_logits_is_log_of_the_classes():
     assert F.softmax_cross_entropy(np.zeros((3, 10)), [1, 2, 3]) == pytest.approx(np.log(10), rel=1e-15)
 
 
+@pytest.mark.confirms(55)
 @given(st.floats(0, 0.9), st.integers(0, 99))
 def test_smoothing_mixes_the_labels_loss_with_the_mean_over_all_classes(smoothing, seed):
     """(1 - s) of the loss of the label, s of the mean loss over every class as the label; so do the gradients."""
@@ -292,6 +310,7 @@ def test_bad_input_is_named(call, message):
         call()
 
 
+@pytest.mark.confirms(34, 56)
 def test_large_logits_neither_overflow_nor_mix_images():
     logits = np.array([[1e4, 0], [0, 10]], np.float32)
     labels = np.array([0, 1])
@@ -301,6 +320,7 @@ def test_large_logits_neither_overflow_nor_mix_images():
     assert F.softmax_cross_entropy([[0.0, 0.0]] * np.ones((1, 2)), [1]) == pytest.approx(np.log(2))
 
 
+@pytest.mark.confirms(43)
 def test_batch_norms_epsilon_is_1e_5():
     x = np.array([0.0, 2.0]).reshape(2, 1, 1, 1)
     assert F.batch_norm(x, np.ones(1), np.zeros(1), np.zeros(1), np.zeros(1)).max() == pytest.approx(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 VALIDATION = Path(__file__).parents[1] / "validation"
-sys.path.insert(0, str(VALIDATION))
+sys.path.insert(0, str(VALIDATION / "robustness"))
 import fuzz  # noqa: E402
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -24,6 +24,7 @@ def positive(name, *shape, seed=0):
     return 25 * draws.uniform(seed, f"test gdc/{name}", shape)
 
 
+@pytest.mark.confirms(14)
 @pytest.mark.parametrize(
     ("kind", "alpha"),
     [
@@ -38,6 +39,7 @@ def test_read_outs_by_hand(kind, alpha):
     np.testing.assert_allclose(got, alpha, rtol=1e-14)
 
 
+@pytest.mark.confirms(14)
 def test_device_sum_counts_both_devices_and_the_net_does_not():
     g = np.array([[[7.0, 2.0]], [[3.0, 2.0]]])
     assert gdc.read_out([g], 25, "device sum") == 14
@@ -46,6 +48,7 @@ def test_device_sum_counts_both_devices_and_the_net_does_not():
     assert gdc.read_out([g, g[:, :, 0]], 25, "per column") == [8 / 3]
 
 
+@pytest.mark.confirms(14)
 @given(st.floats(1, 25), st.floats(0, 25), st.integers(1, 4), st.integers(1, 5))
 def test_read_outs_of_equal_pairs(plus, minus, outputs, rows):
     """n pairs (a, b): n (a + b) in all, n |a - b| net; an input gives |a - b|, held above a ten-thousandth of G_max."""
@@ -57,6 +60,7 @@ def test_read_outs_of_equal_pairs(plus, minus, outputs, rows):
     assert measured["per column"] == pytest.approx(np.full(outputs, max(net, 25e-4)))
 
 
+@pytest.mark.confirms(14, 15)
 @given(st.sampled_from(gdc.READ_OUTS), st.floats(0.01, 1), st.integers(0, 99))
 def test_uniform_loss_is_undone_whatever_is_read(kind, loss, seed):
     """Every device times the same factor: alpha is its inverse."""
@@ -65,6 +69,7 @@ def test_uniform_loss_is_undone_whatever_is_read(kind, loss, seed):
     np.testing.assert_allclose(alpha, 1 / loss, rtol=1e-12)
 
 
+@pytest.mark.confirms(27)
 @given(st.sampled_from(gdc.READ_OUTS), st.integers(1, 5), st.integers(1, 5), st.sampled_from([0, 1]), st.integers(0, 99))
 def test_a_crossbar_with_ideal_converters_reads_what_the_arrays_say(kind, k, o, programmed, seed):
     g = programmed * positive("bar", 2, k, o, seed=seed)
@@ -72,6 +77,7 @@ def test_a_crossbar_with_ideal_converters_reads_what_the_arrays_say(kind, k, o, 
     np.testing.assert_allclose(measured, gdc.read_out([g.transpose(0, 2, 1)], 25, kind), rtol=1e-12)
 
 
+@pytest.mark.confirms(14, 27)
 @pytest.mark.parametrize("voltage", [None, 0.5])
 def test_a_crossbar_reads_out_by_hand(voltage):
     """Nets 4, 0 and 1, 3: their sums, means and columns, on tiles of a row; nothing at all reads as the floor."""
@@ -83,6 +89,7 @@ def test_a_crossbar_reads_out_by_hand(voltage):
         np.testing.assert_allclose(Crossbar(0 * g, 25.0).read_out(kind, voltage), 25e-4, rtol=1e-14)
 
 
+@pytest.mark.confirms(27)
 def test_converters_limit_the_read_out_until_the_voltage_is_lowered():
     g = np.full((2, 64, 3), 20.0)  # 64 * 1.6 devices fully on at full voltage
     exact = Crossbar(g, 25.0)
@@ -92,6 +99,7 @@ def test_converters_limit_the_read_out_until_the_voltage_is_lowered():
     assert coarse.read_out(voltage=voltage) == pytest.approx(exact.read_out(), abs=3 * 25 * 12 / 254 / voltage)
 
 
+@pytest.mark.confirms(66)
 @pytest.mark.parametrize(("n_rows", "voltage"), [(48, 0.25), (5, 1.0)])
 def test_a_summed_read_out_uses_the_range_and_does_not_leave_it(n_rows, voltage):
     """A device a row, fully on: at 12 devices' range 48 rows take a quarter of the voltage, and more is cut off; 5 take all."""
@@ -112,6 +120,7 @@ def test_compensated_multiplies_the_output_a_column_each_where_so_read():
         np.testing.assert_allclose(fixed.multiply(x), alpha * (x @ W_T.T), rtol=1e-13)
 
 
+@pytest.mark.confirms(14)
 def test_no_current_no_compensation():
     assert gdc.factor(3.0, 0.0) == 1.0
     np.testing.assert_array_equal(gdc.factor(np.array([3.0, 4.0]), np.array([0.0, 2.0])), [1, 2])
@@ -137,6 +146,7 @@ def test_a_chip_compensates_what_it_reads():
         np.testing.assert_allclose(compensated[name], alpha["fc.weight"] * plain[name], rtol=1e-14)
 
 
+@pytest.mark.confirms(15, 60)
 @pytest.mark.parametrize("periphery", [None, Periphery((2, 1))])
 def test_per_column_a_chip_gives_each_output_its_own_factor(periphery):
     """Each output's column loses its own share: a factor a column restores every weight, on tiles and without."""

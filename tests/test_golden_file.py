@@ -204,10 +204,10 @@ def test_the_documents_file_route_needs_no_pcmref(tmp_path, monkeypatch, capsys)
 
 
 def test_the_documents_table_is_the_packages(monkeypatch):
-    monkeypatch.syspath_prepend(VALIDATION / "backends")
-    import operations
+    monkeypatch.syspath_prepend(VALIDATION / "audit")
+    import operations_table
 
-    assert operations.document(DOCUMENT) == DOCUMENT, "run python validation/backends/operations.py"
+    assert operations_table.document(DOCUMENT) == DOCUMENT, "run python validation/audit/operations_table.py"
 
 
 def test_inputs_reach_a_backend_as_copies_and_changing_them_fails():

@@ -100,7 +100,7 @@ def test_is_narrow_knows_the_limits():
 
 
 def test_twin_draws_are_the_published_vectors():
-    vectors = json.loads((Path(__file__).parent.parent / "validation" / "draws.json").read_text())
+    vectors = json.loads((Path(__file__).parent.parent / "validation" / "results" / "draws.json").read_text())
     for vector in vectors["streams"]:
         n = len(vector["raw"])
         assert [f"{w:016x}" for w in twin_draws.raw(vector["seed"], vector["name"], n)] == vector["raw"]
@@ -111,7 +111,7 @@ def test_twin_draws_are_the_published_vectors():
 
 
 def test_device_equations_at_pinned_numbers():
-    """D1 and section 2 of the facts: sigma at x = 0, 0.5, 1; mu_nu at x = 0.1; Q_s at 1 and 0.01."""
+    """By hand: sigma_prog (D1) at x = 0, 0.5, 1; mu_nu at x = 0.1; Q_s at 1 and 0.01."""
     with localcontext(prec=DIGITS):
         sigma = [float(twin_pcm.programming_std_us(exact(g, U), JOSHI2020).value) for g in (0, 12.5, 25)]
         mu = float(twin_pcm.drift_exponent_mean(exact("2.5", U), JOSHI2020).value)

@@ -13,12 +13,14 @@ from pcmref.pcm.mapping import crossbars, map_weights, unmap_weights
 WEIGHTS = hnp.arrays(np.float64, hnp.array_shapes(max_dims=4, max_side=4), elements=st.floats(-1e3, 1e3, allow_subnormal=False))
 
 
+@pytest.mark.confirms(11, 13)
 @given(WEIGHTS, st.floats(1, 100))
 def test_the_mapping_comes_back(w, g_max_us):
     g_us, scale = map_weights(w, g_max_us)
     assert np.allclose(unmap_weights(g_us, scale), w, rtol=4 * 2.0**-53, atol=0)
 
 
+@pytest.mark.confirms(11)
 @given(WEIGHTS)
 def test_one_device_of_each_pair_is_at_zero_and_none_leaves_the_range(w):
     g_us, scale = map_weights(w)
@@ -29,6 +31,7 @@ def test_one_device_of_each_pair_is_at_zero_and_none_leaves_the_range(w):
         assert g_us.max() == pytest.approx(25.0, rel=1e-15) and scale == pytest.approx(25.0 / np.abs(w).max(), rel=1e-15)
 
 
+@pytest.mark.confirms(11)
 @given(WEIGHTS)
 def test_turning_the_sign_swaps_the_devices(w):
     (plus, minus), _ = map_weights(w)

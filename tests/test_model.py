@@ -18,10 +18,12 @@ NORMAL = st.floats(-8, 8)
 TIMES = st.floats(20, 1e10)
 
 
+@pytest.mark.confirms(1)
 def test_programming_noise_at_the_documents_points():
     assert MODEL.programming_std_us(np.array([0, 12.5, 25.0])) == pytest.approx([0.26348, 0.952705, 1.05538], rel=1e-12)
 
 
+@pytest.mark.confirms(3, 4, 5)
 def test_drift_exponents_at_points_worked_out_by_hand():
     """x = .1: mu = .0155 ln 10 + .0244 = .06009; both lines end at their bounds."""
     assert MODEL.drift_exponent_mean(2.5) == pytest.approx(0.0155 * math.log(10) + 0.0244, rel=1e-14)
@@ -31,6 +33,7 @@ def test_drift_exponents_at_points_worked_out_by_hand():
     assert [float(MODEL.drift_exponent_std(g)) for g in (0, 1e-6, 25)] == [0.045, 0.045, 0.008]
 
 
+@pytest.mark.confirms(8, 9)
 def test_read_noise_at_the_documents_points():
     assert MODEL.read_noise_q(np.array([25, 2.5, 0.25])) == pytest.approx([0.0088, 0.039308, 0.175583], rel=2e-5)
     cap = (0.0088 / 0.2) ** (1 / 0.65)
@@ -49,6 +52,7 @@ def test_no_conductance_is_ever_negative(g, z1, z2, z3, t_s):
         assert g_prog >= 0 and g_drift >= 0 and model.read(g_drift, g, t_s, z3) >= 0
 
 
+@pytest.mark.confirms(7)
 @given(CONDUCTANCES, st.floats(-0.1, 0.3), TIMES, st.floats(1, 1e5))
 def test_drift_starts_at_t0_decays_where_nu_is_positive_and_composes(g, nu, t_s, factor):
     assert MODEL.drift(g, nu, 20.0) == g
@@ -62,6 +66,7 @@ def test_drift_at_the_pinned_point():
     assert MODEL.drift(1.0, 0.049, 60.0) == pytest.approx(0.94759, abs=5e-6)
 
 
+@pytest.mark.confirms(2, 10)
 @given(CONDUCTANCES, NORMAL)
 def test_zero_noise_is_the_target_and_noise_is_linear_in_z(g, z):
     assert MODEL.program(g, 0.0) == g and MODEL.read(g, g, 100.0, 0.0) == g
@@ -76,11 +81,13 @@ def test_a_polynomial_below_zero_means_no_noise():
     assert model.program(25.0, -3.0) == 25.0
 
 
+@pytest.mark.confirms(1)
 def test_programming_scales_with_the_range():
     wide = PCMModel(g_max_us=50.0)
     assert wide.program(10.0, 1.3) == pytest.approx(2 * MODEL.program(5.0, 1.3), rel=1e-15)
 
 
+@pytest.mark.confirms(6, 10)
 @pytest.mark.parametrize("g", [25.0, 6.0, 0.5])
 def test_distributions_by_kolmogorov_smirnov(g):
     """Programmed (away from the clip), exponent and reading against their laws; 1e-6 each for a false alarm."""

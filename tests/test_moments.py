@@ -61,6 +61,7 @@ def kinks_of(model, g):
     return [(b - mean) / std for b in (0.0, *model.nu_mean_range)]
 
 
+@pytest.mark.confirms(16)
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.3, 0.7), (-1.5, 1.0), (20.0, 0.5), (1.0, 0.0), (-1.0, 0.0)])
 @pytest.mark.parametrize(("low", "high"), [(0.0, np.inf), (-np.inf, 0.4), (0.1, 0.9), (-np.inf, np.inf)])
 def test_clipped_normal_moments_are_their_integrals(mean, std, low, high):
@@ -69,6 +70,7 @@ def test_clipped_normal_moments_are_their_integrals(mean, std, low, high):
     agree(moments.clipped_normal_moments(mean, std, low, high), wanted)
 
 
+@pytest.mark.confirms(2, 16, 77)
 @pytest.mark.parametrize("x", X)
 def test_programmed_moments(x):
     g = 25 * x
@@ -88,10 +90,12 @@ def test_a_reading_at_t0_where_the_programming_noise_contains_its_noise(x):
     assert_sampled(read, *moments.conductance_moments(model, 25 * x, model.t_0_s))
 
 
+@pytest.mark.confirms(77)
 def test_a_device_programmed_to_nothing_conducts():
     assert moments.programmed_moments(JOSHI, 0.0)[0] == pytest.approx(0.26348 / np.sqrt(2 * np.pi), rel=1e-14)
 
 
+@pytest.mark.confirms(6, 16, 17)
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("x", X)
 def test_drift_exponent_moments(x, law):
@@ -102,6 +106,7 @@ def test_drift_exponent_moments(x, law):
     assert_sampled(nu, mean, variance)
 
 
+@pytest.mark.confirms(17)
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("x", X)
 def test_drift_exponent_moments_are_the_derivatives_of_the_generating_function(x, law):
@@ -123,6 +128,7 @@ def test_without_drift_every_law_stands_still(law):
     assert (model.drift_exponent(np.full(9, 5.0), draws.standard_normal(2, "moments/still", 9)) == 0).all()
 
 
+@pytest.mark.confirms(7, 18)
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("x", X)
 def test_drift_factor_moments(x, law):
@@ -134,6 +140,7 @@ def test_drift_factor_moments(x, law):
     assert_sampled(model.drift(1.0, nu, DAY_S), first, second - first**2)
 
 
+@pytest.mark.confirms(10, 62)
 @pytest.mark.parametrize("t_s", [20.0, DAY_S])
 @pytest.mark.parametrize("x", X)
 def test_read_factor_moments(x, t_s):
@@ -149,6 +156,7 @@ def sampled_devices(g_us, t_s, name, model=JOSHI):
     return model.read(g_drift, g_us, t_s, z[2])
 
 
+@pytest.mark.confirms(19)
 @pytest.mark.parametrize("x", X)
 def test_conductance_moments_are_those_of_samples(x):
     mean, variance = moments.conductance_moments(JOSHI, 25 * x, DAY_S)
@@ -164,6 +172,7 @@ def nodes(kinks):
     return z, w * norm.pdf(z)
 
 
+@pytest.mark.confirms(18, 19, 62, 77)
 @pytest.mark.parametrize(
     "profile", [JOSHI, with_law("folded"), with_law("clamped"), PCMModel.crosssim()], ids=lambda m: m.nu_law
 )
@@ -183,6 +192,7 @@ def test_conductance_moments_are_a_triple_integral(profile):
     agree(moments.conductance_moments(profile, g, DAY_S), (mean, square - mean**2))
 
 
+@pytest.mark.confirms(20, 21)
 def test_weight_and_output_moments_are_those_of_samples():
     w, scale = np.array([[0.8, -0.05], [-1.0, 0.0], [0.3, 0.6]]), 25.0
     g = np.maximum(np.stack([scale * w, -scale * w]), 0)
@@ -219,6 +229,7 @@ def test_gdc_of_several_devices_a_sign_is_gdc_of_as_many_more_devices():
     assert several == moments.gdc_factor_moments(JOSHI, np.tile(g, 2), DAY_S)
 
 
+@pytest.mark.confirms(22)
 def test_gdc_factor_moments_hold_to_the_stated_order():
     """alpha over 16,000 crossbars of 300 devices: inside the sampling error plus the neglected next order.
 
@@ -245,6 +256,7 @@ def test_gdc_factor_moments_hold_to_the_stated_order():
     assert abs(spread.mean() - variance) <= Z_LIMIT * spread.std() / np.sqrt(chips) + lacking
 
 
+@pytest.mark.confirms(22)
 def test_gdc_factor_variance_is_that_of_the_linearised_factor():
     """Var alpha = mean^2 Var sum (G(t_0)/I_0 - G(t)/I_t), the sum's variance integrated along the model's own path."""
     g = np.array([0.0, 0.75, 20.0])
@@ -267,6 +279,7 @@ def test_gdc_factor_variance_is_that_of_the_linearised_factor():
     assert variance == pytest.approx(mean**2 * linear, rel=1e-9)
 
 
+@pytest.mark.confirms(22)
 def test_gdc_factor_of_devices_that_only_read_noisily():
     """Without programming noise and drift the two readings are independent: their relative variances add up."""
     noisy = replace(JOSHI, programming=(0.0, 0.0, 0.0), drifts=False)
@@ -277,6 +290,7 @@ def test_gdc_factor_of_devices_that_only_read_noisily():
     assert variance == pytest.approx(mean**2 * (v_0.sum() / i_0.sum() ** 2 + v_t.sum() / i_t.sum() ** 2), rel=1e-10)
 
 
+@pytest.mark.confirms(22)
 def test_gdc_factor_undoes_equal_drift_exactly():
     """One exponent for every device and no read noise: alpha = (t/t_0)^nu whatever was programmed, without any spread."""
     equal = replace(JOSHI, nu_mean_range=(0.05, 0.05), nu_std_range=(0.0, 0.0), reads_noisily=False)
@@ -284,6 +298,7 @@ def test_gdc_factor_undoes_equal_drift_exactly():
     assert mean == pytest.approx((DAY_S / 20) ** 0.05, rel=1e-14) and abs(variance) < 1e-15
 
 
+@pytest.mark.confirms(20)
 def test_weight_moments_are_a_double_integral():
     """Programming alone: E[((G+ - G-)/s)^k] over the draws of both devices at once."""
     model, g, scale = replace(JOSHI, drifts=False, reads_noisily=False), np.array([[2.0], [0.0]]), 40.0
@@ -294,6 +309,7 @@ def test_weight_moments_are_a_double_integral():
     agree(moments.weight_moments(model, g, scale, DAY_S), [[mean], [square - mean**2]])
 
 
+@pytest.mark.confirms(21)
 @pytest.mark.parametrize("factor", [1.0, -3.0])
 def test_output_moments_of_one_hot_inputs_are_those_of_the_weights(factor):
     mean, variance = draws.standard_normal(9, "moments/mean", (3, 2)), draws.uniform(9, "moments/variance", (3, 2))

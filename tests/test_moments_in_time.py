@@ -26,12 +26,14 @@ CORRELATIONS = [
 ]
 
 
+@pytest.mark.confirms(23, 63)
 @pytest.mark.parametrize(("t1_s", "t2_s", "correlation"), CORRELATIONS)
 def test_read_correlation_between_the_experiments_times(t1_s, t2_s, correlation):
     assert moments.read_correlation(JOSHI, t1_s, t2_s) == pytest.approx(correlation, rel=2e-3)
     assert moments.read_correlation(JOSHI, t2_s, t1_s) == moments.read_correlation(JOSHI, t1_s, t2_s)
 
 
+@pytest.mark.confirms(9, 23, 63)
 @pytest.mark.parametrize("t_s", [20.0, DAY_S])
 def test_covariance_at_one_time_is_the_variance_of_a_reading(t_s):
     g = np.array([0.1, 2.0, 25.0])
@@ -40,6 +42,7 @@ def test_covariance_at_one_time_is_the_variance_of_a_reading(t_s):
     assert moments.read_correlation(JOSHI, t_s, t_s) == pytest.approx(1, rel=1e-15)
 
 
+@pytest.mark.confirms(8, 23)
 @pytest.mark.parametrize("tau_s", [2.0**-23, 2.0**-10, 1.0, 40.0])  # t1 + tau is exact
 def test_covariance_is_the_integral_of_the_spectrum(tau_s):
     """int S(f) cos(2 pi f tau) df over the shared band with S = (G Q_s)^2/f; octave by octave, G and Q_s put in by hand."""
@@ -57,6 +60,7 @@ def test_covariance_is_the_integral_of_the_spectrum(tau_s):
     assert got == pytest.approx(g[0] * g[1] * q**2 * (smooth + oscillating), rel=1e-10, abs=1e-15)
 
 
+@pytest.mark.confirms(23)
 @pytest.mark.parametrize("t_r_s", [250e-9, 0.5])
 def test_covariance_at_very_short_and_very_long_lags(t_r_s):
     """As tau goes to 0 the variance; for long tau Ci(x) = (sin x - cos x/x)/x to 2/x^3 in both places."""
@@ -74,6 +78,7 @@ def test_covariance_at_very_short_and_very_long_lags(t_r_s):
         assert covariance(tau_s) == pytest.approx(high - low, abs=sum(2 / x**3 for x in far) + 1e-11)
 
 
+@pytest.mark.confirms(23)
 def test_covariance_is_that_of_a_sampled_one_over_f_process():
     """Cosines of random phase with 1/f power: n(t) = Q sum_k sqrt(2 dln f) cos(2 pi f_k t + phase_k), read at both times."""
     t1_s, tau_s, n_waves, n_paths = 20.0, 1e-4, 1000, 20_000

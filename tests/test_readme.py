@@ -67,7 +67,7 @@ def test_every_picture_is_drawn_by_make_figures(tmp_path, monkeypatch):
     experiment = [TOP / "validation" / "retention.png", TOP / "validation" / "calibration.png"]
     by_browser = {TOP / "docs" / "lab.png"}  # make lab-picture
     assert ours - set((TOP / "docs" / "figures").iterdir()) - by_browser == {*drawn, *experiment}
-    monkeypatch.syspath_prepend(TOP / "validation")
+    monkeypatch.syspath_prepend(TOP / "validation" / "experiments")
     import performance
     import readme
     import reads_in_time
@@ -83,7 +83,7 @@ def test_every_picture_is_drawn_by_make_figures(tmp_path, monkeypatch):
     (recipe,) = re.findall(r"^figures:.*\n((?:\t.*\n)+)", (TOP / "Makefile").read_text(), re.M)
     assert all(
         f"{script}.py" in recipe
-        for script in ("docs/course", "validation/readme", "validation/reads_in_time", "validation/performance")
+        for script in ("docs/course", "experiments/readme", "experiments/reads_in_time", "experiments/performance")
     )
     retention.draw(tmp_path)
     for shipped in experiment:

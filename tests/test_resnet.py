@@ -58,6 +58,7 @@ def test_resnet8_has_one_block_a_stage():
     assert pcmref.ResNet.resnet8().blocks == (1, 1, 1) and "layer3.0.conv2.weight" in pcmref.ResNet.resnet8().shapes()
 
 
+@pytest.mark.confirms(30, 33, 79, 80)
 @pytest.mark.parametrize("net", [TINY, TINY_IMAGENET], ids=["small", "imagenet"])
 def test_gradients_by_central_differences(net):
     """Every parameter and the input along a random direction; longdouble leaves an error of about 1e-11."""
@@ -108,6 +109,7 @@ def test_results_are_the_same_to_the_bit_for_any_number_of_workers(n, workers):
     assert all(np.array_equal(results[0][k], results[1][k]) for k in results[0])
 
 
+@pytest.mark.confirms(31)
 def test_blocks_change_nothing_but_rounding(monkeypatch):
     """Blocked against all images at once: sums are taken in another order, so equal to a few hundred roundings."""
     state, x, labels = case(TINY, np.float64, 37)
@@ -123,6 +125,7 @@ def test_blocks_change_nothing_but_rounding(monkeypatch):
         assert np.abs(a - b).max() <= 1000 * 2.0**-53 * np.abs(b).max(), name
 
 
+@pytest.mark.confirms(32, 45, 78, 79)
 @pytest.mark.parametrize("net", [TINY, TINY_IMAGENET], ids=["small", "imagenet"])
 def test_training_and_evaluation_agree_once_the_statistics_are_the_batchs_own(net):
     state, x, _ = case(net)
@@ -133,6 +136,7 @@ def test_training_and_evaluation_agree_once_the_statistics_are_the_batchs_own(ne
     assert np.allclose(net.forward(frozen, x), logits, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.confirms(35)
 def test_updated_state_moves_the_buffers_only_and_in_pytorchs_convention():
     state, x, _ = case(TINY)
     _, tape = TINY.forward(state, x, train=True)
@@ -173,6 +177,7 @@ def test_predict_takes_any_number_of_images_and_lazy_arrays(tmp_path):
     assert np.array_equal(pcmref.predict(TINY, state, np.load(tmp_path / "x.npy", mmap_mode="r")), logits)
 
 
+@pytest.mark.confirms(58)
 def test_init_is_he_normal_and_reproducible():
     state = pcmref.ResNet.joshi32().init(seed=3)
     w = state["layer3.4.conv2.weight"]
@@ -182,6 +187,7 @@ def test_init_is_he_normal_and_reproducible():
     assert all(np.array_equal(state[k], again[k]) for k in state) and not np.array_equal(w, other["layer3.4.conv2.weight"])
 
 
+@pytest.mark.confirms(58)
 def test_initial_weights_have_their_laws():
     """Convolutions normal with variance 2/(O kH kW), fc uniform in +-1/sqrt(C); 1e-6 each for a false alarm."""
     state = pcmref.ResNet(3, 600, (36, 40), (2, 2)).init(seed=5, dtype=np.float64)

@@ -16,12 +16,12 @@ KEPT = [path for path in sorted((VALIDATION / "results").glob("*.json")) if "abo
 
 @pytest.fixture
 def retention(monkeypatch):
-    """validation/retention.py as a module, forgotten afterwards with what it imports from its folder."""
-    monkeypatch.syspath_prepend(str(VALIDATION))
+    """validation/experiments/retention.py as a module, forgotten afterwards with what it imports from its folder."""
+    monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
     import retention
 
     yield retention
-    for name in ("retention", "kept", "readme", "reach"):
+    for name in ("retention", "measurements", "readme"):
         sys.modules.pop(name, None)
 
 
@@ -35,7 +35,7 @@ def test_results_are_of_the_networks_as_they_ship(path):
 
 
 def test_retention_md_and_the_readmes_comparison_are_current(retention):
-    """`python validation/retention.py report` writes both from what is kept."""
+    """`python validation/experiments/retention.py report` writes both from what is kept."""
     assert (VALIDATION / "retention.md").read_text(encoding="utf-8") == retention.document()
     assert f"<!-- comparison -->\n{retention.comparison()}\n<!-- end -->" in (TOP / "README.md").read_text(encoding="utf-8")
     assert all((VALIDATION / name).is_file() for name in ("retention.png", "calibration.png"))

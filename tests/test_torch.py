@@ -1,4 +1,4 @@
-"""pcmref against PyTorch autograd in float64, where torch is installed: the same check as validation/against_torch.py."""
+"""pcmref against PyTorch autograd in float64, where torch is installed: the same check as validation/peers/against_torch.py."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: compariso
 
 
 def test_joshi32_agrees_with_pytorch_autograd_to_1e_10(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "validation")
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "validation" / "peers")
     sys.modules.pop("against_torch", None)
     import against_torch
 

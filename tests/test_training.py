@@ -33,6 +33,7 @@ DATA = dataset()
 RECIPE = Recipe(epochs=3, batch_size=32, learning_rate=0.05, crop=1, flip=True, cutout=2, eta=0.05, alpha=2.5, validation=30)
 
 
+@pytest.mark.confirms(37)
 def test_noise_is_the_crossbars_eta_times_its_largest_weight():
     state = NET.init() | {"fc.bias": np.array([-5.0, 0, 0], np.float32)}
     noisy = pcmref.inject_weight_noise(state, eta=0.1, seed=3, step=7)
@@ -42,6 +43,7 @@ def test_noise_is_the_crossbars_eta_times_its_largest_weight():
     assert all(noisy[n] is state[n] for n in state if n not in NET.synaptic())
 
 
+@pytest.mark.confirms(37)
 def test_noise_is_gaussian_of_the_stated_width_and_grows_with_the_weights():
     """(noisy - w)/(eta max|W|) is standard normal (chance of a false alarm 1e-6); twice the weights, twice the noise."""
     state = {"conv1.weight": draws.uniform(0, "test/training noise", (40, 25, 3, 3)) * 3 - 1.5}
@@ -58,6 +60,7 @@ def test_noise_is_fresh_every_step_and_absent_for_eta_zero():
     assert all(pcmref.inject_weight_noise(state, eta=0.0)[n] is state[n] for n in state)
 
 
+@pytest.mark.confirms(38)
 @given(st.floats(0.5, 4), st.integers(0, 20))
 def test_clipping_is_at_alpha_population_deviations_of_the_crossbar(alpha, seed):
     state = NET.init(seed, np.float64)
@@ -75,6 +78,7 @@ def test_clipping_at_the_documents_numbers():
     assert pcmref.clip_weights(state, 1.0)["fc.weight"].max() == pytest.approx(1.11803, abs=5e-6)
 
 
+@pytest.mark.confirms(39)
 def test_sgd_is_the_formula_over_three_steps():
     recipe = Recipe(momentum=0.9, nesterov=True, weight_decay=0.1)
     state, velocity = {"conv1.weight": np.array([[2.0]]), "bn1.weight": np.array([3.0])}, {}
@@ -89,6 +93,7 @@ def test_sgd_is_the_formula_over_three_steps():
     assert "input" not in state
 
 
+@pytest.mark.confirms(39)
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd_under_a_constant_gradient_has_a_closed_form(nesterov):
     """v_n = g (1 - m^n)/(1 - m), the updates add up to (n - m (1 - m^n)/(1 - m)) g/(1 - m); decay alone is (1 - lr d)^n."""
@@ -107,6 +112,7 @@ def test_sgd_under_a_constant_gradient_has_a_closed_form(nesterov):
     assert decayed["conv1.weight"][0, 0] == pytest.approx(2 * 0.98**n, rel=1e-14)
 
 
+@pytest.mark.confirms(39)
 def test_sgd_is_pytorchs():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: comparison of SGD skipped")
     for nesterov in (False, True):
@@ -122,6 +128,7 @@ def test_sgd_is_pytorchs():
         assert np.allclose(state["w"], parameter.detach().numpy(), rtol=1e-14)
 
 
+@pytest.mark.confirms(68, 69, 70, 71)
 def test_schedules():
     rates = {
         s: [training.learning_rate(Recipe(schedule=s, learning_rate=2.0), i, 100) for i in range(100)]
@@ -133,6 +140,7 @@ def test_schedules():
     assert rates["one-cycle"][-1] < 0.01 and rates["cosine"][-1] < 0.01
 
 
+@pytest.mark.confirms(68, 69, 70, 71)
 def test_schedules_have_the_means_of_their_integrals():
     """Over the first half and over the whole run: a half cosine has the mean 1/2, its first half 1/2 + 1/pi."""
     down = 0.1 + 0.35 / np.pi * np.sin(2 * np.pi / 7)  # of one cycle, from 30 % to 50 %
@@ -147,6 +155,7 @@ def test_schedules_have_the_means_of_their_integrals():
         assert schedule == "step" or abs(np.diff(rates)).max() < 3 * 6 / n  # no jump
 
 
+@pytest.mark.confirms(72, 83)
 def test_augmentation_crops_flips_and_cuts_as_its_draws_say():
     recipe = Recipe(crop=2, flip=True, cutout=3, seed=4)
     x = draws.standard_normal(0, "test/augment", (10, 8, 8, 1))
@@ -175,6 +184,7 @@ def augmented(x, **settings):
     return training.augment(x, choice, np.arange(len(x)), recipe, np.array([-1.0]))[..., 0]
 
 
+@pytest.mark.confirms(72, 83)
 def test_augmentation_moves_one_pixel_and_blanks_one_square():
     """Of 3,000 images: a crop moves a pixel by each of -1..1 twice over, a flip half of them, a cutout blanks a square."""
     n, pixel = 3000, np.zeros((3000, 7, 9, 1))
@@ -198,6 +208,7 @@ def test_without_augmentation_images_pass_unchanged():
     )
 
 
+@pytest.mark.confirms(82)
 def test_a_step_goes_forward_and_backward_with_noise_and_updates_the_clean_weights():
     """The gradient is that at the noisy weights; the clean ones move; statistics are those of the noisy pass."""
     recipe = Recipe(batch_size=8, eta=0.2, weight_decay=0.0, alpha=0.0, seed=1)
@@ -273,6 +284,7 @@ def test_what_cannot_be_trained_is_refused():
             call()
 
 
+@pytest.mark.confirms(82)
 def test_a_run_is_its_public_steps_one_after_another():
     """Two epochs by hand: order, augmentation, schedule, smoothing, log and the choice of the best epoch."""
     recipe = dataclasses.replace(RECIPE, epochs=2, label_smoothing=0.1, cutout=0)

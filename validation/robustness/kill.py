@@ -1,6 +1,6 @@
 """Death at any moment: kill -9 during every command that writes, and look at what is left.
 
-python validation/kill.py [--kills 240] [--train 20] [--seed 0]
+python validation/robustness/kill.py [--kills 240] [--train 20] [--seed 0]
 
 The commands run in a forked child, which imports nothing any more, so that most of its life is the command itself. Half of the
 kills come at a random moment of that life. The other half come at a random one of the moments at which Python opens, renames or
@@ -26,7 +26,7 @@ import pcmref
 from pcmref import cli, draws, library, store
 from pcmref.plots import pyplot
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import small_files
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))

@@ -1,6 +1,6 @@
 """Write draws.json, the test vectors of pcmref's random numbers.
 
-python validation/draws_vectors.py
+python validation/audit/draws_vectors.py
 """
 
 import json
@@ -23,7 +23,7 @@ def main() -> None:
         raw, u, z = draws.raw(seed, name, 10), draws.uniform(seed, name, 10), draws.standard_normal(seed, name, 10)
         as_text = {"raw": [f"{w:016x}" for w in raw], "u": [float(v).hex() for v in u], "z": [float(v).hex() for v in z]}
         streams.append({"seed": seed, "name": name} | as_text)
-    path = Path(__file__).parent / "draws.json"
+    path = Path(__file__).parents[1] / "results" / "draws.json"
     path.write_text(json.dumps({"raw": "hexadecimal", "u, z": "C99 hexadecimal floats", "streams": streams}, indent=1) + "\n")
 
 

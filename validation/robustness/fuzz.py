@@ -1,6 +1,6 @@
 """Hostile files for every reader: each must be read rightly or refused with a PcmrefError that names it, and nothing else.
 
-python validation/fuzz.py --files 20000 [--seed 0] [--reader network] [--first 0] [--keep FOLDER]
+python validation/robustness/fuzz.py --files 20000 [--seed 0] [--reader network] [--first 0] [--keep FOLDER]
 
 File i of a seed is the same on every run. A child process reads the files; it is given up when it computes for TIME_LIMIT_S on
 one file, and started again after a crash. Findings: an exception that is no PcmrefError; a message without the file's name, or
@@ -23,7 +23,6 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "fuzzing"))
 from attacks import Attacked, attack
 from readers import READERS, Reader
 

@@ -1,6 +1,6 @@
 """pcmref's forward, backward, input gradient and updated batch-norm statistics against PyTorch autograd, in float64.
 
-    python validation/against_torch.py
+    python validation/peers/against_torch.py
 
 Prints the largest difference of each kind, relative to the largest value of its array; exit status 1 above 1e-10.
 """

@@ -5,6 +5,7 @@ anything else, everything is measured again.
 """
 
 import argparse
+import ast
 import hashlib
 import json
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-import reach
 
 import pcmref
 from pcmref import library, store
@@ -20,16 +20,16 @@ from pcmref.blocks import map_blocks
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import SettingError
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
-def code_digest(measured_by: tuple[str, str]) -> str:
-    """Of what a study computes with, from the images to the accuracy, and of (the file, its function) that measures."""
+def code_digest(script: str) -> str:
+    """Of the code that a study computes with, comments and layout left out, and of the script that measures."""
     top = Path(pcmref.__file__).parent
-    used = [(top / "study.py", "retention"), (top / "library.py", "load_images"), (top / "library.py", "Images")]
-    return " ".join(
-        reach.digest(path.resolve(), name) for path, name in [*used, (Path(measured_by[0]).resolve(), measured_by[1])]
-    )
+    rooms = [path for room in ("nn", "fast", "pcm") for path in sorted((top / room).glob("*.py"))]
+    files = [*rooms, *(top / f"{name}.py" for name in ("study", "draws", "library")), Path(script)]
+    code = "".join(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) for path in files)
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
 def file_digest(network) -> str:
@@ -40,11 +40,11 @@ def file_digest(network) -> str:
 class Kept:
     """What a function measures on one network with these settings, by key; each value is written as soon as it is there."""
 
-    def __init__(self, name: str, network: str, measured_by: tuple[str, str], **settings):
+    def __init__(self, name: str, network: str, script: str, **settings):
         path = library.find(network)
         self.file = library.read_network(path)
         self.about = {"network": path.stem, "sha256": file_digest(path)}
-        self.about |= {"trained by commit": self.file.about.get("commit"), "code": code_digest(measured_by), **settings}
+        self.about |= {"trained by commit": self.file.about.get("commit"), "code": code_digest(script), **settings}
         self.path = RESULTS / f"{name}.json"
         held = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.values = held["values"] if held.get("about") == self.about else {}
@@ -80,16 +80,14 @@ class Kept:
         return f"Network `{self.about['network']}` (SHA-256 {self.about['sha256'][:16]}{trained}); {settings}."
 
 
-def from_command(
-    name: str, description: str, measured_by: tuple[str, str], chips: int, images: int, **settings
-) -> tuple[Kept, int]:
+def from_command(name: str, description: str, script: str, chips: int, images: int, **settings) -> tuple[Kept, int]:
     """(what is kept, number of chips) as a script's command line asks; chips and images are the published numbers."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("network", nargs="?", default="resnet32-fashionmnist-noise", help="default: %(default)s")
     parser.add_argument("--chips", type=int, default=chips, help="default: %(default)s")
     parser.add_argument("--images", type=int, default=images, help="default: %(default)s")
     arguments = parser.parse_args()
-    return Kept(name, arguments.network, measured_by, images=arguments.images, **settings), arguments.chips
+    return Kept(name, arguments.network, script, images=arguments.images, **settings), arguments.chips
 
 
 def mean_and_error(values) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """ResNet-34 for ImageNet on a chip, end to end, inside 8 GB: program every weight, read at one day, classify 224x224 images.
 
-    python validation/imagenet34.py [--images 8]
+    python validation/experiments/imagenet34.py [--images 8]
 
 The weights are initial ones (no trained ones are shipped) and the images are noise: this is about time and memory, and
 about the whole path at this size. The process may not map more than 8 GB; it reports the most that it held.
@@ -19,7 +19,7 @@ from pcmref import store
 from pcmref.cli.bench import machine, peak_kb
 
 LIMIT_BYTES = 8 * 1024**3
-RESULT = Path(__file__).parent / "results" / "imagenet34.json"
+RESULT = Path(__file__).parents[1] / "results" / "imagenet34.json"
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What converters, tile sizes, fresh readings and the read-out of drift compensation cost in accuracy: converters.md.
 
-python validation/converters.py [NETWORK] [--chips 3] [--images 400]
+python validation/experiments/converters.py [NETWORK] [--chips 3] [--images 400]
 
 Every row computes the reference network on crossbars a day after programming, with global drift compensation read out
 through the row's own converters; chips, draws and images are the same in all rows, so differences are taken chip by chip.
@@ -11,13 +11,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from kept import Kept, cell, from_command
+from measurements import Kept, cell, from_command
 
 from pcmref import Chip, PCMModel, library, store
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.training import accuracy
 
-PATH = Path(__file__).parent / "converters.md"
+PATH = Path(__file__).parents[1] / "converters.md"
 DAY_S = 86_400.0
 JOSHI = PCMModel.joshi2020()
 
@@ -47,7 +47,7 @@ ROWS = {
 INTRODUCTION = """\
 # What converters and tiles cost
 
-Written by `python validation/converters.py` from `results/converters.json`; do not edit. `make costs` measures again
+Written by `experiments/converters.py` from `results/converters.json`; do not edit. `make costs` measures again
 whatever is missing there.
 
 Accuracy in percent a day after programming, on tiles of 256x256 unless a row says otherwise, with global drift
@@ -70,7 +70,7 @@ def measure(kept: Kept, model: PCMModel, around: Periphery, seed: int) -> float:
 
 
 def main() -> int:
-    kept, n_chips = from_command("converters", __doc__.splitlines()[0], (__file__, "measure"), chips=3, images=300)
+    kept, n_chips = from_command("converters", __doc__.splitlines()[0], __file__, chips=3, images=300)
     chips = range(n_chips)
     kept.measure({f"{text}, chip {k}": partial(measure, kept, *row, k) for text, row in ROWS.items() for k in chips})
     found = {text: [kept.values[f"{text}, chip {k}"] for k in chips] for text in ROWS}

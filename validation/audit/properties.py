@@ -1,9 +1,9 @@
 """Write properties.md from the tests: what each property says, where it comes from, and what it kills.
 
-python validation/properties.py
+python validation/audit/properties.py (part of make audit and make mutation)
 
 The statement is the test's docstring, or its name. It comes from an equation of equations.toml, from a discrepancy, or from
-what origins.toml says. Kills come from the mutation run (results/mutation.json, written by
+what property_sources.toml says. Kills come from the mutation run (results/mutation.json, written by
 mutate.py --json): the mutants that this test was the first to notice. A property without any may still be needed; others
 were quicker. At the end stands how the run went, and why each survivor survived.
 """
@@ -13,13 +13,14 @@ import json
 import re
 import tomllib
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
+import audit
 import mutate
 
-HERE = Path(__file__).parent
-KILLS = HERE / "results" / "mutation.json"
-GOLDEN = "test_golden_values.py::test_results_are_the_twins"
+DOCUMENT = Path(__file__).parents[1] / "properties.md"
+KILLS = DOCUMENT.parent / "results" / "mutation.json"
 SECTIONS = {
     "Network": ("functional", "resnet"),
     "Device": ("model", "mapping", "chip", "moments", "moments_in_time", "discrepancies"),
@@ -44,23 +45,29 @@ def _statement(test: ast.FunctionDef) -> str:
 
 
 def sources() -> dict[str, str]:
-    """{file::test: where it comes from}: the equations it confirms and their sources, or what origins.toml says."""
+    """{file::test: where it comes from}: the equations it confirms and their sources, or what property_sources.toml says."""
     found = defaultdict(list)
-    for equation in tomllib.loads((HERE / "equations.toml").read_text())["equation"]:
-        for _, test in equation["routes"]:
-            found[test].append(f"({equation['number']}) {equation['source']}")
-    found.pop(GOLDEN, None)  # one test for all operations
-    for origin in tomllib.loads((HERE / "origins.toml").read_text())["origin"]:
+    for equation in audit.EQUATIONS:
+        for test in equation.tests:
+            found[test].append(f"({equation.number}) {equation.entry['source']}")
+    for origin in tomllib.loads(Path(__file__).with_name("property_sources.toml").read_text())["origin"]:
         for test in origin["tests"]:
             found[test].append(origin["text"])
     return {test: "; ".join(of) for test, of in found.items()}
 
 
+@cache
+def discrepancies() -> dict[int, str]:
+    """{number: "D7, law of nu"} as discrepancies.md has them."""
+    rows = re.findall(r"^\| (D(\d+)) \| ([^|]+?) \|", (DOCUMENT.parent / "discrepancies.md").read_text(encoding="utf-8"), re.M)
+    return {int(number): f"{label}, {quantity}" for label, number, quantity in reversed(rows)}
+
+
 def origin(test: str, found: dict[str, str]) -> str:
-    """Where a property comes from; KeyError where nothing says so."""
+    """Where a property comes from; "" where its statement is all there is to say."""
     if number := re.search(r"::test_d(\d\d)_", test):
-        return "; ".join([f"D{int(number[1])}", *([found[test]] if test in found else [])])
-    return found[test]
+        return "; ".join([discrepancies()[int(number[1])], *([found[test]] if test in found else [])])
+    return found.get(test, "")
 
 
 def kills() -> dict[str, list[dict]]:
@@ -77,7 +84,7 @@ def document() -> str:
     lines = [
         "# Properties",
         "",
-        "Written by `python validation/properties.py`; do not edit. Numbered equations are those of AUDIT.md, D1 to D29 the",
+        "Written by `make audit`; do not edit. Numbered equations are those of AUDIT.md, D1, D2, ... the",
         "rows of discrepancies.md; [J], [N], [T] are spelt out at the top of `pcmref/pcm/model.py`.",
     ]
     for section, stems in SECTIONS.items():
@@ -94,7 +101,7 @@ def document() -> str:
 def mutation() -> list[str]:
     """The section on the mutation run."""
     fates, why = json.loads(KILLS.read_text()), mutate.equivalent()
-    lines = ["", "## The mutation run", "", f"`python validation/mutate.py`: {mutate.summary(fates)}"]
+    lines = ["", "## The mutation run", "", f"`make mutation`: {mutate.summary(fates)}"]
     lines += ["Each ran against its own module's tests.", "", "| survivor | why |", "|---|---|"]
     survivors = [fate["mutant"] for fate in fates if not fate["killed by"]]
     lines += [f"| `{mutant}` | {why.get(mutant, 'not explained')} |" for mutant in survivors]
@@ -102,4 +109,4 @@ def mutation() -> list[str]:
 
 
 if __name__ == "__main__":
-    (HERE / "properties.md").write_text(document())
+    DOCUMENT.write_text(document())

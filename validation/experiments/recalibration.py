@@ -1,6 +1,6 @@
 """AdaBS over a day: how often it must be repeated, and a cumulative average against a moving one: into recalibration.md.
 
-python validation/recalibration.py [NETWORK] [--chips 3] [--images 500]
+python validation/experiments/recalibration.py [NETWORK] [--chips 3] [--images 500]
 
 Chips, draws and images are the same in all cells. Accuracies are kept in results/recalibration.json; a run goes on from there.
 Another network is measured anew.
@@ -10,13 +10,13 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from kept import Kept, cell, from_command, mean_and_error
+from measurements import Kept, cell, from_command, mean_and_error
 
 from pcmref import Chip, PCMModel, adabs, library, store
 from pcmref.times import human_time
 from pcmref.training import accuracy
 
-PATH = Path(__file__).parent / "recalibration.md"
+PATH = Path(__file__).parents[1] / "recalibration.md"
 DAY_S = 86_400.0
 TIMES_S = (20.0, 600.0, 3600.0, 10_800.0, 21_600.0, 43_200.0, DAY_S)
 PLANS = (TIMES_S[:1], TIMES_S[:3:2], (20.0, 3600.0, 21_600.0), TIMES_S[:-1])  # when AdaBS runs in a day
@@ -28,7 +28,7 @@ MOMENTA = (None, 0.1, 0.3)
 INTRODUCTION = """\
 # AdaBS: how often in a day, and how
 
-Written by `python validation/recalibration.py` from `results/recalibration.json`; do not edit. `make costs` measures again
+Written by `experiments/recalibration.py` from `results/recalibration.json`; do not edit. `make costs` measures again
 whatever is missing there. Accuracy in percent, mean ± standard error over the chips; AdaBS on {calibration} images in batches
 of 200 unless a table says otherwise.
 """
@@ -140,7 +140,7 @@ def document(found: dict, kept: Kept, n_chips: int) -> str:
 
 
 def main() -> int:
-    kept, n_chips = from_command("recalibration", __doc__.splitlines()[0], (__file__, "Study"), chips=3, images=400)
+    kept, n_chips = from_command("recalibration", __doc__.splitlines()[0], __file__, chips=3, images=400)
     text = document(Study(kept).run(n_chips), kept, n_chips)
     with store.replacing(PATH) as temporary:
         temporary.write_text(text)

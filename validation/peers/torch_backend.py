@@ -1,7 +1,7 @@
 """PyTorch behind pcmref's backend protocol: its own layers and autograd, its own SGD; float64, float32, bfloat16.
 
-cd validation/backends && pcmref golden check torch_backend:Backend --level 2
-cd validation/backends && pcmref golden check torch_backend:BFloat16
+cd validation/peers && pcmref golden check torch_backend:Backend --level 2
+cd validation/peers && pcmref golden check torch_backend:BFloat16
 """
 
 import numpy as np

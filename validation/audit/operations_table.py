@@ -1,6 +1,6 @@
 """The table of operations in validation/GOLDEN.md, from the package's own table.
 
-python validation/backends/operations.py
+python validation/audit/operations_table.py
 """
 
 import sys
@@ -9,8 +9,8 @@ from pathlib import Path
 from pcmref import store
 from pcmref.golden.ops import OPS, Op
 
-DOCUMENT = Path(__file__).parent.parent / "GOLDEN.md"
-BEGIN, END = "<!-- operations: written by `python validation/backends/operations.py` -->\n", "<!-- end of operations -->\n"
+DOCUMENT = Path(__file__).parents[1] / "GOLDEN.md"
+BEGIN, END = "<!-- operations: written by `python validation/audit/operations_table.py` -->\n", "<!-- end of operations -->\n"
 
 
 def _arrays(arrays: dict[str, tuple[str, str]]) -> str:

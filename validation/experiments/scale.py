@@ -1,6 +1,6 @@
 """What one task of a large study costs: one chip of ResNet-34 for ImageNet on one core, and from it the whole study.
 
-python validation/scale.py [--images 4]
+python validation/experiments/scale.py [--images 4]
 
 Measured on one core: programming, one reading, evaluating an image, recalibrating with one, memory, the bytes that are sent.
 Computed: a study of CHIPS chips at five times under all three compensations, with the numbers of images below.

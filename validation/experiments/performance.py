@@ -1,7 +1,7 @@
 """Write performance.md from a benchmark's report, and measure how cost grows (performance.png).
 
-    pcmref bench --peers --out out && python validation/performance.py out/bench.json
-    python validation/performance.py picture     # only draws performance.png again, from the last measurement
+    pcmref bench --peers --out out && python validation/experiments/performance.py out/bench.json
+    python validation/experiments/performance.py picture     # only draws performance.png again, from the last measurement
 
 Run the first two on an otherwise idle machine; the figures are those of the last such run.
 """
@@ -18,13 +18,13 @@ from pcmref.cli.bench import flops_per_image, our_tasks, seconds, table, workloa
 from pcmref.cli.executors import open_executor
 from pcmref.plots import PALETTE, STYLE, pyplot
 
-HERE = Path(__file__).parent
-PICTURE, GROWTH = HERE / "performance.png", HERE / "results" / "growth.json"
+VALIDATION = Path(__file__).parents[1]
+PICTURE, GROWTH = VALIDATION / "performance.png", VALIDATION / "results" / "growth.json"
 
 
 def imagenet34() -> str:
     """What imagenet34.py measured last, as a sentence each."""
-    result = json.loads((HERE / "results" / "imagenet34.json").read_text())
+    result = json.loads((VALIDATION / "results" / "imagenet34.json").read_text())
     steps = "; ".join(f"{what} {seconds:.0f} s" for what, seconds in result["seconds"].items())
     return f"""{result["devices"]:,} devices, at most {result["peak_gb"]:.2f} GB held (the process may map 8 GB): {steps}.
 Machine: {result["machine"]["cpu"]}, {result["machine"]["workers"]} workers."""
@@ -128,7 +128,7 @@ def main(arguments: list[str]) -> int:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     text = f"""# Speed and memory
 
-Written by `python validation/performance.py out/bench.json` from the report of `pcmref bench --peers --out out`.
+Written by `python validation/experiments/performance.py out/bench.json` from the report of `pcmref bench --peers --out out`.
 
 Machine: {machine["cpu"]}, {machine["workers"]} workers, Python {machine["python"]}, {versions}.
 
@@ -164,10 +164,10 @@ switch intervals of the interpreter, memory that is used again (no gain); cheape
 
 ## ResNet-34 for ImageNet
 
-`python validation/imagenet34.py` programs every weight, reads the chip after a day with GDC and classifies:
+`python validation/experiments/imagenet34.py` programs every weight, reads the chip after a day with GDC and classifies:
 {imagenet34()}
 """
-    (HERE / "performance.md").write_text(text, encoding="utf-8")
+    (VALIDATION / "performance.md").write_text(text, encoding="utf-8")
     return 0
 
 

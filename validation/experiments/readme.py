@@ -1,7 +1,7 @@
 """Run the README's demo and put its table and picture into it, between its markers; list the shipped networks.
 
-    python validation/readme.py           the demo: a minute
-    python validation/readme.py picture   only picture and table, from the result kept of the last run
+    python validation/experiments/readme.py           the demo: a minute
+    python validation/experiments/readme.py picture   only picture and table, from the result kept of the last run
 
 The demo's own settings; its picture becomes docs/retention.png, its result is kept in results/. The README's comparison
 of the two networks comes from retention.py.
@@ -15,7 +15,7 @@ from pcmref.cli.progress import ProgressBar
 from pcmref.pcm.model import PCMModel
 from pcmref.study import RetentionResult, retention
 
-TOP = Path(__file__).parent.parent
+TOP = Path(__file__).parents[2]
 RESULTS, DEMO, PICTURE = TOP / "validation" / "results", "readme-demo.h5", TOP / "docs" / "retention.png"
 NETWORK = "resnet32-fashionmnist-noise"
 

@@ -1,6 +1,6 @@
 """The same answer everywhere: one study, training, chip and export under many circumstances, compared byte by byte.
 
-python validation/same_answer.py [--other-python /path/to/another/environment/bin/python]
+python validation/robustness/same_answer.py [--other-python /path/to/another/environment/bin/python]
 
 The circumstances: 1, 2 and 4 workers; threads, processes and, where `distributed` is installed, a Dask scheduler with two
 workers on loopback, one of which is killed; two hash seeds, locales and time zones. With --other-python the same is made in
@@ -26,7 +26,7 @@ import pcmref
 from pcmref import cli, draws
 from pcmref.study import RetentionResult
 
-TOP = Path(__file__).parents[1]
+TOP = Path(__file__).parents[2]
 STUDY = ["retention", "resnet8-fashionmnist-noise", "--images", "200", "--calibration", "200", "--times", "20s,1d"]
 RECIPE = """
 network = "resnet8"

@@ -1,6 +1,6 @@
 """What a discrepancy costs in accuracy after a day: into discrepancies.md and the README, between their markers.
 
-python validation/price.py [NETWORK] [--chips 5] [--images 1000]
+python validation/experiments/discrepancy_costs.py [NETWORK] [--chips 5] [--images 1000]
 
 Every variant differs from `joshi2020` in one thing and meets the same draws of the same chips and the same images, so the
 difference is taken chip by chip: its mean in points, with its standard error over the chips. Accuracies are kept in
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from kept import Kept, cell, from_command, mean_and_error
+from measurements import Kept, cell, from_command, mean_and_error
 from readme import put
 
 from pcmref import Chip, PCMModel, adabs, library
@@ -21,7 +21,7 @@ from pcmref.pcm.crossbar import tile_scales
 from pcmref.pcm.mapping import crossbars
 from pcmref.training import accuracy
 
-HERE = Path(__file__).parent
+VALIDATION = Path(__file__).parents[1]
 CALIBRATION = 400  # images
 COMPENSATIONS = ("gdc", "adabs")
 POINTS = 1.0  # a difference that may reach this much matters
@@ -144,12 +144,10 @@ def verdict(found: dict[str, list]) -> str:
 
 
 def main() -> int:
-    kept, n_chips = from_command(
-        "prices", __doc__.splitlines()[0], (__file__, "measure"), chips=5, images=1000, calibration=CALIBRATION
-    )
+    kept, n_chips = from_command("prices", __doc__.splitlines()[0], __file__, chips=5, images=1000, calibration=CALIBRATION)
     found = measure(kept, n_chips)
-    put(HERE / "discrepancies.md", "prices", f"{kept.heading()} {n_chips} chips.\n\n{table(found)}")
-    put(HERE.parent / "README.md", "prices", verdict(found))
+    put(VALIDATION / "discrepancies.md", "prices", f"{kept.heading()} {n_chips} chips.\n\n{table(found)}")
+    put(VALIDATION.parent / "README.md", "prices", verdict(found))
     print(table(found), verdict(found), sep="\n\n")
     return 0
 

@@ -1,6 +1,6 @@
-"""Mutation testing of pcmref/nn and pcmref/pcm: plant one small mistake at a time and see whether the own tests notice.
+"""Mutation testing of nn, pcm and fast: plant one small mistake at a time and see whether the own tests notice.
 
-python validation/mutate.py --sample 160 --json validation/results/mutation.json [--seed 0] [--module pcm/model.py]
+python validation/audit/mutate.py --sample 160 --json validation/results/mutation.json [--seed 0] [--module pcm/model.py]
 
 A mutant changes one place of one module: an operator, a comparison, a number, a sign, a condition, or a function such as
 maximum for minimum. It runs in a copy of the project, against tests/test_<module>.py only, under a time limit. Killed means
@@ -9,8 +9,8 @@ to notice it, so it counts neither way. What is printed is the share killed and 
 
 The sample does not depend on what else changes: each mutant has a random number of its own, and the lowest are taken. The file
 of --json is written as the run goes, and a run goes on from it: mutants it names as killed are not run again unless their
-module, or the test that killed them, has changed (see reach.py); survivors are. equivalent.toml says of a survivor why no test
-can notice it.
+module, or the test that killed them, has changed (see digests.py); survivors are. equivalent_mutants.toml says of a survivor
+why no test can notice it.
 """
 
 import argparse
@@ -31,17 +31,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import digests
 import hypothesis  # noqa: F401 (loaded once for all mutants)
 import pytest
-import reach
 import scipy.integrate
 import scipy.stats  # noqa: F401
 
 from pcmref import draws
 
-TOP = reach.TOP
-EQUIVALENT = Path(__file__).parent / "equivalent.toml"
-ROOMS = ("nn", "pcm")
+TOP = digests.TOP
+EQUIVALENT = Path(__file__).parent / "equivalent_mutants.toml"
+ROOMS = ("nn", "pcm", "fast")
 OWN_TESTS = {"nn/batch.py": ["resnet"], "nn/gather.py": ["functional"], "pcm/crossbar.py": ["crossbar", "gdc"]}  # not the name
 STILLBORN = "no test ran"
 CPU_LIMIT_S = 60  # of processor time, whatever else runs; the own tests take under 10 s
@@ -75,13 +75,13 @@ class Mutant:
 
     @property
     def label(self) -> str:
-        """What names it in equivalent.toml, whatever line it is on."""
+        """What names it in equivalent_mutants.toml, whatever line it is on."""
         return f"{self.module} {self.function}: {self.change}" + f" ({self.nth})" * (self.nth > 1)
 
     @property
     def digest(self) -> str:
         """The SHA-256 of its module, with the mistake and without comments and docstrings."""
-        return hashlib.sha256(reach.plain(ast.parse(self.source)).encode()).hexdigest()
+        return hashlib.sha256(digests.plain(ast.parse(self.source)).encode()).hexdigest()
 
 
 def mutants(module: str) -> Iterator[Mutant]:
@@ -155,7 +155,7 @@ def _swap(operator, field, index):
 
 
 def modules() -> list[str]:
-    """The modules of the network and the device, relative to pcmref/."""
+    """The modules of the rooms, relative to pcmref/."""
     found = [p.relative_to(TOP / "pcmref") for room in ROOMS for p in sorted((TOP / "pcmref" / room).glob("*.py"))]
     return [str(p) for p in found if p.name != "__init__.py"]
 
@@ -185,6 +185,7 @@ class Copy:
     """A copy of the project in a temporary folder, in which mutants run; use as a context manager."""
 
     asserted: list[str] = []
+    cases: set[str] = set()
 
     def __enter__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="pcmref-mutants-"))
@@ -201,8 +202,8 @@ class Copy:
     def failures(self, tests: list[str], mutant: Mutant | None = None, first: bool = False) -> list[str]:
         """The tests (file::function) that fail with this mutant in place; `first` stops at the first one.
 
-        `asserted` then has those of them that failed by an assertion. ["out of time"] where the time limit ended the run,
-        ["no test ran"] where nothing could be collected.
+        `asserted` then has those of them that failed by an assertion, `cases` all with their parameters. ["out of time"]
+        where the time limit ended the run, ["no test ran"] where nothing could be collected.
         """
         if mutant is None:
             return self._run(tests, first)
@@ -230,11 +231,11 @@ class Copy:
         status = os.waitpid(child, 0)[1]
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
             return ["out of time"]
-        line = r"^(?:FAILED|ERROR) tests/(\S+?::\w+)(?:\[.*?\])?(?: - (.*))?$"
+        line = r"^(?:FAILED|ERROR) tests/(\S+?::\w+)(\[.*?\])?(?: - (.*))?$"
         lines = re.findall(line, (self.folder / "output").read_text(), re.MULTILINE)
-        failed = {test for test, _ in lines}
-        crashed = {test for test, why in lines if not re.match(r"assert|AssertionError|ExceptionGroup|$", why)}
-        self.asserted = sorted(failed - crashed)
+        failed = {test for test, _, _ in lines}
+        crashed = {test for test, _, why in lines if not re.match(r"assert|AssertionError|ExceptionGroup|$", why)}
+        self.asserted, self.cases = sorted(failed - crashed), {test + case for test, case, _ in lines}
         return sorted(failed) or [STILLBORN] * bool(status)
 
     def _pytest(self, arguments) -> int:
@@ -243,12 +244,14 @@ class Copy:
         output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        for name in [name for name in sys.modules if name.partition(".")[0] == "pcmref"]:
-            del sys.modules[name]
+        loaded = tuple(f"{TOP / room}{os.sep}" for room in ("pcmref", "tests", "docs"))
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(loaded):
+                del sys.modules[name]
         sys.path.insert(0, str(self.folder))
         os.environ |= {"PYTHONPATH": str(self.folder), "COLUMNS": "400"}
-        loaded = "ignore::pytest.PytestAssertRewriteWarning"  # hypothesis is
-        options = ["-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow", "-W", loaded]
+        rewrite = "ignore::pytest.PytestAssertRewriteWarning"  # hypothesis is loaded
+        options = ["-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow", "-W", rewrite]
         return int(pytest.main([*options, *arguments]))
 
 
@@ -273,7 +276,7 @@ def main() -> int:
                 print(f"survived: {mutant.label}, line {mutant.line}", flush=True)
             if arguments.json:
                 fates = [_fate(mutant, killers[mutant.digest]) for mutant in sample if mutant.digest in killers]
-                arguments.json.write_text(json.dumps(fates, indent=1) + "\n")
+                arguments.json.write_text(digests.one_a_line(fates))
     print(summary([_fate(mutant, killers[mutant.digest]) for mutant in sample]) + f" They are of {possible:,} possible ones.")
     return 0
 
@@ -285,14 +288,14 @@ def _fate(mutant: Mutant, killer: str) -> dict:
 
 def module_digest(module: str) -> str:
     """Of a module as it is, without comments and docstrings."""
-    return hashlib.sha256(reach.plain(ast.parse((TOP / "pcmref" / module).read_text())).encode()).hexdigest()[:16]
+    return hashlib.sha256(digests.plain(ast.parse((TOP / "pcmref" / module).read_text())).encode()).hexdigest()[:16]
 
 
 def test_digest(killer: str) -> str:
-    """Of the test that killed a mutant and all it rests on; "" where it was no test, or is no longer there."""
+    """Of the test that killed a mutant, with what it names in its file; "" where it was no test, or is no longer there."""
     file, _, name = killer.partition("::")
     path = TOP / "tests" / file
-    return reach.digest(path, name) if name and path.is_file() and name in reach.module(path).defined else ""
+    return digests.digest(path, name) if name and path.is_file() else ""
 
 
 def holds(fate: dict) -> bool:
@@ -306,10 +309,13 @@ def summary(fates: list[dict]) -> str:
     killed, late = (sum(test(fate["killed by"]) for fate in born) for test in (bool, "out of time".__eq__))
     why = equivalent()
     explained = sum(not fate["killed by"] and fate["mutant"] in why for fate in born)
+    old = sum(not holds(fate) for fate in fates)
     return (
         f"{killed} of {len(born)} sampled mutants are killed ({100 * killed / len(born):.1f} %), {late} of them by the time "
         f"limit; of the {len(born) - killed} survivors {explained} are explained. {len(fates) - len(born)} more were "
         "stillborn: the package could not be imported with them."
+        + f" {old} of these fates are of code or tests that have changed since."
+        * bool(old)
     )
 
 

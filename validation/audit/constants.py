@@ -1,4 +1,4 @@
-"""The constants of the package: found in its sources, graded in equations.toml and, the device model's own, in the model."""
+"""The constants of the paper as code: found in its sources, graded in equations.toml; the device model grades its own."""
 
 import ast
 import tomllib
@@ -10,9 +10,9 @@ from pathlib import Path
 from pcmref.cli.retention import PROFILES
 from pcmref.pcm.model import PCMModel
 
-HERE = Path(__file__).parent
-PACKAGE = HERE.parent / "pcmref"
-LISTED = tomllib.loads((HERE / "equations.toml").read_text())
+PACKAGE = Path(__file__).parents[2] / "pcmref"
+LISTED = tomllib.loads(Path(__file__).with_name("equations.toml").read_text())
+GRADED = ("nn/*.py", "pcm/*.py", "training.py", "draws.py")
 NEUTRAL = (0, 1)  # as a default: nothing is added, nothing multiplied, the first is meant
 
 
@@ -53,10 +53,10 @@ def numbers_in(path: Path) -> Iterator[tuple[str, object]]:
 
 
 def ungraded() -> list[str]:
-    """The numbers of the package that equations.toml lacks; the model grades its own, and G_max is the model's everywhere."""
+    """The numbers of the graded modules that equations.toml lacks; the model grades its own, and G_max is its everywhere."""
     listed = {(constant["module"], constant["name"]) for constant in LISTED["constant"]}
     found = []
-    for path in sorted(PACKAGE.glob("**/*.py")):
+    for path in sorted(path for pattern in GRADED for path in PACKAGE.glob(pattern)):
         module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for name, value in numbers_in(path):
             g_max = name.endswith(".g_max_us") and value == PCMModel.g_max_us
@@ -86,8 +86,8 @@ def table() -> list[str]:
     lines = [
         "## Constants",
         "",
-        "The model's and all others of the package: module constants, and defaults other than 0 and 1. The suite fails for one",
-        "without a grade and a source.",
+        "The model's and all others of nn, pcm, training and draws: module constants, and defaults other than 0 and 1. The",
+        "suite fails for one without a grade and a source.",
         "",
         "| constant | value | unit | grade | source |",
         "|---|---|---|---|---|",

@@ -1,6 +1,6 @@
 """JAX behind pcmref's backend protocol: lax convolutions, gradients from jax.vjp; float64 and float32.
 
-cd validation/backends && pcmref golden check jax_backend:Backend --level 2
+cd validation/peers && pcmref golden check jax_backend:Backend --level 2
 """
 
 import jax

@@ -1,6 +1,6 @@
 """Draw reads_in_time.png: how much one reading of a device knows of the next.
 
-python validation/reads_in_time.py [FILE]
+python validation/experiments/reads_in_time.py [FILE]
 
 The simulators, pcmref among them, draw the 1/f noise of two readings independently. The model's own covariance says when
 that is right: the correlation of two readings against the time between them, for readings first taken 20 s, an hour and a
@@ -59,4 +59,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".png"))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "reads_in_time.png")

@@ -1,7 +1,7 @@
 """Accuracy over time of the shipped networks on many chips: measure it (hours; goes on where it was), then write retention.md.
 
-    python validation/retention.py run [networks | calibration | sweeps --data FOLDER]
-    python validation/retention.py report
+    python validation/experiments/retention.py run [networks | calibration | sweeps --data FOLDER]
+    python validation/experiments/retention.py report
 
 `run` without more does all three; FOLDER holds Fashion-MNIST's IDX files, for the sweeps, which train resnet8 once for each
 eta and alpha. Every chip is kept in results/ as soon as it is measured; with another network, other settings or other code it
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from kept import RESULTS, Kept, file_digest
+from measurements import RESULTS, Kept, file_digest
 from readme import put
 
 from pcmref import library, recipes, tables
@@ -30,8 +30,8 @@ from pcmref.statistics import bootstrap, by_chip, spread
 from pcmref.study import COMPENSATIONS, RetentionResult, retention, rows_of
 from pcmref.times import STANDARD_TIMES_S, human_time
 
-HERE = Path(__file__).parent
-TOP = HERE.parent
+VALIDATION = Path(__file__).parents[1]
+TOP = VALIDATION.parent
 SWEPT = TOP / "out" / "sweep"  # the networks that the sweeps train
 NETWORKS = ("resnet32-fashionmnist-baseline", "resnet32-fashionmnist-noise")
 CLASS = "resnet8-fashionmnist"
@@ -46,7 +46,7 @@ def kept_study(name: str, network, images: int, n_calibration: int = N_CALIBRATI
     """Where a study's chips are kept; `design` is times_s, compensations and reads where they are not the experiment's."""
     design = {"times_s": STANDARD_TIMES_S, "compensations": COMPENSATIONS, "reads": 1} | design
     plain = json.loads(json.dumps(design))
-    return Kept(name, network, (__file__, "study"), images=images, calibration=n_calibration, **plain)
+    return Kept(name, network, __file__, images=images, calibration=n_calibration, **plain)
 
 
 def study(kept: Kept, n_chips: int) -> None:
@@ -112,7 +112,7 @@ def result_of(name: str, network: str | None = None) -> RetentionResult:
     held = json.loads(path.read_text()) if path.is_file() else {"about": {}, "values": {}}
     about, values = held["about"], held["values"]
     if "software" not in values or (network is not None and about["sha256"] != file_digest(network)):
-        raise SystemExit(f"{path}: nothing kept of the network as it is; python validation/retention.py run")
+        raise SystemExit(f"{path}: nothing kept of the network as it is; python validation/experiments/retention.py run")
     measured = {int(key.removeprefix("chip ")): of for key, of in values.items() if key != "software"}
     rows = rows_of(about["network"], about["times_s"], about["compensations"], about["reads"], measured)
     return RetentionResult(about["network"], rows, values["software"], {"n_images": about["images"], **about})
@@ -204,7 +204,7 @@ def document() -> str:
     results = [result_of(f"retention-{name}", name) for name in NETWORKS]
     text = "# Accuracy over time: two networks on simulated chips\n\n"
     text += (
-        "Written by `python validation/retention.py report` from what `... run` keeps in `results/` (`make retention` does\n"
+        "Written by `experiments/retention.py report` from what `... run` keeps in `results/` (`make retention` does\n"
         "both); do not edit. What the paper measured on a chip with CIFAR-10 is done here on simulated devices with\n"
         "Fashion-MNIST. Accuracy in percent: median [lowest, highest] mean over all readings of all chips. none: no\n"
         "compensation; gdc: one scale a crossbar; adabs: batch norm recalibrated on "
@@ -252,8 +252,8 @@ def draw(folder: Path) -> None:
 
 def report() -> None:
     text = document()
-    draw(HERE)
-    (HERE / "retention.md").write_text(text, encoding="utf-8")
+    draw(VALIDATION)
+    (VALIDATION / "retention.md").write_text(text, encoding="utf-8")
     put(TOP / "README.md", "comparison", comparison())
 
 

@@ -1,6 +1,6 @@
 """Load: mixed commands and calls in one process for ten minutes; memory, open files and threads must not grow.
 
-python validation/soak.py [--minutes 10]
+python validation/robustness/soak.py [--minutes 10]
 
 After two rounds of warming up, what the process holds is read from /proc/self after every round. Growth is a finding where
 the last quarter of the rounds holds more open files or threads than the first quarter at any time, or, in the median, over
