@@ -71,9 +71,7 @@ def measure(kept: Kept, model: PCMModel, around: Periphery, seed: int) -> float:
 
 def main() -> int:
     kept, n_chips = from_command("converters", __doc__.splitlines()[0], __file__, chips=3, images=300)
-    chips = range(n_chips)
-    kept.measure({f"{text}, chip {k}": partial(measure, kept, *row, k) for text, row in ROWS.items() for k in chips})
-    found = {text: [kept.values[f"{text}, chip {k}"] for k in chips] for text in ROWS}
+    found = kept.measure({text: partial(measure, kept, *row) for text, row in ROWS.items()}, n_chips)
     base = found["ideal converters"]
     lines = ["| on crossbars | accuracy |", "|---|---|"]
     lines += [f"| {text} | {cell(values, None if values is base else base)} |" for text, values in found.items()]

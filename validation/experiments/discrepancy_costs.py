@@ -104,14 +104,12 @@ def measure(kept: Kept, n_chips: int) -> dict[str, list]:
         state = variant.read(file.state, seed, compensation == "gdc")
         return accuracy(file.net, adabs(file.net, state, calibration) if compensation == "adabs" else state, x, labels)
 
-    def key(compensation, variant, seed):
-        return f"{compensation}, {variant.label}, {variant.text}, chip {seed}"
+    def key(compensation, variant):
+        return f"{compensation}, {variant.label}, {variant.text}"
 
-    chips, priced = range(n_chips), [(c, v) for c in COMPENSATIONS for v in VARIANTS if c == "gdc" or not v.gdc_only]
-    kept.measure({key(c, v, k): partial(once, c, v, k) for c, v in priced for k in chips})
-    return {
-        c: [[kept.values[key(c, v, k)] for k in chips] if (c, v) in priced else None for v in VARIANTS] for c in COMPENSATIONS
-    }
+    priced = [(c, v) for c in COMPENSATIONS for v in VARIANTS if c == "gdc" or not v.gdc_only]
+    found = kept.measure({key(c, v): partial(once, c, v) for c, v in priced}, n_chips)
+    return {c: [found.get(key(c, v)) for v in VARIANTS] for c in COMPENSATIONS}
 
 
 def table(found: dict[str, list]) -> str:

@@ -9,6 +9,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -49,8 +50,13 @@ class Kept:
         held = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.values = held["values"] if held.get("about") == self.about else {}
 
-    def measure(self, tasks: dict[str, Callable[[], object]]) -> None:
-        """Every value that is not there yet, by its key; a task on each core."""
+    def measure(self, tasks: dict[object, Callable[[int], object]], n_chips: int) -> dict[object, list]:
+        """{key: task(chip) of every chip}; what is not there yet is measured, a task on each core."""
+        named = {f"{key}, chip {k}": partial(task, k) for k in range(n_chips) for key, task in tasks.items()}
+        self._measure_missing(named)
+        return {key: [self.values[f"{key}, chip {k}"] for k in range(n_chips)] for key in tasks}
+
+    def _measure_missing(self, tasks: dict[str, Callable[[], object]]) -> None:
         missing = [key for key in tasks if key not in self.values]
         done, lock = len(tasks) - len(missing), Lock()
 

@@ -77,9 +77,7 @@ class Study:
             for momentum in MOMENTA:
                 settings = {"n": n, "batch_size": batch_size, "momentum": momentum}
                 tasks["estimate", n, batch_size, momentum] = partial(self.estimated, **settings)
-        chips = range(n_chips)
-        self.kept.measure({f"{key}, chip {k}": partial(task, k) for k in chips for key, task in tasks.items()})
-        return {key: [self.kept.values[f"{key}, chip {k}"] for k in chips] for key in tasks}
+        return self.kept.measure(tasks, n_chips)
 
 
 def schedules(found: dict) -> list[str]:

@@ -2,22 +2,18 @@
 
 python validation/robustness/same_answer.py [--other-python /path/to/another/environment/bin/python]
 
-The circumstances: 1, 2 and 4 workers; threads, processes and, where `distributed` is installed, a Dask scheduler with two
-workers on loopback, one of which is killed; two hash seeds, locales and time zones. With --other-python the same is made in
-another environment, with other versions of the libraries: the draws' raw words and uniforms must be equal to the bit, every
-golden case must lie within its bound there, and how far the study's results are apart is printed.
+The circumstances: 1, 2 and 4 workers; threads and processes; two hash seeds, locales and time zones (tests/test_executors.py
+has Dask, and kills one of its workers). With --other-python the same is made in another environment, with other versions of
+the libraries: the draws' raw words and uniforms must be equal to the bit there, every golden case must lie within its bound,
+and how far the study's results are apart is printed.
 """
 
 import argparse
 import hashlib
-import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -79,49 +75,12 @@ def digests(folder: Path) -> dict[str, str]:
 def made(folder: Path, workers: int = 1, executor: str | None = None, python: str = sys.executable, **variables) -> dict:
     """The digests of what a process with these environment variables makes."""
     environment = os.environ | {"PYTHONPATH": str(TOP), "PYTHONHASHSEED": "0", "LC_ALL": "C", "TZ": "UTC"} | variables
-    command = [
-        python,
-        __file__,
-        "--make",
-        str(folder),
-        "--workers",
-        str(workers),
-        *(["--executor", executor] if executor else []),
-    ]
+    pool = ["--executor", executor] if executor else []
+    command = [python, __file__, "--make", str(folder), "--workers", str(workers), *pool]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True)
     if ran.returncode:
         raise RuntimeError(f"{command}: {ran.stderr[-2000:]}")
     return digests(folder)
-
-
-def with_dask(folder: Path) -> dict:
-    """The digests of a study on two Dask workers, one of which is killed when the first chip has been measured."""
-
-    def start(module, *arguments):
-        command = ["timeout", "600", sys.executable, "-m", f"distributed.cli.{module}", "--host", "127.0.0.1", *arguments]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(TOP)}, start_new_session=True, **quiet)
-
-    scheduler_file, processes = folder.with_suffix(".json"), []
-    try:
-        where = ["--scheduler-file", str(scheduler_file), "--no-dashboard"]
-        processes.append(start("dask_scheduler", "--port", "0", *where))
-        while not scheduler_file.exists():
-            time.sleep(0.1)
-        processes += [start("dask_worker", *where, "--nthreads", "1", "--no-nanny") for _ in range(2)]
-        address = json.loads(scheduler_file.read_text())["address"].removeprefix("tcp://")
-
-        def kill_one():
-            while not (folder / "retention.part.h5").exists():
-                time.sleep(0.01)
-            os.killpg(processes[1].pid, signal.SIGKILL)
-
-        threading.Thread(target=kill_one, daemon=True).start()
-        return made(folder, 1, f"dask://{address}")
-    finally:
-        for process in processes:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def compare(name: str, base: dict, found: dict) -> bool:
@@ -173,12 +132,6 @@ def main() -> int:
         for workers, executor in ((2, "threads"), (4, "threads"), (2, "processes")):
             found = made(place / f"{executor}{workers}", workers, executor)
             same.append(compare(f"--executor {executor}, {workers}", base, found))
-        try:
-            import distributed  # noqa: F401
-
-            same.append(compare("--executor dask, a worker killed", base, with_dask(place / "dask")))
-        except ImportError:
-            print("Dask is not installed: left out")
         for variables in ({"PYTHONHASHSEED": "12345"}, {"LC_ALL": "C.UTF-8"}, {"LC_ALL": "POSIX"}, {"TZ": "Asia/Kathmandu"}):
             said = ", ".join(f"{k}={v}" for k, v in variables.items())
             same.append(compare(said, base, made(place / said.replace("/", "-"), **variables)))
