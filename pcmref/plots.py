@@ -103,3 +103,47 @@ def _near_software(result) -> tuple[float, float]:
     high = max([software, *readings])
     margin = max(0.1 * (high - low), 0.002)
     return 100 * max(low - margin, 0), 100 * min(high + margin, 1)
+
+
+def plot_sensitivity(result, path) -> None:
+    """Points lost by crossbar, regained without each kind of noise, and accuracy under Gaussian noise on the weights.
+
+    A faint dot each reading of each chip, medians as markers and lines; software dashed; the training noise dotted.
+    """
+    from pcmref.sensitivity import NOISES, OFF
+
+    plt = pyplot()
+    with plt.style.context(STYLE):
+        ratios = {"width_ratios": (max(len(result.settings["weights"]) / 6, 2), 1.6, 2)}
+        figure, (layers, kinds, weights) = plt.subplots(1, 3, figsize=(15, 4.6), gridspec_kw=ratios)
+        bars = list(result.settings["weights"])
+        lost, regained = [result.lost(bar) for bar in bars], [result.regained("all but", bar) for bar in bars]
+        _draw_dots(layers, np.arange(len(bars)), lost, "vermilion", "v", "alone on the chip: lost")
+        _draw_dots(layers, np.arange(len(bars)) + 0.2, regained, "green", "o", "alone digital: regained")
+        layers.set_xticks(range(len(bars)), [bar.removesuffix(".weight") for bar in bars], rotation=90, fontsize=7)
+        layers.set_title(f"{result.name}, {human_time(result.settings['t_s'])}, {result.settings['compensation']}")
+        layers.legend()
+        _draw_dots(kinds, np.arange(len(OFF)), [result.regained("without", noise) for noise in OFF], "blue", "s", None)
+        kinds.set_xticks(range(len(OFF)), [noise.replace(" ", "\n").replace("programming", "progr.") for noise in OFF])
+        kinds.set_xlim(-0.5, len(OFF) - 0.5)
+        kinds.set_title("without it: regained")
+        for axis in (layers, kinds):
+            axis.set_ylabel("points of accuracy")
+        readings = [result.values("weights", repr(eta)) for eta in NOISES]
+        _draw_dots(weights, 100 * np.array(NOISES), readings, "purple", "o-", None)
+        weights.axhline(100 * result.software_accuracy, color="black", linestyle="--", linewidth=1)
+        if result.settings["eta"]:
+            weights.axvline(100 * result.settings["eta"], color="black", linestyle=":", linewidth=1)
+        weights.set(xlabel="noise on the weights (% of max|W|)", ylabel="classification accuracy (%)")
+        weights.set_ylim(top=100)
+        weights.set_title("dashed: software; dotted: trained")
+        save(figure, path)
+        plt.close(figure)
+
+
+def _draw_dots(axis, x, values, colour: str, style: str, label: str | None) -> None:
+    """The readings [chips, reads] at each x as faint dots, in percent, and their medians."""
+    for at, v in zip(x, values, strict=True):
+        axis.plot(np.full(v.size, at), 100 * v.ravel(), ".", color=PALETTE[colour], alpha=0.4, markeredgewidth=0, zorder=1)
+    style = {"marker": style[0], "linestyle": "-" if style.endswith("-") else "none", "color": PALETTE[colour], "label": label}
+    axis.plot(x, [100 * np.median(v) for v in values], **style)

@@ -1,7 +1,5 @@
 """Accuracy over time: the paper's experiment, for any network, device model and data."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
@@ -128,12 +126,7 @@ class RetentionResult:
         name,compensation,t_s,chip,read,accuracy
         mine,gdc,86400.0,0,0,0.75
         """
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(Row._fields)
-        writer.writerows(row._replace(t_s=repr(row.t_s), accuracy=repr(row.accuracy)) for row in self.rows)
-        with store.replacing(path) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8")
+        tables.write_csv(path, Row._fields, self.rows)
 
     def to_hdf5(self, path) -> None:
         """Rows, software accuracy and settings in one checked file; `RetentionResult.from_hdf5` reads it.
@@ -255,6 +248,11 @@ def _check_study(net, x, labels, times_s, compensations, x_calibration) -> None:
         raise SettingError(f"compensations must be some of {COMPENSATIONS} and there must be times; got {list(compensations)}")
     if len(set(times_s)) < len(times_s):
         raise SettingError(f"times must differ from each other, got {list(times_s)}")
+    check_evaluation(net, x, labels, compensations, x_calibration)
+
+
+def check_evaluation(net, x, labels, compensations, x_calibration) -> None:
+    """SettingError or ShapeError where a study's images, labels or calibration images do not serve."""
     if "adabs" in compensations and x_calibration is None:
         raise SettingError("compensation 'adabs' needs x_calibration: a few hundred training images, without labels")
     check_labels(labels, len(x), net.num_classes)

@@ -1,5 +1,9 @@
 """Tables as text: lists of lines, each a list of cells; numbers in percent."""
 
+import csv
+import io
+
+from pcmref import store
 from pcmref.statistics import Interval, Spread
 
 
@@ -29,7 +33,7 @@ def range_cell(found: Spread, digits: int = 2) -> str:
     >>> range_cell(spread(np.array([[0.5, 0.7], [0.9, 0.9]])), 1)
     '80.0 [50.0, 90.0] 75.0'
     """
-    median, lowest, highest, mean = (f"{100 * v:.{digits}f}" for v in (found.median, found.lowest, found.highest, found.mean))
+    median, lowest, highest, mean = (f"{100 * v:z.{digits}f}" for v in (found.median, found.lowest, found.highest, found.mean))
     return median if found.n_chips == found.n_reads == 1 else f"{median} [{lowest}, {highest}] {mean}"
 
 
@@ -37,4 +41,14 @@ def interval_cell(value: float, interval: Interval, digits: int = 2) -> str:
     """`value [low, high]` in percent or points; `-` for what cannot be told."""
     if value != value:
         return "-"
-    return f"{100 * value:.{digits}f} [{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}]"
+    return f"{100 * value:z.{digits}f} [{100 * interval[0]:z.{digits}f}, {100 * interval[1]:z.{digits}f}]"
+
+
+def write_csv(path, head, rows) -> None:
+    """Rows of plain values as a CSV file, floating-point numbers with all their digits; written atomically."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows([repr(v) if isinstance(v, float) else v for v in row] for row in rows)
+    with store.replacing(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")

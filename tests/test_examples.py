@@ -13,6 +13,7 @@ MODULES = (
     "draws",
     "errors",
     "library",
+    "sensitivity",
     "statistics",
     "study",
     "tables",

@@ -16,7 +16,7 @@ import pytest
 
 import pcmref
 from pcmref import cli, draws, store
-from pcmref.cli import retention as command
+from pcmref.cli import resumed_study
 from pcmref.cli.executors import DaskWorkers, Processes, _call, open_executor
 from pcmref.cli.resumed_study import Kept, identity
 from pcmref.errors import FileError, MissingExtraError, SettingError
@@ -83,7 +83,7 @@ class DiesOnce:
 
 
 def test_a_dead_worker_process_changes_nothing(own, monkeypatch, capsys):
-    monkeypatch.setattr(command, "open_executor", DiesOnce)
+    monkeypatch.setattr(resumed_study, "open_executor", DiesOnce)
     assert cli.main([*ARGUMENTS, "--executor", "processes"]) == 0
     assert same() and "1 chips are kept" in capsys.readouterr().err
     monkeypatch.setattr(DiesOnce, "die", lambda self: (_ for _ in ()).throw(BrokenProcessPool("died")))

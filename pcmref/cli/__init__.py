@@ -9,7 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import pcmref
 from pcmref.errors import PcmrefError, printable
 
-COMMANDS = ("retention", "train", "lab", "bench", "info", "import", "export", "golden", "selfcheck")
+COMMANDS = ("retention", "sensitivity", "train", "lab", "bench", "info", "import", "export", "golden", "selfcheck")
 
 
 class _Output:

@@ -23,7 +23,7 @@ import numpy as np
 import pcmref
 from pcmref import store
 from pcmref.blocks import count_workers, map_blocks
-from pcmref.cli.retention import make_folder
+from pcmref.cli.resumed_study import make_folder
 from pcmref.nn import functional as F
 from pcmref.training import Progress, Recipe, train_step
 

@@ -1,7 +1,11 @@
-"""What a study of chips has measured so far, kept in a file from which another run goes on."""
+"""How a command runs a study of chips: on any executor, every chip kept in a file from which another run goes on."""
 
 import hashlib
 import json
+import sys
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +13,21 @@ import scipy
 
 import pcmref
 from pcmref import store
-from pcmref.errors import FileError
+from pcmref.cli.executors import open_executor
+from pcmref.cli.progress import ProgressBar
+from pcmref.errors import FileError, MissingExtraError, SettingError
 from pcmref.tasks import Measured
 
 KIND = "study-part"
+RESTARTS = 3  # of the worker processes, where some died
+
+
+def add_arguments(add) -> None:
+    add("--seed", type=int, default=0, help="seed of the first chip (default: %(default)s)")
+    add("--workers", type=int, default=None, help="threads, or processes with --executor (default: one per core)")
+    add("--executor", default=None, help="whole chips at the same time on: threads, processes or dask://HOST:PORT")
+    add("--resume", action="store_true", help="go on from the chips that an interrupted run in --out has measured")
+    add("--out", type=Path, default=Path("out"), help="folder for the results (default: %(default)s)")
 
 
 def source_digest() -> str:
@@ -67,3 +82,45 @@ class Kept:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def run_study(label: str, study: Callable, kept: Kept, arguments):
+    """study(executor, progress, known, on_chip), from the chips that are kept on; the others go on where workers die."""
+    if kept.path.exists() and not arguments.resume:
+        raise SettingError(f"{kept.path} keeps the chips of an interrupted study: --resume goes on from it, else move it away")
+    known = kept.load()
+    if known and max(known) >= arguments.chips:
+        n_kept = max(known) + 1
+        raise SettingError(f"{kept.path} keeps {n_kept} chips: ask for at least as many with --chips, or move it away")
+    with ProgressBar(label, "measurement") as bar:
+        for _ in range(1 + RESTARTS):
+            executor = None if arguments.executor is None else open_executor(arguments.executor, arguments.workers)
+            try:
+                with executor or nullcontext():
+                    return study(executor=executor, progress=bar.update, known=known, on_chip=kept.save)
+            except BrokenExecutor:
+                known = kept.load()
+                print(f"\na worker process died; {len(known)} chips are kept, the others start again", file=sys.stderr)
+    raise SettingError(
+        f"--executor {arguments.executor}: worker processes died {1 + RESTARTS} times (is the memory enough? --workers); "
+        f"what was measured is kept in {kept.path}: --resume goes on from it"
+    )
+
+
+def finish(kept: Kept, result, stem: Path, *written: str) -> None:
+    """Draw the result where matplotlib is, forget what was kept, and say what is written: stem and endings."""
+    try:
+        result.plot(stem.with_suffix(".png"))
+        written = (*written, "png")
+    except MissingExtraError as error:
+        print(f"no picture: {error}", file=sys.stderr)
+    kept.remove()
+    print(f"\nwritten: {', '.join(f'{stem}.{ending}' for ending in written)}")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder for results, with its parents; FileError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"--out {folder}: cannot be made: {error.strerror}") from error

@@ -9,26 +9,22 @@ goes on from it to the same results.
 
 import argparse
 import re
-import sys
-from concurrent.futures import BrokenExecutor
-from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from pcmref import library
 from pcmref.cli import images
-from pcmref.cli.executors import open_executor
-from pcmref.cli.progress import ProgressBar
-from pcmref.cli.resumed_study import Kept, identity
-from pcmref.errors import FileError, MissingExtraError, SettingError, whole_number
+from pcmref.cli.resumed_study import Kept, finish, identity, make_folder, run_study
+from pcmref.cli.resumed_study import add_arguments as add_running
+from pcmref.errors import SettingError, whole_number
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.pcm.gdc import READ_OUTS
 from pcmref.pcm.model import PCMModel
-from pcmref.study import COMPENSATIONS, RetentionResult, conditions, retention
+from pcmref.study import COMPENSATIONS, conditions, retention
 from pcmref.times import human_time, parse_time
 
 PROFILES = {"joshi2020": PCMModel.joshi2020, "aihwkit": PCMModel.aihwkit, "crosssim": PCMModel.crosssim}
-RESTARTS = 3  # of the worker processes, where some died
 
 EXAMPLES = """\
 examples:
@@ -78,11 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "far apart share (default: none of it)",
     )
     add("--gdc", choices=READ_OUTS, default=None, help="what gdc reads out (default: as the profile says)")
-    add("--seed", type=int, default=0, help="seed of the first chip (default: %(default)s)")
-    add("--workers", type=int, default=None, help="threads, or processes with --executor (default: one per core)")
-    add("--executor", default=None, help="whole chips at the same time on: threads, processes or dask://HOST:PORT")
-    add("--resume", action="store_true", help="go on from the chips that an interrupted run in --out has measured")
-    add("--out", type=Path, default=Path("out"), help="folder for the results (default: %(default)s)")
+    add_running(add)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -114,45 +106,15 @@ def run(arguments: argparse.Namespace) -> int:
         "workers": arguments.workers if arguments.executor is None else 1,
         "periphery": periphery,
     }
-    result = _measured(study, kept, arguments)
+    result = run_study("retention", partial(retention, **study), kept, arguments)
     print(f"{result.name}: accuracy in %, {result.size()}, profile {arguments.profile}\n")
     print(result.table())
     if periphery and periphery.fresh:
         print(f"\n{_read_noise(periphery, model, times_s)}")
     result.to_csv(arguments.out / "retention.csv")
     result.to_hdf5(arguments.out / "retention.h5")
-    written = ["csv", "h5"]
-    try:
-        result.plot(arguments.out / "retention.png")
-        written.append("png")
-    except MissingExtraError as error:
-        print(f"no picture: {error}", file=sys.stderr)
-    kept.remove()
-    print(f"\nwritten: {', '.join(str(arguments.out / f'retention.{ending}') for ending in written)}")
+    finish(kept, result, arguments.out / "retention", "csv", "h5")
     return 0
-
-
-def _measured(study: dict, kept: Kept, arguments) -> RetentionResult:
-    """The study's result, from the chips that are kept on; where worker processes die, the others go on in new ones."""
-    if kept.path.exists() and not arguments.resume:
-        raise SettingError(f"{kept.path} keeps the chips of an interrupted study: --resume goes on from it, else move it away")
-    known = kept.load()
-    if known and max(known) >= arguments.chips:
-        n_kept = max(known) + 1
-        raise SettingError(f"{kept.path} keeps {n_kept} chips: ask for at least as many with --chips, or move it away")
-    with ProgressBar("retention", "measurement") as bar:
-        for _ in range(1 + RESTARTS):
-            executor = None if arguments.executor is None else open_executor(arguments.executor, arguments.workers)
-            try:
-                with executor or nullcontext():
-                    return retention(**study, executor=executor, progress=bar.update, known=known, on_chip=kept.save)
-            except BrokenExecutor:
-                known = kept.load()
-                print(f"\na worker process died; {len(known)} chips are kept, the others start again", file=sys.stderr)
-    raise SettingError(
-        f"--executor {arguments.executor}: worker processes died {1 + RESTARTS} times (is the memory enough? --workers); "
-        f"what was measured is kept in {kept.path}: --resume goes on from it"
-    )
 
 
 def _read_noise(periphery: Periphery, model: PCMModel, times_s) -> str:
@@ -173,11 +135,3 @@ def _periphery(tile: str | None, dac_bits: int | None, adc_bits: int | None, fre
     dac = None if dac_bits is None else Converter.of_bits(dac_bits)
     adc = None if adc_bits is None else Converter.of_bits(adc_bits, ADC_LIMIT)
     return Periphery((int(size[1]), int(size[2])), dac, adc, fresh, apart_s)
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder for results, with its parents; FileError where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"--out {folder}: cannot be made: {error.strerror}") from error

@@ -15,7 +15,7 @@ from pathlib import Path
 import pcmref
 from pcmref.cli.images import asked_for
 from pcmref.cli.progress import ProgressBar
-from pcmref.cli.retention import make_folder
+from pcmref.cli.resumed_study import make_folder
 from pcmref.library import read_network
 from pcmref.recipes import DATA_SETS, carry_out, read_plan
 
