@@ -1,4 +1,4 @@
-"""Training with noise on the weights (Joshi et al. 2020): the algorithm in the paper's order, one function a step.
+"""Training with noise on the weights (Joshi et al. 2020): the algorithm, one function a step.
 
 For each mini-batch: `augment` the images, `inject_weight_noise` into every crossbar, go forward and backward with the
 noisy weights, `sgd_step` the clean ones, `clip_weights`. Batch norm and its running statistics are digital and see the
@@ -63,12 +63,12 @@ class Recipe:
 
 
 def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int = 0, workers: int | None = None) -> dict:
-    """W + eta * max|W| * z on every crossbar, fresh for every step: a new state (Joshi et al. 2020, methods).
+    """W + eta * max|W| * z on every crossbar, fresh for every step: a new state (Joshi et al. 2020).
 
     max|W| is the crossbar's, fc.bias included with fc.weight; z are the draws `noise/{step}/{name}`. No gradient flows
     through the standard deviation. Batch norm is untouched. The first step has its noise like any other, which one
     toolkit leaves out (D24 in validation/discrepancies.md). Toolkits also offer noise that depends on each weight's
-    value (a polynomial, D14 and D15; proportional, D17), drift (D16) and rounding (D18): other trainings than the paper's.
+    value (a polynomial, D14 and D15; proportional, D17), drift (D16) and rounding (D18): other trainings.
 
     >>> state = {"fc.weight": np.array([[0.5, -1.0]]), "fc.bias": np.array([0.25])}
     >>> pcmref.inject_weight_noise(state, eta=0.1, seed=0, step=7)["fc.weight"].round(3).tolist()
@@ -276,7 +276,7 @@ def train(
 
 
 def train_step(net: ResNet, at: Progress, x, labels, rate: float, recipe: Recipe, workers: int | None = None):
-    """(state, velocity, loss) after one mini-batch of the paper's algorithm."""
+    """(state, velocity, loss) after one mini-batch."""
     noisy = inject_weight_noise(at.state, recipe.eta, recipe.seed, at.step, workers)
     logits, tape = net.forward(noisy, x, train=True, workers=workers)
     loss = float(F.softmax_cross_entropy(logits, labels, recipe.label_smoothing))

@@ -1,8 +1,8 @@
 """The statistical model of a phase-change memory device: programming noise, drift and 1/f read noise.
 
 Symbols: G_T target, G_P programmed, G_D(t) drifted, G(t) read conductance, all in uS; x = G_T / G_max; t in seconds since
-programming; z standard-normal draws, given by the caller. Grades of the constants: A stated by the paper; B restated by
-the model authors' public toolkit or by a co-author's code; C recalled or taken from a third party, not confirmed.
+programming; z standard-normal draws, given by the caller. Grades of the constants: A stated by the paper's abstract; B restated
+by the model authors' public toolkit or by a co-author's code; C recalled or taken from a third party, not confirmed.
 
 Sources: [J] Joshi et al., Nat. Commun. 11:2473 (2020). [N] Nandakumar et al., IEEE ICECS 2019, pp. 727-730. [T] aihwkit,
 docs/source/pcm_inference.rst and inference/noise/pcm.py. [X] CrossSim 3.2.0, its PCM device file. [S] pcm-bitslicing,
@@ -232,7 +232,7 @@ class PCMModel:
         return np.abs(nu) if self.nu_law == "folded" else nu
 
     def drift(self, g_prog_us, nu, t_s: float):
-        """G_D(t) = G_P * (t/t_0)^-nu: structural relaxation after programming ([J] eq. for drift; [N], [T]).
+        """G_D(t) = G_P * (t/t_0)^-nu: structural relaxation after programming ([N], [T]).
 
         >>> round(float(pcmref.PCMModel.joshi2020().drift(25.0, 0.049, t_s=86_400.0)), 3)  # a day after programming
         16.588
