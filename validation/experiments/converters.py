@@ -58,8 +58,8 @@ devices fully on; 8 bits are 255 levels.
 With ideal converters any tiling gives the digital network's logits within a derived bound
 (`tests/test_crossbar_networks.py`), so one tile size stands for all of them. A fresh, independent reading for every product is
 an upper bound of what read noise within an inference costs: products a microsecond apart share most of their 1/f noise.
-The standard error is of the chips alone: of 300 images one is a third of a point, and the accuracy itself is known to 1.3 points
-one standard error, so that rows which differ by less than a point are the same as far as this goes.
+The standard error is of the chips alone: of 300 images one is a third of a point, and their sampling error of an accuracy
+is 1.3 points, so that rows which differ by less than a point are the same as far as this goes.
 """
 
 
