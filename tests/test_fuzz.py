@@ -37,36 +37,36 @@ class Planted:
 
     def reader(self):
         sound = {"x.toml": b"a = 1\n"}
-        return fuzz.Reader("planted", "toml", "x.toml", lambda: sound, self.load, lambda folder, value: None)
+        return fuzz.Reader("planted", "toml", "x.toml", lambda: sound, self.load, lambda path, value: None)
 
 
-def wrong_exception(folder):
+def wrong_exception(path):
     raise KeyError("x")
 
 
-def unnamed(folder):
+def unnamed(path):
     raise fuzz.PcmrefError("something is wrong")
 
 
-def writes(folder):
-    (folder / "harmed").write_text("x")
+def writes(path):
+    path.with_name("harmed").write_text("x")
 
 
-def allocates(folder):
+def allocates(path):
     bytearray(fuzz.MEMORY_LIMIT + (64 << 20))
     raise fuzz.PcmrefError("x.toml: too large")
 
 
-def crashes(folder):
+def crashes(path):
     fuzz.os.kill(fuzz.os.getpid(), fuzz.signal.SIGKILL)
 
 
-def hangs(folder):
+def hangs(path):
     while True:
         pass
 
 
-def out_of_memory(folder):
+def out_of_memory(path):
     try:
         bytearray(1 << 50)
     except MemoryError as error:

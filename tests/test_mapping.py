@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import pcmref
+from pcmref import strategies
 from pcmref.errors import DeviceError
 from pcmref.pcm.mapping import crossbars, map_weights, unmap_weights
 
-WEIGHTS = hnp.arrays(np.float64, hnp.array_shapes(max_dims=4, max_side=4), elements=st.floats(-1e3, 1e3, allow_subnormal=False))
+WEIGHTS = strategies.tensors(hnp.array_shapes(max_dims=4, max_side=4), largest=1e3)
 
 
 @pytest.mark.confirms(11, 13)

@@ -1,11 +1,18 @@
 """What the project says of itself agrees with itself."""
 
+import ast
+import io
 import re
+import tokenize
 from pathlib import Path
+
+import pytest
 
 import pcmref
 
 TOP = Path(__file__).parent.parent
+BUDGETS = {"golden": ("pcmref/golden/*.py", 2_800)}
+NO_CODE = {getattr(tokenize, n) for n in ("COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER")}
 
 
 def text(name: str) -> str:
@@ -32,3 +39,33 @@ def test_contributing_names_what_is_there():
     assert len(paths) > 15 and len(files) == 4
     for path in [*("".join(pair) for pair in paths), *(f"pcmref/golden/{name}" for name in files)]:
         assert (TOP / path).exists(), path
+
+
+def code_lines(path: Path) -> int:
+    """The lines of a Python file that hold code: no blank lines, comments and docstrings."""
+    source = path.read_text(encoding="utf-8")
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    strings = [n.body[0] for n in ast.walk(ast.parse(source)) if isinstance(n, documented) and ast.get_docstring(n) is not None]
+    tokens = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type not in NO_CODE]
+    lines = {line for t in tokens for line in range(t.start[0], t.end[0] + 1)}
+    return len(lines - {line for node in strings for line in range(node.lineno, node.end_lineno + 1)})
+
+
+def test_lines_of_code_are_counted(tmp_path):
+    path = tmp_path / "module.py"
+    what = '"""What.\n\nHow.\n"""\n'
+    text = what + '\n# why\na = """1\n2"""  # two lines\n\n\ndef f(x):\n    """What."""\n    return (x,\n\n x)\n'
+    path.write_text(text)
+    assert code_lines(path) == len(["a = 1", "2", "def f(x):", "return (x,", "x)"])
+
+
+@pytest.mark.parametrize(("patterns", "budget"), BUDGETS.values(), ids=BUDGETS)
+def test_the_code_stays_within_its_budget(patterns, budget):
+    files = [path for pattern in patterns.split() for path in TOP.glob(pattern)]
+    assert files and sum(code_lines(path) for path in files) <= budget
+
+
+def test_no_python_file_has_over_350_lines():
+    roots = [TOP / name for name in ("pcmref", "tests", "validation", "docs", "reference_weights")]
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for root in roots for path in root.rglob("*.py")}
+    assert [path.name for path, length in lengths.items() if length > 350] == [] and len(lengths) > 150

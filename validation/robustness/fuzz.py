@@ -94,13 +94,13 @@ def judge(reader: Reader, attacked, folder: Path, watch: Watch) -> dict:
     start_bytes, started, found = _peak_bytes()[0], time.process_time(), {"outcome": "refused"}
     watch.seen, watch.active = [], reader.name != "checkpoint"  # a run that goes on writes its own checkpoint
     try:
-        value = reader.load(folder)
+        value = reader.load(folder / reader.target)
         watch.active = False
         found["outcome"] = "read"
         if attacked.refused:
             found["finding"] = "read, but had to be refused"
         else:
-            reader.check(folder, value)
+            reader.check(folder / reader.target, value)
     except PcmrefError as error:
         watch.active = False
         message = str(error)
