@@ -5,7 +5,7 @@ DATA ?= /usr/share/datasets/fashion-mnist
 PUBLIC := pcmref $(addprefix pcmref., errors nn.functional nn.resnet nn.adabs pcm.model pcm.mapping pcm.chip pcm.gdc \
 	pcm.moments pcm.crossbar training recipes study data readers library store times plots strategies checks golden)
 
-.PHONY: demo test test-slow lint wheel audit mutation costs readme retention imagenet34 against-torch figures docs docs-links docs-outputs fuzz soak same-answer clean
+.PHONY: demo test test-slow lint wheel audit mutation costs readme retention noise-and-clipping imagenet34 against-torch figures docs docs-links docs-outputs fuzz soak same-answer clean
 
 $(VENV)/installed: pyproject.toml setup.py
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcmref needs Python 3.11 or newer")'
@@ -53,6 +53,10 @@ readme: $(VENV)/installed  ## run the demo of the README again and put its table
 retention: $(VENV)/installed  ## the paper's experiment in full, into validation/retention.md (hours; goes on where it was)
 	$(PYTHON) validation/experiments/retention.py run --data $(DATA)
 	$(PYTHON) validation/experiments/retention.py report
+
+noise-and-clipping: $(VENV)/installed  ## noise against clipping in training, two by two, into validation/noise_and_clipping.md (hours; goes on)
+	$(PYTHON) validation/experiments/noise_and_clipping.py run --data $(DATA)
+	$(PYTHON) validation/experiments/noise_and_clipping.py report
 
 imagenet34: $(VENV)/installed  ## ResNet-34 for ImageNet on a chip, inside 8 GB
 	$(PYTHON) validation/experiments/imagenet34.py

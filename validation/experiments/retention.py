@@ -10,25 +10,22 @@ is measured again. `report` writes retention.md and its pictures from what is ke
 
 import argparse
 import dataclasses
-import json
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from measurements import RESULTS, Kept, file_digest
 from readme import put
+from studies import N_CALIBRATION, accuracies, kept_study, result_of, study
 
 from pcmref import library, recipes, tables
-from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.data import load_fashion_mnist
-from pcmref.pcm.model import PCMModel
 from pcmref.plots import PALETTE, STYLE, plot_retention, pyplot
-from pcmref.statistics import bootstrap, by_chip, spread
-from pcmref.study import COMPENSATIONS, RetentionResult, retention, rows_of
-from pcmref.times import STANDARD_TIMES_S, human_time
+from pcmref.statistics import bootstrap, spread
+from pcmref.study import COMPENSATIONS, RetentionResult
+from pcmref.times import human_time
 
 VALIDATION = Path(__file__).parents[1]
 TOP = VALIDATION.parent
@@ -36,34 +33,9 @@ SWEPT = TOP / "out" / "sweep"  # the networks that the sweeps train
 NETWORKS = ("resnet32-fashionmnist-baseline", "resnet32-fashionmnist-noise")
 CLASS = "resnet8-fashionmnist"
 DAY_S = 86_400.0
-N_CALIBRATION = 1280
 CALIBRATION = (20, 100, 500, N_CALIBRATION, 2000)
 ETA, ALPHA = 0.038, 2.0
 ETAS, ALPHAS = (0.0, 0.019, ETA, 0.076), (1.5, ALPHA, 2.5, 0.0)
-
-
-def kept_study(name: str, network, images: int, n_calibration: int = N_CALIBRATION, **design) -> Kept:
-    """Where a study's chips are kept; `design` is times_s, compensations and reads where they are not the experiment's."""
-    design = {"times_s": STANDARD_TIMES_S, "compensations": COMPENSATIONS, "reads": 1} | design
-    plain = json.loads(json.dumps(design))
-    return Kept(name, network, __file__, images=images, calibration=n_calibration, **plain)
-
-
-def study(kept: Kept, n_chips: int) -> None:
-    """Measure what is not kept yet of a retention study, a chip on each core."""
-    data, file, about = library.load_images("fashionmnist-evaluation"), kept.file, kept.about
-    x, labels = (values[: about["images"]] for values in (data.images, data.labels))
-    known = {k: values for k in range(n_chips) if (values := kept.values.get(f"chip {k}"))}
-    if len(known) == n_chips and "software" in kept.values:
-        return
-    settings = {name: about[name] for name in ("times_s", "compensations", "reads")}
-    settings |= {"n_chips": n_chips, "known": known, "workers": 1}
-    settings["x_calibration"] = data.normalized(data.calibration[: about["calibration"]])
-    settings["on_chip"] = lambda measured: kept.keep({f"chip {k}": values for k, values in measured.items()})
-    with ProgressBar(kept.path.stem, "measurement") as bar, open_executor("processes") as executor:
-        settings |= {"progress": bar.update, "executor": executor}
-        result = retention(file.net, file.state, PCMModel.joshi2020(), data.normalized(x), labels, **settings)
-    kept.keep({"software": result.software_accuracy})
 
 
 def networks(arguments) -> None:
@@ -104,23 +76,6 @@ RUNS: dict[str, Callable] = {"networks": networks, "calibration": calibration, "
 
 
 # ------------------------------------------------------------------------------------------------------------ report
-
-
-def result_of(name: str, network: str | None = None) -> RetentionResult:
-    """What is kept under a name, in the order of the study; SystemExit where it is missing or of another network."""
-    path = RESULTS / f"{name}.json"
-    held = json.loads(path.read_text()) if path.is_file() else {"about": {}, "values": {}}
-    about, values = held["about"], held["values"]
-    if "software" not in values or (network is not None and about["sha256"] != file_digest(network)):
-        raise SystemExit(f"{path}: nothing kept of the network as it is; python validation/experiments/retention.py run")
-    measured = {int(key.removeprefix("chip ")): of for key, of in values.items() if key != "software"}
-    rows = rows_of(about["network"], about["times_s"], about["compensations"], about["reads"], measured)
-    return RetentionResult(about["network"], rows, values["software"], {"n_images": about["images"], **about})
-
-
-def accuracies(result: RetentionResult, compensation: str, t_s: float) -> np.ndarray:
-    """[chips, reads]."""
-    return by_chip(row for row in result.rows if (row.compensation, row.t_s) == (compensation, t_s))
 
 
 def losses(result: RetentionResult, compensation: str, t_s: float) -> np.ndarray:

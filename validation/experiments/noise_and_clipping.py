@@ -1,0 +1,149 @@
+"""Noise against clipping: the four ways to train on from one baseline, several trainings each, programmed onto chips.
+
+    python validation/experiments/noise_and_clipping.py run --data FOLDER [--network resnet32] [--trainings 2]
+    python validation/experiments/noise_and_clipping.py report
+
+Every arm (with or without noise, with or without clipping) has the same epochs, schedule and baseline; training k of every arm
+has the same seed, so the arms differ in noise and clipping only. `run` goes on where it was: a training from its checkpoint, a
+network from its last chip. `report` writes noise_and_clipping.md from what is kept. Hours: resnet8 one, resnet32 ten.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+from itertools import count, product, takewhile
+from pathlib import Path
+
+import numpy as np
+from measurements import RESULTS
+from scipy import stats
+from studies import accuracies, kept_study, result_of, study
+
+from pcmref import library, recipes, tables
+from pcmref.cli.progress import ProgressBar
+from pcmref.data import load_fashion_mnist
+from pcmref.study import COMPENSATIONS
+from pcmref.training import ALPHA, ETA
+
+VALIDATION = Path(__file__).parents[1]
+RECIPES = VALIDATION.parent / "reference_weights" / "recipes"
+TRAINED = VALIDATION.parent / "out" / "noise_and_clipping"
+NETWORKS = {"resnet8": "resnet8-fashionmnist", "resnet32": "joshi32-fashionmnist"}
+ARMS = list(product((0.0, ETA), (0.0, ALPHA)))  # (eta, alpha)
+DAY_S = 86_400.0
+MEASURES = ("software", *COMPENSATIONS)
+
+
+def named(network: str, eta: float, alpha: float, seed: int) -> str:
+    return f"arm-{network}-eta{eta}-alpha{alpha}-seed{seed}"
+
+
+def run(arguments) -> None:
+    """Training k of every arm before training k + 1 of any: whatever is done is balanced."""
+    plan = recipes.read_plan(RECIPES / f"{NETWORKS[arguments.network]}.toml")
+    (baseline, first), (_, noise) = plan.stages.items()
+    noise = dataclasses.replace(noise, epochs=arguments.epochs or noise.epochs)
+    data = load_fashion_mnist(arguments.data)
+    TRAINED.mkdir(parents=True, exist_ok=True)
+    shutil.copy(library.find(baseline), TRAINED)
+    for seed, (eta, alpha) in product(range(arguments.trainings), ARMS):
+        name = named(arguments.network, eta, alpha, seed)
+        stages = {baseline: first, name: dataclasses.replace(noise, eta=eta, alpha=alpha, seed=seed)}
+        with ProgressBar(name, "image") as bar:
+            options = {"resume": True, "progress": lambda _, *done, bar=bar: bar.update(*done), "workers": arguments.workers}
+            path = recipes.carry_out(dataclasses.replace(plan, name=name, stages=stages), data, TRAINED, **options)[-1]
+        study(kept_study(name, path, arguments.images, times_s=(DAY_S,), reads=arguments.reads), arguments.chips)
+
+
+def finished(name: str) -> bool:
+    path = RESULTS / f"{name}.json"
+    return path.is_file() and "software" in json.loads(path.read_text())["values"]
+
+
+def measured(network: str) -> dict[str, np.ndarray]:
+    """{software or a compensation: accuracies [noise, clip, trainings]}, means over chips and reads, of finished seeds."""
+    seeds = list(takewhile(lambda seed: all(finished(named(network, *arm, seed)) for arm in ARMS), count()))
+    found = {measure: np.empty((2, 2, len(seeds))) for measure in MEASURES}
+    for i, arm in enumerate(ARMS):
+        for seed in seeds:
+            result = result_of(named(network, *arm, seed))
+            cell = divmod(i, 2) + (seed,)
+            found["software"][cell] = result.software_accuracy
+            for c in COMPENSATIONS:
+                found[c][cell] = accuracies(result, c, DAY_S).mean()
+    return found
+
+
+def effects(y: np.ndarray) -> dict[str, np.ndarray]:
+    """Of y [noise, clip, trainings]: each seed's effect of noise and of clipping, over the other, and their interaction."""
+    return {
+        "noise": (y[1] - y[0]).mean(0),
+        "clipping": (y[:, 1] - y[:, 0]).mean(0),
+        "both beyond their sum": y[1, 1] - y[1, 0] - y[0, 1] + y[0, 0],
+    }
+
+
+def effect_cell(values: np.ndarray) -> str:
+    """The mean over trainings with its 95 % interval (Student's t), in points; of one training without."""
+    if len(values) < 2:
+        return f"{100 * values.mean():+.2f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return tables.interval_cell(values.mean(), (values.mean() - half, values.mean() + half))
+
+
+def document() -> str:
+    """noise_and_clipping.md as text; SystemExit where no arm is complete."""
+    text = (
+        "# Noise against clipping\n\n"
+        "Written by `experiments/noise_and_clipping.py report` from `results/`; do not edit. Four ways to train on from one\n"
+        "shipped baseline, with the same epochs and schedule: with and without noise on the weights\n"
+        f"(eta {ETA}), with and without clipping (alpha {ALPHA:g}). Training k of every arm has seed k. Accuracy in percent\n"
+        "one day after programming, means over chips and reads of each training; effects in points with 95 % intervals over\n"
+        "trainings (Student's t on each seed's contrast). They hold for further trainings from this baseline on these images.\n"
+    )
+    for network in NETWORKS:
+        found = measured(network)
+        n = found["software"].shape[-1]
+        if not n:
+            continue
+        size = result_of(named(network, *ARMS[0], 0)).size()
+        text += f"\n## {network}\n\n{n} trainings an arm; each on {size}. Median [lowest, highest] mean over trainings:\n\n"
+        lines = [["noise", "clipping", *MEASURES]]
+        for i, (eta, alpha) in enumerate(ARMS):
+            cells = [100 * found[m][divmod(i, 2)] for m in MEASURES]
+            shown = [f"{np.median(v):.2f} [{v.min():.2f}, {v.max():.2f}] {v.mean():.2f}" for v in cells]
+            lines.append(["yes" if eta else "no", "yes" if alpha else "no", *shown])
+        text += f"{tables.markdown(lines)}\n\n"
+        of = {m: effects(found[m]) for m in MEASURES}
+        rows = [[what, *(effect_cell(of[m][what]) for m in MEASURES)] for what in of["software"]]
+        text += f"{tables.markdown([['effect of', *MEASURES], *rows])}\n"
+    if "##" not in text.replace("# Noise", "", 1):
+        raise SystemExit("no training of every arm is kept yet: python validation/experiments/noise_and_clipping.py run")
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("run", "report"))
+    parser.add_argument("--data", help="folder of Fashion-MNIST's IDX files, for run")
+    parser.add_argument("--network", choices=NETWORKS, default="resnet8", help="default: %(default)s")
+    parser.add_argument("--trainings", type=int, default=5, help="of every arm (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=None, help="of every training (default: the recipe's)")
+    parser.add_argument("--images", type=int, default=2_000, help="test images, the first ones (default: %(default)s)")
+    parser.add_argument("--chips", type=int, default=10, help="default: %(default)s")
+    parser.add_argument("--reads", type=int, default=3, help="readings of each chip (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=None, help="threads for training (default: one per core)")
+    arguments = parser.parse_args()
+    if arguments.step == "report":
+        (VALIDATION / "noise_and_clipping.md").write_text(document(), encoding="utf-8")
+        return 0
+    if not arguments.data:
+        parser.error("run needs --data FOLDER")
+    run(arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
