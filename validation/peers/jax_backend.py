@@ -6,27 +6,89 @@ cd validation/peers && pcmref golden check jax_backend:Backend --level 2
 import jax
 import jax.numpy as jnp
 import numpy as np
+from autograd import Autograd
 from jax import lax
 
-from pcmref.golden import Capabilities, Unsupported
+from pcmref.golden import Capabilities
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
-class Backend:
+class Backend(Autograd):
     """Only forwards are written here; every backward is jax.vjp of one."""
 
     name, version = "JAX", jax.__version__
+    tensor, array = staticmethod(jnp.asarray), staticmethod(np.asarray)
 
     def capabilities(self) -> Capabilities:
         return Capabilities(dtypes=("float64", "float32"))
 
-    def run(self, op, version, inputs, noise, params):
-        if op not in OPS:
-            raise Unsupported(f"not written for JAX: {op}")
-        arrays = {k: jnp.asarray(v) for k, v in inputs.items()} | {f"noise/{k}": jnp.asarray(v) for k, v in noise.items()}
-        return {k: np.asarray(v) for k, v in OPS[op](arrays, params).items()}
+    def gradients(self, forward, arrays, dy, names):
+        """{gradient: that of forward's output, weighted with dy, in the named input}."""
+        y, pull = jax.vjp(lambda part: forward(arrays | part), {name: arrays[name] for name in names.values()})
+        found = pull(jnp.ones_like(y) if dy is None else dy)[0]
+        return {gradient: found[name] for gradient, name in names.items()}
+
+    def conv2d(self, a, p):
+        return {"y": conv2d(a["x"], a["w"], p["stride"], p["padding"])}
+
+    def batch_norm(self, a, p):
+        return {"y": batch_norm(a["x"], a["weight"], a["bias"], a["mean"], a["var"], p["eps"])}
+
+    def batch_norm_train(self, a, p):
+        y = {"y": batch_norm_train(a["x"], a["weight"], a["bias"], p["eps"])}
+        if "running_mean" not in a:  # its backward
+            return y
+        m, moments = p["momentum"], {"running_mean": a["x"].mean((0, 1, 2)), "running_var": a["x"].var((0, 1, 2), ddof=1)}
+        return y | {k: (1 - m) * a[k] + m * new for k, new in moments.items()}
+
+    def relu(self, a, p):
+        return {"y": jax.nn.relu(a["x"])}
+
+    def linear(self, a, p):
+        return {"y": a["x"] @ a["w"].T + a["b"]}
+
+    def global_avg_pool(self, a, p):
+        return {"y": a["x"].mean((1, 2))}
+
+    def max_pool2d(self, a, p):
+        return {"y": max_pool(a["x"], p["kernel"], p["stride"], p["padding"])}
+
+    def softmax_cross_entropy(self, a, p):
+        classes = a["logits"].shape[1]
+        target = jax.nn.one_hot(a["labels"], classes, dtype=a["logits"].dtype) * (1 - p["smoothing"]) + p["smoothing"] / classes
+        return {"loss": -(target * jax.nn.log_softmax(a["logits"])).sum() / len(a["labels"])}
+
+    def basic_block(self, a, p):
+        return {"y": block(a["x"], a, "", p["stride"], p["train"], p["eps"])}
+
+    def basic_block_backward(self, a, p):
+        return self.gradients(lambda b: self.basic_block(b, p | {"train": True})["y"], a, a["dy"], {"dx": "x"} | trainable(a))
+
+    def resnet(self, a, p):
+        return {"logits": resnet(a["x"], a, p["network"], False, p["eps"])}
+
+    def resnet_backward(self, a, p):
+        def forward(s):
+            return resnet(s["x"], s, p["network"], True, p["eps"])
+
+        return {"logits": forward(a)} | self.gradients(forward, a, a["dlogits"], {"grad/input": "x"} | trainable(a))
+
+    def adabs(self, a, p):
+        sums, x = {}, a["x_calibration"]
+        for first in range(0, len(x), p["batch_size"]):
+            batch, seen = x[first : first + p["batch_size"]], {}
+            resnet(batch, a, p["network"], True, p["eps"], seen)
+            for bn, z in seen.items():
+                for entry, value in (("running_mean", z.mean((0, 1, 2))), ("running_var", z.var((0, 1, 2), ddof=1))):
+                    sums[f"{bn}.{entry}"] = sums.get(f"{bn}.{entry}", 0) + len(batch) * value
+        return {k: v / len(x) for k, v in sums.items()}
+
+    def sgd_step(self, a, p):
+        g = a["grad"] + p["weight_decay"] * a["w"] if a["w"].ndim > 1 else a["grad"]
+        v = p["momentum"] * a["velocity"] + g if "velocity" in a else g
+        return {"w": a["w"] - p["learning_rate"] * (g + p["momentum"] * v if p["nesterov"] else v), "velocity": v}
 
 
 def conv2d(x, w, stride, padding):
@@ -45,12 +107,6 @@ def batch_norm_train(x, weight, bias, eps):
 def max_pool(x, kernel, stride, padding):
     around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, kernel, kernel, 1), (1, stride, stride, 1), around)
-
-
-def cross_entropy(logits, labels, smoothing):
-    classes = logits.shape[1]
-    target = jax.nn.one_hot(labels, classes, dtype=logits.dtype) * (1 - smoothing) + smoothing / classes
-    return -(target * jax.nn.log_softmax(logits)).sum() / len(labels)
 
 
 def conv_bn(x, s, conv, bn, stride, padding, train, eps, seen=None):
@@ -81,99 +137,5 @@ def resnet(x, s, network, train, eps, seen=None):
     return y.mean((1, 2)) @ s["fc.weight"].T + s["fc.bias"]
 
 
-def vjp(forward, arrays, dy, names):
-    """{gradient: of the named input} of forward(arrays), weighted with dy."""
-    _, pull = jax.vjp(lambda part: forward(arrays | part), {name: arrays[name] for name in names.values()})
-    found = pull(dy)[0]
-    return {gradient: found[name] for gradient, name in names.items()}
-
-
 def trainable(arrays):
     return {f"grad/{k}": k for k in arrays if "." in k and "running_" not in k}
-
-
-def running(a, p):
-    n, m = a["x"].size // a["x"].shape[3], p["momentum"]
-    return {
-        "y": batch_norm_train(a["x"], a["weight"], a["bias"], p["eps"]),
-        "running_mean": (1 - m) * a["running_mean"] + m * a["x"].mean((0, 1, 2)),
-        "running_var": (1 - m) * a["running_var"] + m * a["x"].var((0, 1, 2)) * (n / (n - 1)),
-    }
-
-
-def adabs(a, p):
-    sums, x = {}, a["x_calibration"]
-    for first in range(0, len(x), p["batch_size"]):
-        batch, seen = x[first : first + p["batch_size"]], {}
-        resnet(batch, a, p["network"], True, p["eps"], seen)
-        for bn, z in seen.items():
-            for entry, value in (("running_mean", z.mean((0, 1, 2))), ("running_var", z.var((0, 1, 2), ddof=1))):
-                sums[f"{bn}.{entry}"] = sums.get(f"{bn}.{entry}", 0) + len(batch) * value
-    return {k: v / len(x) for k, v in sums.items()}
-
-
-def resnet_backward(a, p):
-    def forward(s):
-        return resnet(s["x"], s, p["network"], True, p["eps"])
-
-    return {"logits": forward(a)} | vjp(forward, a, a["dlogits"], {"grad/input": "x"} | trainable(a))
-
-
-def sgd_step(a, p):
-    g = a["grad"] + p["weight_decay"] * a["w"] if a["w"].ndim > 1 else a["grad"]
-    v = p["momentum"] * a["velocity"] + g if "velocity" in a else g
-    return {"w": a["w"] - p["learning_rate"] * (g + p["momentum"] * v if p["nesterov"] else v), "velocity": v}
-
-
-BN_GRADS = {"dx": "x", "dweight": "weight", "dbias": "bias"}
-
-
-def with_bias(a):
-    return a | {"bias": jnp.zeros_like(a["weight"])}
-
-
-def backward(forward, names, prepare=dict):
-    """The backward operation of a forward f(arrays, params)."""
-    return lambda a, p: vjp(lambda b: forward(b, p), prepare(a), a["dy"], names)
-
-
-def loss(a, p):
-    return cross_entropy(a["logits"], a["labels"], p["smoothing"])
-
-
-OPS = {
-    "conv2d": lambda a, p: {"y": conv2d(a["x"], a["w"], p["stride"], p["padding"])},
-    "conv2d_backward": backward(lambda b, p: conv2d(b["x"], b["w"], p["stride"], p["padding"]), {"dx": "x", "dw": "w"}),
-    "batch_norm": lambda a, p: {"y": batch_norm(a["x"], a["weight"], a["bias"], a["mean"], a["var"], p["eps"])},
-    "batch_norm_backward": backward(
-        lambda b, p: batch_norm(b["x"], b["weight"], b["bias"], b["mean"], b["var"], p["eps"]), BN_GRADS, with_bias
-    ),
-    "batch_norm_train": running,
-    "batch_norm_train_backward": backward(
-        lambda b, p: batch_norm_train(b["x"], b["weight"], b["bias"], p["eps"]), BN_GRADS, with_bias
-    ),
-    "relu": lambda a, p: {"y": jax.nn.relu(a["x"])},
-    "relu_backward": backward(lambda b, p: jax.nn.relu(b["x"]), {"dx": "x"}),
-    "linear": lambda a, p: {"y": a["x"] @ a["w"].T + a["b"]},
-    "linear_backward": backward(
-        lambda b, p: b["x"] @ b["w"].T + b["b"],
-        {"dx": "x", "dw": "w", "db": "b"},
-        lambda a: a | {"b": jnp.zeros(len(a["w"]), a["w"].dtype)},
-    ),
-    "global_avg_pool": lambda a, p: {"y": a["x"].mean((1, 2))},
-    "global_avg_pool_backward": backward(lambda b, p: b["x"].mean((1, 2)), {"dx": "x"}),
-    "max_pool2d": lambda a, p: {"y": max_pool(a["x"], p["kernel"], p["stride"], p["padding"])},
-    "max_pool2d_backward": backward(lambda b, p: max_pool(b["x"], p["kernel"], p["stride"], p["padding"]), {"dx": "x"}),
-    "softmax_cross_entropy": lambda a, p: {"loss": loss(a, p)},
-    "softmax_cross_entropy_backward": lambda a, p: vjp(
-        lambda b: loss(b, p), a, jnp.ones((), a["logits"].dtype), {"dlogits": "logits"}
-    ),
-    "basic_block": lambda a, p: {"y": block(a["x"], a, "", p["stride"], p["train"], p["eps"])},
-    "basic_block_backward": lambda a, p: vjp(
-        lambda s: block(s["x"], s, "", p["stride"], True, p["eps"]), a, a["dy"], {"dx": "x"} | trainable(a)
-    ),
-    "resnet": lambda a, p: {"logits": resnet(a["x"], a, p["network"], False, p["eps"])},
-    "resnet_backward": resnet_backward,
-    "adabs": adabs,
-    "sgd_step": sgd_step,
-}

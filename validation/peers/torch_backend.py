@@ -7,13 +7,14 @@ cd validation/peers && pcmref golden check torch_backend:BFloat16
 import numpy as np
 import torch
 import torch.nn.functional as F
+from autograd import Autograd
 
 import pcmref
-from pcmref.golden import Capabilities, Unsupported
+from pcmref.golden import Capabilities
 from pcmref.peers import torch_resnet
 
 
-class Backend:
+class Backend(Autograd):
     """Gradients come from autograd: each backward operation differentiates PyTorch's own forward."""
 
     name, version = "PyTorch", torch.__version__
@@ -22,14 +23,7 @@ class Backend:
     def capabilities(self) -> Capabilities:
         return Capabilities(dtypes=self.dtypes, accumulate_dtype=self.accumulate)
 
-    def run(self, op, version, inputs, noise, params):
-        if not hasattr(self, op):
-            raise Unsupported(f"PyTorch has no {op}")
-        arrays = {k: self.tensor(k, v) for k, v in (inputs | {f"noise/{k}": v for k, v in noise.items()}).items()}
-        out = getattr(self, op)(arrays, params)
-        return {k: self.array(v) for k, v in out.items()}
-
-    def tensor(self, name, array):
+    def tensor(self, array):
         t = torch.from_numpy(np.ascontiguousarray(array)).reshape(np.shape(array))  # NumPy makes a scalar one-dimensional
         return t if self.compute is None or array.dtype.kind in "iu" else t.to(self.compute)
 
@@ -47,8 +41,8 @@ class Backend:
         return {"y": to_last(y)}
 
     def batch_norm_train(self, a, p):
-        mean, var = a["running_mean"].clone(), a["running_var"].clone()
-        y = F.batch_norm(to_first(a["x"]), mean, var, a["weight"], a["bias"], True, p["momentum"], p["eps"])
+        mean, var = (a[k].clone() if k in a else None for k in ("running_mean", "running_var"))  # its backward has none
+        y = F.batch_norm(to_first(a["x"]), mean, var, a["weight"], a["bias"], True, p.get("momentum", 0.0), p["eps"])
         return {"y": to_last(y), "running_mean": mean, "running_var": var}
 
     def relu(self, a, p):
@@ -66,36 +60,11 @@ class Backend:
     def softmax_cross_entropy(self, a, p):
         return {"loss": F.cross_entropy(a["logits"], a["labels"], label_smoothing=p["smoothing"])}
 
-    # --------------------------------------------------------------------------------------------------- backwards
-
-    def conv2d_backward(self, a, p):
-        return grads(lambda b: self.conv2d(b, p)["y"], a, a["dy"], {"dx": "x", "dw": "w"})
-
-    def batch_norm_backward(self, a, p):
-        return grads(lambda b: self.batch_norm(b, p)["y"], with_bias(a), a["dy"], BN_GRADS)
-
-    def batch_norm_train_backward(self, a, p):
-        def forward(b):
-            return to_last(F.batch_norm(to_first(b["x"]), None, None, b["weight"], b["bias"], True, 0.0, p["eps"]))
-
-        return grads(forward, with_bias(a), a["dy"], BN_GRADS)
-
-    def relu_backward(self, a, p):
-        return grads(lambda b: F.relu(b["x"]), a, a["dy"], {"dx": "x"})
-
-    def linear_backward(self, a, p):
-        b = a | {"b": torch.zeros(len(a["w"]), dtype=a["w"].dtype)}
-        return grads(lambda b: self.linear(b, p)["y"], b, a["dy"], {"dx": "x", "dw": "w", "db": "b"})
-
-    def global_avg_pool_backward(self, a, p):
-        return grads(lambda b: self.global_avg_pool(b, p)["y"], a, a["dy"], {"dx": "x"})
-
-    def max_pool2d_backward(self, a, p):
-        return grads(lambda b: self.max_pool2d(b, p)["y"], a, a["dy"], {"dx": "x"})
-
-    def softmax_cross_entropy_backward(self, a, p):
-        one = torch.ones((), dtype=a["logits"].dtype)
-        return grads(lambda b: self.softmax_cross_entropy(b, p)["loss"], a, one, {"dlogits": "logits"})
+    def gradients(self, forward, arrays, dy, names):
+        """{gradient: that of forward's output, weighted with dy, in the named input}."""
+        leaves = {k: v.clone().requires_grad_() if k in names.values() else v for k, v in arrays.items()}
+        forward(leaves).backward(dy)
+        return {gradient: leaves[name].grad for gradient, name in names.items()}
 
     # --------------------------------------------------------------------------------------------- blocks, networks
 
@@ -161,9 +130,6 @@ class BFloat16(Backend):
     accumulate = dict.fromkeys((*one_kernel, "batch_norm", "batch_norm_backward"), "float32")
 
 
-BN_GRADS = {"dx": "x", "dweight": "weight", "dbias": "bias"}
-
-
 def to_first(x):
     """NHWC -> NCHW."""
     return x.permute(0, 3, 1, 2)
@@ -172,17 +138,6 @@ def to_first(x):
 def to_last(x):
     """NCHW -> NHWC."""
     return x.permute(0, 2, 3, 1)
-
-
-def with_bias(a):
-    return a | {"bias": torch.zeros_like(a["weight"])}
-
-
-def grads(forward, arrays, dy, names):
-    """{gradient: that of forward's output, weighted with dy, in the named input} by autograd."""
-    leaves = {k: v.clone().requires_grad_() if k in names.values() else v for k, v in arrays.items()}
-    forward(leaves).backward(dy)
-    return {gradient: leaves[name].grad for gradient, name in names.items()}
 
 
 def loaded(module, a, dtype):
