@@ -5,7 +5,7 @@ from pcmref.golden.ops import OPS
 
 
 class Autograd:
-    """A subclass has `tensor`, `array` and `gradients` of its framework, and forwards as methods (arrays, params) -> outputs."""
+    """A subclass has `tensor`, `array`, `gradients` of its framework, and forwards as methods (arrays, params) -> outputs."""
 
     def run(self, op, version, inputs, noise, params):
         forward = op.removesuffix("_backward")
