@@ -15,6 +15,7 @@ SETTINGS = lab.Settings(
     n_devices=5000,
     n_pairs=2,
     n_chips=2,
+    n_reads=2,
     n_images=30,
     n_calibration=30,
 )

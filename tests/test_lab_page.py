@@ -109,6 +109,10 @@ def test_tab_reaches_every_control_in_order_and_enter_works_a_button(browser, ad
     assert tab.run("getComputedStyle(document.activeElement.nextSibling).outlineStyle") == "solid"
 
 
+def accuracy_text(median: float, low: float, high: float) -> str:
+    return f"{100 * median:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
 def test_the_numbers_shown_are_those_embedded(browser, address, data):
     for i, j, network, k in [(0, 0, 0, 0), (2, 1, 1, 1), (3, 2, 0, 2)]:
         time, compensation = data["times"][i], data["compensations"][k]["name"]
@@ -125,7 +129,7 @@ def test_the_numbers_shown_are_those_embedded(browser, address, data):
         assert table[4] == [f"{100 * v:.1f} %" for v in read["zero"]]
         accuracy = [n["accuracy"] for n in data["networks"]]
         wanted = [[a["chip"][c["name"]][i] for c in data["compensations"]] for a in accuracy]
-        rows = [[f"{100 * mean:.1f} ± {100 * std:.1f}" for mean, std in row] for row in wanted]
+        rows = [[accuracy_text(cell["median"], min(cell["readings"]), max(cell["readings"])) for cell in row] for row in wanted]
         assert cells(tab, "accuracy-table") == [
             [f"{100 * a['software']:.1f}", *row] for a, row in zip(accuracy, rows, strict=True)
         ]

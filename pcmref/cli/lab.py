@@ -13,6 +13,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from importlib import resources
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ examples:
   pcmref lab
   pcmref lab --out course/lab.html
 
-Takes about a minute. Then open the file in any browser.
+Takes a few minutes. Then open the file in any browser.
 """
 
 
@@ -56,6 +57,7 @@ class Settings:
     n_bins: int = 48
     n_pairs: int = 5
     n_chips: int = 4
+    n_reads: int = 3
     n_images: int = 500
     n_calibration: int = 400
     seed: int = 0
@@ -96,7 +98,7 @@ def _rounded(value):
 def compute(settings: Settings, model: PCMModel, progress=lambda done, total: None) -> dict:
     """Everything the page shows, as plain values and arrays. `progress(done, total)` is called after each step."""
     n_times, n_compensations = len(settings.times_s), len(COMPENSATIONS)
-    steps_a_network = n_times * (n_compensations * settings.n_chips + 1)
+    steps_a_network = n_times * (n_compensations * settings.n_chips * settings.n_reads + 1)
     total = len(settings.targets_us) + len(settings.networks) * steps_a_network
     devices, pairs = [], []
     for g_us in settings.targets_us:
@@ -110,7 +112,7 @@ def compute(settings: Settings, model: PCMModel, progress=lambda done, total: No
         networks.append(network_table(model, name, data, settings, lambda n, done=done: progress(done + n, total)))
     first = library.read_network(settings.networks[0])
     about = {"version": pcmref.__version__, "images": data.name, "n_devices": settings.n_devices, "layer": settings.layer}
-    about |= {"n_images": settings.n_images, "n_chips": settings.n_chips, "n_calibration": settings.n_calibration}
+    about |= {name: getattr(settings, name) for name in ("n_images", "n_chips", "n_reads", "n_calibration")}
     chosen = first_of_each_class(data.labels)
     return {
         "about": about,
@@ -230,9 +232,11 @@ def network_table(model: PCMModel, name: str, data: library.Images, settings: Se
         seed,
         calibration,
         name=name,
+        reads=settings.n_reads,
         progress=lambda done, _: progress(len(times_s) + done),
     )
-    accuracy = {c: [(s.mean, s.std) for s in result.summary() if s.compensation == c] for c in COMPENSATIONS}
+    readings = {cell: [row.accuracy for row in result.rows if row[1:3] == cell] for cell in product(COMPENSATIONS, times_s)}
+    accuracy = {c: [{"median": np.median(readings[c, t]), "readings": readings[c, t]} for t in times_s] for c in COMPENSATIONS}
     software = file.state[settings.layer]
     return {
         "name": name,
