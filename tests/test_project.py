@@ -69,3 +69,11 @@ def test_no_python_file_has_over_350_lines():
     roots = [TOP / name for name in ("pcmref", "tests", "validation", "docs", "reference_weights")]
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for root in roots for path in root.rglob("*.py")}
     assert [path.name for path, length in lengths.items() if length > 350] == [] and len(lengths) > 150
+
+
+def test_the_readme_of_validation_says_what_each_file_makes():
+    folder, page = TOP / "validation", text("validation/README.md")
+    files = [path for path in folder.glob("*/*") if path.suffix in (".py", ".toml")]
+    named = set(re.findall(r"`(\w+\.(?:py|toml))`", page))
+    attacks = {path.name for path in files if path.stem.startswith("attacks")}  # `attacks*.py`
+    assert len(files) > 30 and {path.name for path in files} - attacks == named

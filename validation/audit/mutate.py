@@ -3,7 +3,7 @@
 python validation/audit/mutate.py --sample 160 --json validation/results/mutation.json [--seed 0] [--module pcm/model.py]
 
 A mutant changes one place of one module: an operator, a comparison, a number, a sign, a condition, or a function such as
-maximum for minimum. It runs in a copy of the project, against tests/test_<module>.py only, under a time limit. Killed means
+maximum for minimum. It runs in a copy of the project, against the module's own tests only, under a time limit. Killed means
 that a test failed, or that the tests ran out of time. One that keeps the package from being imported is stillborn: no test had
 to notice it, so it counts neither way. What is printed is the share killed and every survivor.
 
@@ -42,7 +42,7 @@ from pcmref import draws
 TOP = digests.TOP
 EQUIVALENT = Path(__file__).parent / "equivalent_mutants.toml"
 ROOMS = ("nn", "pcm", "fast")
-OWN_TESTS = {"nn/batch.py": ["resnet"], "nn/gather.py": ["functional"], "pcm/crossbar.py": ["crossbar", "gdc"]}  # not the name
+ALSO = {"nn/batch.py": ["resnet"], "nn/gather.py": ["functional"], "nn/blocks.py": ["resnet"], "pcm/crossbar.py": ["gdc"]}
 STILLBORN = "no test ran"
 CPU_LIMIT_S = 60  # of processor time, whatever else runs; the own tests take under 10 s
 
@@ -161,11 +161,15 @@ def modules() -> list[str]:
 
 
 def own_tests(module: str) -> list[str]:
-    """The test files of a module, test_<stem>.py and test_<stem>_<more>.py."""
-    folder, found = TOP / "tests", []
-    for stem in OWN_TESTS.get(module, [Path(module).stem]):
-        found += [folder / f"test_{stem}.py", *sorted(folder.glob(f"test_{stem}_*.py"))]
-    return [f"tests/{path.name}" for path in found]
+    """The test files of a module, test_<stem>.py and test_<stem>_<more>.py; nn has test_exact.py too, fast its own."""
+    room, _, name = module.partition("/")
+    stems = ["fast"] if room == "fast" else [name.removesuffix(".py"), *ALSO.get(module, []), *["exact"] * (room == "nn")]
+    folder = TOP / "tests"
+    return [
+        f"tests/{p.name}"
+        for stem in stems
+        for p in sorted({*folder.glob(f"test_{stem}.py"), *folder.glob(f"test_{stem}_*.py")})
+    ]
 
 
 def sampled(modules: list[str], n: int, seed: int) -> tuple[list[Mutant], int]:
