@@ -6,9 +6,10 @@ Communications 11:2473 (2020). The examples in the docstrings assume `import num
 
 from pcmref import draws
 from pcmref.errors import PcmrefError
+from pcmref.fast.resnet import ResNet
 from pcmref.library import load, save
 from pcmref.nn.adabs import adabs
-from pcmref.nn.resnet import ResNet, predict
+from pcmref.nn.resnet import predict
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.mapping import map_weights, unmap_weights
 from pcmref.pcm.model import PCMModel

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from pcmref import draws
-from pcmref.blocks import blocks_of
 from pcmref.cifar_pickle import read_batch
 from pcmref.errors import FileError, MissingExtraError, ShapeError
 from pcmref.readers import read_npz, read_up_to
 from pcmref.store import MAX_BYTES, size_limit
+from pcmref.threads import chunks_of
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -59,7 +59,7 @@ def normalize_images(images: np.ndarray, mean, std, dtype=np.float32) -> np.ndar
 def image_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) of images/255 per channel, from exact counts of the 256 values: uint8 [N, H, W, C]."""
     values = np.arange(256) / 255
-    slabs = blocks_of(len(images), 1024)  # counting takes eight bytes a value
+    slabs = chunks_of(len(images), 1024)  # counting takes eight bytes a value
     counts = [sum(np.bincount(images[s, ..., c].ravel(), minlength=256) for s in slabs) for c in range(images.shape[-1])]
     means = [float(n @ values / n.sum()) for n in counts]
     stds = [float(np.sqrt(n @ (values - m) ** 2 / n.sum())) for n, m in zip(counts, means, strict=True)]

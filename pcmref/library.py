@@ -12,7 +12,7 @@ import numpy as np
 from pcmref import draws, readers, store
 from pcmref.data import Dataset, check_layout, is_archive, load_dataset, normalize_images
 from pcmref.errors import FileError, MissingExtraError, PcmrefError, printable
-from pcmref.nn.resnet import ResNet
+from pcmref.fast.resnet import ResNet
 
 _FOLDERS = (Path(__file__).parent / "reference_weights", Path(__file__).parent.parent / "reference_weights")
 ASSUMED = (

@@ -2,7 +2,7 @@
 
 import warnings
 
-from pcmref.nn.resnet import ResNet
+from pcmref.fast.resnet import ResNet
 
 
 def torch_resnet(net: ResNet):

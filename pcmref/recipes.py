@@ -19,7 +19,7 @@ from pathlib import Path
 from pcmref import library, store
 from pcmref.data import Dataset, load_cifar10, load_dataset, load_fashion_mnist
 from pcmref.errors import FileError, SettingError, whole_number
-from pcmref.nn.resnet import ResNet
+from pcmref.fast.resnet import ResNet
 from pcmref.training import Progress, Recipe, accuracy, recipe_values, train
 
 NETWORKS = {"joshi32": ResNet.joshi32, "resnet8": ResNet.resnet8, "imagenet34": ResNet.imagenet34}
@@ -69,8 +69,8 @@ def carry_out(
     due: Callable[[], bool] = lambda: False,
     stopped: Callable[[], bool] = lambda: False,
     progress: Callable[[str, int, int], None] | None = None,
-    workers: int | None = None,
     commit: str | None = None,
+    **options,
 ) -> list[Path]:
     """Train every stage of a plan and write its network to out/{stage}.h5 and its log to out/{stage}.csv.
 
@@ -110,16 +110,16 @@ def carry_out(
             if stop:
                 raise KeyboardInterrupt
 
-        at = train(net, state, data, recipe, start, after_step, workers)
+        at = train(net, state, data, recipe, start, after_step, **options)
         state = at.best
         _write_log(out / f"{name}.csv", at.history)
-        library.save(path, net, state, {**_about(identity, at, net, data, workers), "commit": commit})
+        library.save(path, net, state, {**_about(identity, at, net, data, options), "commit": commit})
         done.append(identity)
         checkpoint.unlink(missing_ok=True)
     return written
 
 
-def _about(identity: dict, at: Progress, net: ResNet, data: Dataset, workers: int | None) -> dict:
+def _about(identity: dict, at: Progress, net: ResNet, data: Dataset, options: dict) -> dict:
     """What a network's file says of how it was made: no wall-clock figures, the same run writes the same file."""
     return {
         **identity,
@@ -127,7 +127,7 @@ def _about(identity: dict, at: Progress, net: ResNet, data: Dataset, workers: in
         "classes": list(data.classes),
         "history": list(at.history),
         "best_epoch": at.best_epoch,
-        "software_accuracy": accuracy(net, at.best, data.normalized(data.test_images), data.test_labels, workers),
+        "software_accuracy": accuracy(net, at.best, data.normalized(data.test_images), data.test_labels, **options),
         "software_accuracy_of": f"{len(data.test_images)} test images",
     }
 

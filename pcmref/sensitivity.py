@@ -9,8 +9,8 @@ import numpy as np
 
 from pcmref import tables
 from pcmref.errors import SettingError, whole_number
+from pcmref.fast.resnet import ResNet
 from pcmref.nn.adabs import adabs
-from pcmref.nn.resnet import ResNet
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
@@ -164,6 +164,7 @@ def sensitivity(
     progress: Callable[[int, int], None] | None = None,
     known: Measured | None = None,
     on_chip: Callable[[Measured], None] | None = None,
+    engine: str = "fast",
 ) -> SensitivityResult:
     """Measure n_chips chips, each read `reads` times at t_s, with one thing after the other ideal: see `conditions`.
 
@@ -183,14 +184,14 @@ def sensitivity(
     if compensation not in COMPENSATIONS:
         raise SettingError(f"compensation must be one of {COMPENSATIONS}, got {compensation!r}")
     check_evaluation(net, x, labels, (compensation,), x_calibration)
-    study = _Study(net, state, model, x, labels, t_s, compensation, reads, x_calibration, workers)
+    study = _Study(net, state, model, x, labels, t_s, compensation, reads, x_calibration, workers, engine)
     of = conditions(state, reads)
     measured = measure_chips(study.measure, n_chips, len(of), seed, executor, progress, known, on_chip)
     rows = [Row(name, kind, what, k, read, measured[k][i]) for i, (kind, what, read) in enumerate(of) for k in range(n_chips)]
     paper = net.config() | {"in_channels": 3} == ResNet.joshi32(3, 10).config()
     weights = {bar: sum(state[n].size for n in names) for bar, names in crossbars(state).items()}
     settings = {"t_s": t_s, "compensation": compensation, "n_images": len(x), "n_chips": n_chips, "reads": reads, "eta": eta}
-    software = accuracy(net, state, x, labels, workers)
+    software = accuracy(net, state, x, labels, workers=workers, engine=engine)
     return SensitivityResult(name, tuple(rows), software, settings | {"papers_network": paper, "weights": weights})
 
 
@@ -208,6 +209,7 @@ class _Study:
     reads: int
     x_calibration: np.ndarray | None
     workers: int | None
+    engine: str
 
     def measure(self, chip_seed: int, report: Callable[[], None] | None = None) -> list[float]:
         """One chip's accuracies under `conditions`."""
@@ -227,13 +229,14 @@ class _Study:
         return (reading.compensated(workers=self.workers) if self.compensation == "gdc" else reading).state()
 
     def _accuracy(self, kind: str, what: str, held: dict[str, dict], seed: int, read: int) -> float:
+        options = {"workers": self.workers, "engine": self.engine}
         if kind == "weights":  # digital: nothing to compensate
             noisy = inject_weight_noise(self.state, float(what), seed, read, self.workers)
-            return accuracy(self.net, noisy, self.x, self.labels, self.workers)
+            return accuracy(self.net, noisy, self.x, self.labels, **options)
         state = held[what] if kind == "without" else held[""]
         bars = crossbars(self.state)
         digital = {"only": [bar for bar in bars if bar != what], "all but": [what]}.get(kind, [])
         state = state | {name: self.state[name] for bar in digital for name in bars[bar]}
         if self.compensation == "adabs":
-            state = adabs(self.net, state, self.x_calibration, workers=self.workers)
-        return accuracy(self.net, state, self.x, self.labels, self.workers)
+            state = adabs(self.net, state, self.x_calibration, **options)
+        return accuracy(self.net, state, self.x, self.labels, **options)

@@ -79,7 +79,7 @@ def times(longest_s: float = 10 * 365 * 86_400.0):
 def networks():
     """Small residual networks: one to three stages of one or two blocks."""
     st, _ = _hypothesis()
-    from pcmref.nn.resnet import ResNet
+    from pcmref.fast.resnet import ResNet
 
     stages = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 2)), min_size=1, max_size=3)
     return st.builds(

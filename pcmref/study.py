@@ -11,11 +11,11 @@ import numpy as np
 
 from pcmref import store, tables
 from pcmref.errors import FileError, SettingError, ShapeError, whole_number
+from pcmref.fast.resnet import ResNet
 from pcmref.nn.adabs import adabs, check_batches
 from pcmref.nn.functional import check_labels
-from pcmref.nn.resnet import ResNet
 from pcmref.pcm.chip import Chip, Reading
-from pcmref.pcm.crossbar import Periphery
+from pcmref.pcm.crossbar import Periphery, multiply
 from pcmref.pcm.model import PCMModel
 from pcmref.statistics import Spread, by_chip, spread
 from pcmref.tasks import Measured, measure_chips
@@ -195,6 +195,7 @@ def retention(
     known: Measured | None = None,
     on_chip: Callable[[Measured], None] | None = None,
     reads: int = 1,
+    engine: str = "fast",
 ) -> RetentionResult:
     """Program n_chips chips (seeds seed, seed + 1, ...) and measure their accuracy at each time and compensation.
 
@@ -219,9 +220,9 @@ def retention(
     _check_study(net, x, labels, times_s, compensations, x_calibration)
     if "adabs" in compensations:
         check_batches(net, x_calibration.shape, batch_size)
-    software = accuracy(net, state, x, labels, workers)
+    software = accuracy(net, state, x, labels, workers=workers, engine=engine)
     design = (times_s, compensations, reads)
-    study = _Study(net, state, model, x, labels, *design, x_calibration, batch_size, workers, periphery)
+    study = _Study(net, state, model, x, labels, *design, x_calibration, batch_size, workers, periphery, engine)
     n_values = len(conditions(*design))
     measured = measure_chips(study.measure, n_chips, n_values, seed, executor, progress, known, on_chip)
     settings = {"model": asdict(model), "seed": int(seed), "n_images": len(x), "n_chips": n_chips, "batch_size": batch_size}
@@ -277,6 +278,7 @@ class _Study:
     batch_size: int
     workers: int | None
     periphery: Periphery | None
+    engine: str
 
     def measure(self, chip_seed: int, report: Callable[[], None] | None = None) -> list[float]:
         """One chip's accuracies under `conditions`: programmed once, each reading evaluated under every compensation."""
@@ -305,6 +307,7 @@ class _Study:
             yield compensation, known[scheme]
 
     def _accuracy(self, state: dict, recalibrate: bool) -> float:
+        options = {"workers": self.workers, "engine": self.engine} | ({} if self.periphery is None else {"product": multiply})
         if recalibrate:
-            state = adabs(self.net, state, self.x_calibration, self.batch_size, self.workers)
-        return accuracy(self.net, state, self.x, self.labels, self.workers)
+            state = adabs(self.net, state, self.x_calibration, self.batch_size, **options)
+        return accuracy(self.net, state, self.x, self.labels, **options)

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from pcmref import draws
-from pcmref.blocks import map_blocks
 from pcmref.data import Dataset
 from pcmref.errors import SettingError, whole_number
+from pcmref.fast.resnet import ResNet
 from pcmref.nn import functional as F
-from pcmref.nn.resnet import ResNet, predict
+from pcmref.nn.resnet import predict
 from pcmref.pcm.mapping import crossbars
+from pcmref.threads import map_chunks
 
 ETA = 0.038  # training noise sigma / max|W| (grade B: aihwkit's documentation; Joshi et al. 2020)
 ALPHA = 2.0  # clipping at alpha * sigma_W after every update (grade B for CIFAR-10; ImageNet 2.5: grade C)
@@ -86,7 +87,7 @@ def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int 
             noisy[name] = (w + sigma * z).astype(w.dtype)
 
     if eta > 0:
-        map_blocks(add, crossbars(state).values(), workers)
+        map_chunks(add, crossbars(state).values(), workers)
     return noisy
 
 
@@ -216,8 +217,8 @@ class Progress:
     best_epoch: int = 0
 
 
-def accuracy(net: ResNet, state: dict, x: np.ndarray, labels: np.ndarray, workers: int | None = None) -> float:
-    """The share of images whose largest logit is their label's; ShapeError where labels are not [N] integers of its classes.
+def accuracy(net: ResNet, state: dict, x: np.ndarray, labels: np.ndarray, **options) -> float:
+    """The share of images whose largest logit is their label's; `options` are those of `net.forward`. ShapeError.
 
     >>> from pcmref.library import load_images
     >>> from pcmref.training import accuracy
@@ -227,7 +228,7 @@ def accuracy(net: ResNet, state: dict, x: np.ndarray, labels: np.ndarray, worker
     True
     """
     labels = F.check_labels(labels, len(x), net.num_classes)
-    return float((predict(net, state, x, workers).argmax(1) == labels).mean())
+    return float((predict(net, state, x, **options).argmax(1) == labels).mean())
 
 
 def train(
@@ -237,12 +238,13 @@ def train(
     recipe: Recipe,
     start: Progress | None = None,
     after_step: Callable[[Progress, int], None] | None = None,
-    workers: int | None = None,
+    **options,
 ) -> Progress:
     """Train from `state` (or go on from `start`) to the recipe's end.
 
     `after_step(progress, n_steps)` is called after every mini-batch, to save or to show where the run stands. The
-    result depends on the arguments alone, not on where it was interrupted. A last incomplete batch is left out.
+    result depends on the arguments alone, not on where it was interrupted. A last incomplete batch is left out. `options` are
+    those of `net.forward`: workers, engine.
     """
     n_train = len(data.train_images) - recipe.validation
     steps_per_epoch = n_train // recipe.batch_size
@@ -265,20 +267,20 @@ def train(
             index = order[first : first + recipe.batch_size]
             batch = augment(x[index], choice, index, recipe, blank)
             rate = learning_rate(recipe, step, n_steps)
-            state, velocity, loss = train_step(net, at, batch, data.train_labels[index], rate, recipe, workers)
+            state, velocity, loss = train_step(net, at, batch, data.train_labels[index], rate, recipe, **options)
             loss_sum = loss if step % steps_per_epoch == 0 else at.loss_sum + loss
             at = Progress(step + 1, state, velocity, loss_sum, at.history, at.best, at.best_epoch)
             if at.step % steps_per_epoch == 0:
-                at = _end_epoch(net, at, epoch, steps_per_epoch, rate, validation, workers)
+                at = _end_epoch(net, at, epoch, steps_per_epoch, rate, validation, options)
             if after_step is not None:
                 after_step(at, n_steps)
     return at
 
 
-def train_step(net: ResNet, at: Progress, x, labels, rate: float, recipe: Recipe, workers: int | None = None):
+def train_step(net: ResNet, at: Progress, x, labels, rate: float, recipe: Recipe, **options):
     """(state, velocity, loss) after one mini-batch."""
-    noisy = inject_weight_noise(at.state, recipe.eta, recipe.seed, at.step, workers)
-    logits, tape = net.forward(noisy, x, train=True, workers=workers)
+    noisy = inject_weight_noise(at.state, recipe.eta, recipe.seed, at.step, options.get("workers"))
+    logits, tape = net.forward(noisy, x, train=True, **options)
     loss = float(F.softmax_cross_entropy(logits, labels, recipe.label_smoothing))
     if not np.isfinite(loss):
         raise SettingError(f"training diverged at step {at.step}: the loss is {loss}; lower the learning rate")
@@ -287,10 +289,10 @@ def train_step(net: ResNet, at: Progress, x, labels, rate: float, recipe: Recipe
     return (clip_weights(state, recipe.alpha) if recipe.alpha else state), velocity, loss
 
 
-def _end_epoch(net, at: Progress, epoch, steps_per_epoch, rate, validation, workers) -> Progress:
+def _end_epoch(net, at: Progress, epoch, steps_per_epoch, rate, validation, options) -> Progress:
     """The epoch's entry in the history, and the best state if this is it (without validation images: the last)."""
     images, labels = validation
-    score = accuracy(net, at.state, images, labels, workers) if len(images) else None
+    score = accuracy(net, at.state, images, labels, **options) if len(images) else None
     entry = {"epoch": epoch + 1, "loss": at.loss_sum / steps_per_epoch, "learning_rate": rate, "validation_accuracy": score}
     best, best_epoch = at.best, at.best_epoch
     if score is None or best is None or score >= at.history[best_epoch - 1]["validation_accuracy"]:

@@ -16,7 +16,7 @@ def test_convolution_and_its_input_gradient_are_adjoint(case):
     dy = draws.standard_normal(0, "test/adjoint", F.conv2d_shape(x.shape, w.shape, stride, padding))
     scale = float((F.conv2d(np.abs(x), np.abs(w), stride, padding) * np.abs(dy)).sum())
     check_adjoint(
-        lambda v: F.conv2d(v, w, stride, padding), lambda v: F.conv2d_input_grad(v, w, x.shape, stride, padding), x, dy, scale
+        lambda v: F.conv2d(v, w, stride, padding), lambda v: F.conv2d_backward(v, x, w, stride, padding)[0], x, dy, scale
     )
 
 

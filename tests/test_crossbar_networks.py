@@ -9,7 +9,7 @@ from scipy import stats
 
 from pcmref import Chip, PCMModel, ResNet, adabs, draws, retention
 from pcmref.nn import functional as F
-from pcmref.pcm.crossbar import Converter, FreshReads, Periphery
+from pcmref.pcm.crossbar import Converter, FreshReads, Periphery, multiply
 from pcmref.pcm.moments import clipped_normal_moments, read_correlation
 
 JOSHI = PCMModel.joshi2020()
@@ -30,8 +30,8 @@ BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 class Traced:
     """joshi32 in evaluation, layer by layer: what entered each convolution, what left its batch norm, what each relu gave."""
 
-    def __init__(self, state, x):
-        self.state, self.layers, self.relus = state, {}, []
+    def __init__(self, state, x, product=F.matrix_product):
+        self.state, self.layers, self.relus, self.product = state, {}, [], product
         y = self.relu(self.conv_bn(x, "conv1", "bn1", 1, 1))
         self.blocks = [f"layer{s}.{b}." for s in (1, 2, 3) for b in range(5)]
         for name in self.blocks:
@@ -41,10 +41,10 @@ class Traced:
             hidden = self.relu(self.conv_bn(y, f"{name}conv1", f"{name}bn1", stride, 1))
             y = self.relu(self.conv_bn(hidden, f"{name}conv2", f"{name}bn2", 1, 1, shortcut))
         self.last, self.features = y, F.global_avg_pool(y)
-        self.logits = F.linear(self.features, state["fc.weight"], state["fc.bias"])
+        self.logits = F.linear(self.features, state["fc.weight"], state["fc.bias"], product)
 
     def conv_bn(self, x, conv, bn, stride, padding, plus=0):
-        z = F.conv2d(x, self.state[f"{conv}.weight"], stride, padding)
+        z = F.conv2d(x, self.state[f"{conv}.weight"], stride, padding, self.product)
         scale = self.state[f"{bn}.weight"] / np.sqrt(self.state[f"{bn}.running_var"] + F.BN_EPS)
         normalised = F.batch_norm(z, *(self.state[f"{bn}.{entry}"] for entry in BATCH_NORM))
         self.layers[conv] = (x, z, scale, normalised, normalised + plus, stride, padding)
@@ -76,7 +76,7 @@ class Traced:
             lost = abs(scale) * (terms * F.conv2d(abs(x), abs(w), stride, padding) + 2 * abs(z))
             lost += 2 * abs(normalised) + 2 * abs(y)
             total += u * (abs(dy) * lost).sum((1, 2, 3))
-            return F.conv2d_input_grad(dy * scale, w, (len(dy), *x.shape[1:]), stride, padding)
+            return F.conv2d_backward(dy * scale, np.zeros((len(dy), *x.shape[1:])), w, stride, padding)[0]
 
         for name, out, hidden in zip(self.blocks[::-1], relus[0::2], relus[1::2], strict=False):
             dy = F.relu_backward(dy, out)
@@ -94,16 +94,16 @@ def test_ideal_converters_and_any_tiling_leave_joshi32s_logits_within_the_derive
     chip = chip_of(net)
     reading = chip.at(DAY_S, periphery=Periphery(tile))
     tiled, plain = reading.state(), replace(reading, periphery=None).state()
-    digital, on_tiles = Traced(plain, x), Traced(tiled, x)
+    digital, on_tiles = Traced(plain, x), Traced(tiled, x, multiply)
     limit = digital.logit_bound(2.0**-53)
-    np.testing.assert_array_equal(digital.logits, net.forward(plain, x))
+    np.testing.assert_array_equal(digital.logits, net.forward(plain, x, engine="plain"))
     assert all(np.array_equal(a > 0, b > 0) for a, b in zip(digital.relus, on_tiles.relus, strict=True))
-    difference = abs(net.forward(tiled, x) - digital.logits)[0]
+    difference = abs(net.forward(tiled, x, product=multiply) - digital.logits)[0]
     assert (difference <= limit).all() and difference.max() > 0
     assert (limit < 1e-9 * abs(digital.logits).max()).all()
     wrong = reading.g_us["layer2.0.conv1.weight"].copy()
     wrong[0, 3, 2, 1, 1] += 25e-8
-    moved = net.forward(replace(reading, g_us=reading.g_us | {"layer2.0.conv1.weight": wrong}).state(), x)
+    moved = net.forward(replace(reading, g_us=reading.g_us | {"layer2.0.conv1.weight": wrong}).state(), x, product=multiply)
     assert (abs(moved - digital.logits)[0] > limit).any()
 
 
@@ -115,11 +115,11 @@ def test_layers_take_stride_padding_bias_and_compensation():
     digital_reading = chip.at(DAY_S).compensated()
     reading = replace(digital_reading, periphery=Periphery((20, 5)))
     digital, analog = digital_reading.state(), reading.state()
-    np.testing.assert_allclose(net.forward(analog, x), net.forward(digital, x), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(net.forward(analog, x, product=multiply), net.forward(digital, x), rtol=1e-10, atol=1e-12)
     few = Periphery((20, 5), Converter(4), Converter(6, 2.0)).crossbars(chip, reading.g_us)
     assert all((bar.tile, bar.dac.steps, bar.adc.steps, bar.g_max_us) == ((20, 5), 4, 6, 25) for bar in few.values())
     assert (analog["fc.bias"] == 0).all() and (digital["fc.bias"] != 0).any()
-    a, d = adabs(net, analog, x), adabs(net, digital, x)
+    a, d = adabs(net, analog, x, product=multiply), adabs(net, digital, x)
     for name in d:
         if "running_" in name:
             np.testing.assert_allclose(a[name], d[name], rtol=1e-10, atol=1e-12)
@@ -159,7 +159,7 @@ def test_fresh_readings_have_the_moments_of_readings(apart_s, devices):
     layer = chip.at(DAY_S, 1, periphery=around).state()["fc.weight"]
     assert (layer.bar.fresh.seed, layer.bar.fresh.label) == (2, "product/1/86400.0/fc.weight")
     v = np.array([0.3, -1.0, 0.6])
-    y = layer.multiply(np.tile(v, (n, 1)))
+    y = multiply(np.tile(v, (n, 1)), layer)
     names, scale = ("fc.weight", "fc.bias"), chip.scale["fc.weight"]
     weights = [chip.state[name] for name in names]
 
@@ -209,5 +209,5 @@ def test_a_study_with_fresh_readings_repeats_and_is_plain_where_nothing_is_noisy
         tiled, fresh = (retention(net, state, model, **settings, periphery=Periphery(fresh=f)) for f in (False, True))
         assert (tiled.rows == fresh.rows) == (not model.reads_noisily)
     at_day = chip.at(DAY_S, periphery=Periphery(fresh=True)).compensated().state()
-    one, two = (net.forward(at_day, x, workers=workers) for workers in (1, 2))
+    one, two = (net.forward(at_day, x, workers=workers, product=multiply) for workers in (1, 2))
     np.testing.assert_array_equal(one, two)

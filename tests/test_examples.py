@@ -18,6 +18,7 @@ MODULES = (
     "study",
     "tables",
     "training",
+    "fast.resnet",
     "nn.adabs",
     "nn.resnet",
     "pcm.chip",

@@ -22,9 +22,9 @@ import numpy as np
 
 import pcmref
 from pcmref import store
-from pcmref.blocks import count_workers, map_blocks
 from pcmref.cli.resumed_study import make_folder
 from pcmref.nn import functional as F
+from pcmref.threads import count_workers, map_chunks
 from pcmref.training import Progress, Recipe, train_step
 
 N_IMAGES, BATCH = 512, 128
@@ -91,8 +91,8 @@ def our_tasks(net, x, labels, workers) -> dict[str, tuple[Callable, int]]:
     study = {"times_s": (20.0, 86_400.0), "n_chips": 1, "x_calibration": x[:200], "workers": workers}
     evaluated = 128 * (1 + 2 * 3) + 2 * 200  # software once, two times three compensations, two calibrations
     return {
-        "predict": (lambda: pcmref.predict(net, state, x, workers), len(x)),
-        "train step": (lambda: train_step(net, at, x[:BATCH], labels[:BATCH], 0.05, recipe, workers), BATCH),
+        "predict": (lambda: pcmref.predict(net, state, x, workers=workers), len(x)),
+        "train step": (lambda: train_step(net, at, x[:BATCH], labels[:BATCH], 0.05, recipe, workers=workers), BATCH),
         "program": (lambda: pcmref.Chip.program(state, model, workers=workers), chip.n_devices),
         "read": (lambda: chip.read(86_400.0, workers=workers), chip.n_devices),
         "retention": (lambda: pcmref.retention(net, state, model, x[:128], labels[:128], **study), evaluated),
@@ -144,7 +144,7 @@ def gemm_gflops(workers: int | None) -> float:
         for _ in range(20):
             a @ a
 
-    best = min(seconds(lambda: map_blocks(product, blocks, workers)) for _ in range(3))
+    best = min(seconds(lambda: map_chunks(product, blocks, workers)) for _ in range(3))
     return len(blocks) * 20 * 2 * 512**3 / best / 1e9
 
 

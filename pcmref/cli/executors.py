@@ -13,8 +13,8 @@ import numpy
 import scipy
 
 import pcmref
-from pcmref.blocks import count_workers
 from pcmref.errors import MissingExtraError, SettingError
+from pcmref.threads import count_workers
 
 RETRIES = 10  # of a task whose worker died, with Dask
 

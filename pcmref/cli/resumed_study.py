@@ -16,6 +16,7 @@ from pcmref import store
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import FileError, MissingExtraError, SettingError
+from pcmref.fast.resnet import ENGINES
 from pcmref.tasks import Measured
 
 KIND = "study-part"
@@ -24,6 +25,7 @@ RESTARTS = 3  # of the worker processes, where some died
 
 def add_arguments(add) -> None:
     add("--seed", type=int, default=0, help="seed of the first chip (default: %(default)s)")
+    add("--engine", choices=ENGINES, default="fast", help="plain: the text of pcmref.nn itself, slow (default: fast)")
     add("--workers", type=int, default=None, help="threads, or processes with --executor (default: one per core)")
     add("--executor", default=None, help="whole chips at the same time on: threads, processes or dask://HOST:PORT")
     add("--resume", action="store_true", help="go on from the chips that an interrupted run in --out has measured")

@@ -103,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         "seed": arguments.seed,
         "x_calibration": calibration,
         "name": Path(arguments.network).stem,
+        "engine": arguments.engine,
         "workers": arguments.workers if arguments.executor is None else 1,
         "periphery": periphery,
     }

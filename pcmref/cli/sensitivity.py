@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         x_calibration=calibration,
         name=Path(arguments.network).stem,
         eta=(file.about.get("recipe") or {}).get("eta"),
+        engine=arguments.engine,
         workers=arguments.workers if arguments.executor is None else 1,
         **design,
     )

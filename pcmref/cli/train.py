@@ -16,6 +16,7 @@ import pcmref
 from pcmref.cli.images import asked_for
 from pcmref.cli.progress import ProgressBar
 from pcmref.cli.resumed_study import make_folder
+from pcmref.fast.resnet import ENGINES
 from pcmref.library import read_network
 from pcmref.recipes import DATA_SETS, carry_out, read_plan
 
@@ -38,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--std", type=float, nargs="+", help="of images/255, a number a channel, beside --mean")
     add("--out", type=Path, default=Path("out"), help="folder for the networks (default: %(default)s)")
     add("--resume", action="store_true", help="go on from the checkpoint in the folder")
+    add(
+        "--engine",
+        choices=ENGINES,
+        default="fast",
+        help="plain: the text of pcmref.nn itself, slow (default: fast)",
+    )
     add("--workers", type=int, default=None, help="threads (default: one per core)")
 
 
@@ -82,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         options = {"due": due, "stopped": lambda: bool(signals), "progress": progress, "workers": arguments.workers}
+        options |= {"engine": arguments.engine}
         options["commit"] = source_commit()
         paths = carry_out(plan, data, arguments.out, arguments.resume, **options)
     finally:

@@ -9,7 +9,8 @@ from pcmref import draws
 from pcmref.golden.backends import Capabilities, Unsupported
 from pcmref.golden.ops import OPS
 from pcmref.nn import functional as F
-from pcmref.nn.batch import Batch, Saved
+from pcmref.nn.blocks import basic_block, basic_block_backward
+from pcmref.nn.resnet import ResNet
 from pcmref.pcm import gdc
 from pcmref.pcm.crossbar import Converter, Crossbar
 from pcmref.pcm.model import PCMModel
@@ -48,16 +49,13 @@ class Reference:
         return dict(zip(("dx", "dweight", "dbias"), grads, strict=True))
 
     def batch_norm_train(self, a, _, p):
-        y, _, moments = F.batch_norm_train(a["x"], a["weight"], a["bias"], p["eps"])
-        m, dtype = p["momentum"], a["x"].dtype
-        mean = (1 - m) * a["running_mean"] + m * moments.mean
-        var = (1 - m) * a["running_var"] + m * moments.m2 / (moments.n - 1)
-        return {"y": y, "running_mean": mean.astype(dtype), "running_var": var.astype(dtype)}
+        y, mean, var = F.batch_norm_train(a["x"], a["weight"], a["bias"], p["eps"])
+        n = a["x"].size // a["x"].shape[3]
+        running = F.running_statistics(a["running_mean"], a["running_var"], mean, var, n, p["momentum"])
+        return {"y": y, "running_mean": running[0], "running_var": running[1]}
 
     def batch_norm_train_backward(self, a, _, p):
-        moments = F.channel_moments(a["x"])
-        x_hat = F.normalize(a["x"], moments, p["eps"])
-        grads = F.batch_norm_train_backward(a["dy"], x_hat, a["weight"], moments, p["eps"])
+        grads = F.batch_norm_train_backward(a["dy"], a["x"], a["weight"], *F.batch_statistics(a["x"]), p["eps"])
         return dict(zip(("dx", "dweight", "dbias"), grads, strict=True))
 
     def relu(self, a, _, p):
@@ -93,33 +91,12 @@ class Reference:
     # ------------------------------------------------------------------------------------------- blocks and networks
 
     def basic_block(self, a, _, p):
-        """In training the package's own layers over a batch; in evaluation its functions in the network's order."""
-        if p["train"]:
-            return {"y": _block_forward(a, p["stride"])[0]}
-
-        def conv_bn(x, conv, bn, stride, padding):
-            entries = (a[f"{bn}.{e}"] for e in ("weight", "bias", "running_mean", "running_var"))
-            return F.batch_norm(F.conv2d(x, a[f"{conv}.weight"], stride, padding), *entries, p["eps"])
-
-        shortcut = a["x"]
-        if "downsample.0.weight" in a:
-            shortcut = conv_bn(a["x"], "downsample.0", "downsample.1", p["stride"], 0)
-        y = conv_bn(F.relu(conv_bn(a["x"], "conv1", "bn1", p["stride"], 1)), "conv2", "bn2", 1, 1)
-        return {"y": F.relu(y + shortcut)}
+        return {"y": basic_block(a["x"], a, p["stride"], p["train"], p["eps"])[0]}
 
     def basic_block_backward(self, a, _, p):
-        _, batch, saved = _block_forward(a, p["stride"])
-        grads, dy = {}, a["dy"].copy()  # the layer below overwrites it by its value before the relu
-
-        def back(dy, conv, bn, **then):
-            dx, *rest = batch.conv_bn_backward(dy, a[f"{conv}.weight"], a[f"{bn}.weight"], saved[bn], **then)
-            grads.update(zip((f"grad/{conv}.weight", f"grad/{bn}.weight", f"grad/{bn}.bias"), rest, strict=True))
-            return dx
-
-        d = back(dy, "conv2", "bn2", relu=True)
-        if "downsample.0.weight" in a:
-            dy = back(dy, "downsample.0", "downsample.1")
-        return {"dx": back(d, "conv1", "bn1", relu=True, plus=dy)} | grads
+        _, tape = basic_block(a["x"], a, p["stride"], True, p["eps"])
+        dx, grads = basic_block_backward(a["dy"], a, tape, p["stride"], p["eps"])
+        return {"dx": dx} | {f"grad/{name}": value for name, value in grads.items()}
 
     def resnet(self, a, _, p):
         return {"logits": _network(p).forward(_state(a), a["x"])}
@@ -209,8 +186,8 @@ class Reference:
         return self.run(op, version, {k: np.broadcast_to(v, shape) for k, v in inputs.items()}, {"z": z}, params)
 
 
-def _network(params) -> pcmref.ResNet:
-    return pcmref.ResNet(**{k: tuple(v) if isinstance(v, list) else v for k, v in params["network"].items()})
+def _network(params) -> ResNet:
+    return ResNet(**{k: tuple(v) if isinstance(v, list) else v for k, v in params["network"].items()})
 
 
 def _state(arrays) -> dict[str, np.ndarray]:
@@ -223,19 +200,3 @@ def _model(params) -> PCMModel:
     if wanted["profile"] == "g_max":
         return PCMModel(g_max_us=wanted["g_max_us"])
     return replace(getattr(PCMModel, wanted["profile"])(), nu_law=wanted["nu_law"])
-
-
-def _block_forward(a, stride):
-    """(y, batch, {batch norm: what its backward needs}) of a basic block in training."""
-    batch, saved = Batch(len(a["x"]), None), {}
-
-    def conv_bn(x, conv, bn, stride, padding, **then):
-        y, x_hat, moments = batch.conv_bn(x, a, conv, bn, stride, padding, **then)
-        saved[bn] = Saved(x, x_hat, moments, y, stride, padding)
-        return y
-
-    shortcut = a["x"]
-    if "downsample.0.weight" in a:
-        shortcut = conv_bn(a["x"], "downsample.0", "downsample.1", stride, 0)
-    y = conv_bn(a["x"], "conv1", "bn1", stride, 1, relu=True)
-    return conv_bn(y, "conv2", "bn2", 1, 1, plus=shortcut, relu=True), batch, saved

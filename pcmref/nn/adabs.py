@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from pcmref.blocks import blocks_of
 from pcmref.errors import SettingError, ShapeError, whole_number
 from pcmref.nn.resnet import ResNet
 
@@ -18,20 +17,14 @@ def check_batches(net: ResNet, shape: tuple[int, ...], batch_size: int) -> None:
         )
 
 
-def adabs(
-    net: ResNet,
-    state: dict,
-    x_calibration,
-    batch_size: int = 200,
-    workers: int | None = None,
-    momentum: float | None = None,
-) -> dict:
+def adabs(net: ResNet, state: dict, x_calibration, batch_size: int = 200, momentum: float | None = None, **options) -> dict:
     """A state with new running means and variances from calibration images, nothing else changed; no labels needed.
 
-    x_calibration [N, H, W, C]. Each batch goes forward in training mode; its means and unbiased variances enter the running
-    ones as running = (1 - m) running + m new. Without a momentum, m is the batch's share of the images so far: a cumulative
-    average that starts from nothing. With one, m is that momentum: a moving average that starts from the state's own
-    statistics, so it can be continued a batch at a time. ShapeError without images, SettingError for a momentum outside 0..1.
+    x_calibration [N, H, W, C]. Each batch goes forward in training mode; its means and unbiased variances are averaged,
+    each batch counting by its images: a cumulative average that starts from nothing. With a momentum they enter as
+    running = (1 - m) running + m new: a moving average that starts from the state's own statistics, so it can be continued
+    a batch at a time. `options` are those of `net.forward`: workers, engine, product. ShapeError without images,
+    SettingError for a momentum outside 0..1.
 
     >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
     >>> state, x = net.init(dtype=np.float64), pcmref.draws.standard_normal(0, "images", (8, 6, 6, 1))
@@ -45,18 +38,20 @@ def adabs(
     if len(x_calibration) == 0:
         raise ShapeError("adabs needs at least one calibration image")
     check_batches(net, np.shape(x_calibration), batch_size)
-    new, seen = {}, 0
-    for batch in blocks_of(len(x_calibration), batch_size):
-        n = batch.stop - batch.start
-        seen += n
-        share = n / seen if momentum is None else momentum
-        for bn, moments in net.batch_moments(state, np.asarray(x_calibration[batch]), workers).items():
-            for name, value in (("mean", moments.mean), ("var", moments.m2 / (moments.n - 1))):
-                name = f"{bn}.running_{name}"
-                old = new.get(name, 0 if momentum is None else state[name])
-                new[name] = (1 - share) * old + share * value
+    new, seen = {name: state[name] for name in net.shapes() if "running_" in name}, 0
+    for first in range(0, len(x_calibration), batch_size):
+        batch = np.asarray(x_calibration[first : first + batch_size])
+        for bn, (mean, var, n) in net.statistics(state, batch, **options).items():
+            for name, value in ((f"{bn}.running_mean", mean), (f"{bn}.running_var", var * n / (n - 1))):
+                if momentum is not None:
+                    new[name] = (1 - momentum) * new[name] + momentum * value
+                elif seen == 0:
+                    new[name] = value
+                else:
+                    new[name] = (seen * new[name] + len(batch) * value) / (seen + len(batch))
+        seen += len(batch)
     for name, value in new.items():
-        new[name] = value.astype(np.asarray(state[name]).dtype)
-        if not np.isfinite(new[name]).all():
+        new[name] = value.astype(state[name].dtype)
+        if value.dtype.kind == "f" and not np.isfinite(new[name]).all():
             raise ShapeError(f"adabs: {name} is not finite; check the calibration images and their dtype")
     return dict(state) | new

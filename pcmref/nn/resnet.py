@@ -1,26 +1,33 @@
-"""Residual networks: architecture, initial state, forward and backward (He et al., CVPR 2016).
+"""Residual networks: their description, their state, forward and backward (He et al., CVPR 2016).
 
 A network is a frozen description; its parameters are a state, a dict with torchvision's names and PyTorch's layouts, so
-that `torch_model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})` takes it. Evaluation carries small
-blocks of images through the whole network; training goes layer by layer, each layer over the blocks of the batch,
-because batch norm needs the statistics of all of them in between.
+that `torch_model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})` takes it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 
 import numpy as np
 
 from pcmref import draws
-from pcmref.blocks import blocks_of, map_blocks, scratch, single_threaded_blas
 from pcmref.errors import SettingError, ShapeError, StateError, check_array, whole_number
 from pcmref.nn import functional as F
-from pcmref.nn.batch import BLOCK, Batch, Saved
+from pcmref.nn.blocks import layer, layer_backward, residual_block, residual_block_backward
+
+IN_FLIGHT = 256  # images that `predict` takes at a time
+
+
+def part(state: dict, name: str) -> dict:
+    """The entries below a name, by the names they have there: "layer1.0.conv1.weight" becomes "conv1.weight"."""
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
 
 
 @dataclass(frozen=True)
 class ResNet:
-    """A residual network of basic blocks: stem, stages of blocks (the first of a later stage halves the image), head.
+    """A residual network: stem, stages of blocks (the first of a later stage halves the image), head.
 
+    block "basic" has two 3x3 layers of the stage's width; "bottleneck" three, 1x1, 3x3 and 1x1, the last four times as wide.
+    shortcut "projection": a 1x1 convolution where the shape changes; "pad": no weights, zero channels (He et al.'s option A).
     stem "small" is a 3x3 convolution (images of 28 or 32 pixels); "imagenet" a 7x7 one of stride 2 and a 3x3 max-pool.
 
     >>> len(pcmref.ResNet(in_channels=1, num_classes=10, widths=(8, 16), blocks=(1, 2)).conv_bn_pairs())
@@ -32,6 +39,9 @@ class ResNet:
     widths: tuple[int, ...] = (16, 28, 56)
     blocks: tuple[int, ...] = (5, 5, 5)
     stem: str = "small"
+    shortcut: str = "projection"
+    block: str = "basic"
+    eps: float = F.BN_EPS
 
     def __post_init__(self):
         for name in ("in_channels", "num_classes"):
@@ -41,8 +51,14 @@ class ResNet:
             object.__setattr__(self, name, values)
         if len(self.widths) != len(self.blocks) or not self.widths or sum(self.blocks) > 1000:
             raise SettingError("ResNet: widths and blocks need one entry a stage each, and at most 1,000 blocks in all")
-        if self.stem not in ("small", "imagenet"):
-            raise SettingError(f"ResNet: stem must be 'small' or 'imagenet', got {self.stem!r}")
+        choices = {"stem": ("small", "imagenet"), "shortcut": ("projection", "pad"), "block": ("basic", "bottleneck")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise SettingError(f"ResNet: {name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if isinstance(self.eps, str) or not 0 < self.eps < 1:
+            raise SettingError(f"ResNet: eps must lie between 0 and 1, got {self.eps!r}")
+        if self.shortcut == "pad" and any(c_out < c_in for _, c_in, c_out, _ in self._blocks()):
+            raise SettingError(f"ResNet: a pad shortcut cannot lead to fewer channels: widths {self.widths}")
 
     @classmethod
     def joshi32(cls, in_channels: int = 3, num_classes: int = 10) -> "ResNet":
@@ -75,45 +91,55 @@ class ResNet:
     def of_state(cls, state: dict) -> "ResNet":
         """The network whose names and shapes a state has; StateError where there is none."""
         try:
+            block = "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
             widths, blocks = [], []
             while f"layer{len(widths) + 1}.0.conv1.weight" in state:
                 stage = f"layer{len(widths) + 1}"
                 widths.append(int(state[f"{stage}.0.conv1.weight"].shape[0]))
                 blocks.append(sum(f"{stage}.{b}.conv1.weight" in state for b in range(len(state))))
             stem = "imagenet" if state["conv1.weight"].shape[2:] == (7, 7) else "small"
-            return cls(state["conv1.weight"].shape[1], state["fc.weight"].shape[0], widths, blocks, stem)
+            shortcut = "projection" if len(widths) < 2 or "layer2.0.downsample.0.weight" in state else "pad"
+            channels, classes = state["conv1.weight"].shape[1], state["fc.weight"].shape[0]
+            return cls(channels, classes, widths, blocks, stem, shortcut, block)
         except (KeyError, IndexError, SettingError) as error:
             raise StateError(
-                "no ResNet of basic blocks has these names and shapes (conv1.weight, layer1.0.conv1.weight, ..., fc.weight): "
-                f"{error}; found {sorted(state)[:3]}"
+                "no ResNet of basic or bottleneck blocks has these names and shapes (conv1.weight, layer1.0.conv1.weight, ..., "
+                f"fc.weight): {error}; found {sorted(state)[:3]}"
             ) from error
 
     def config(self) -> dict:
         """The description as plain values; ResNet(**config) builds it again."""
-        return asdict(self)
+        newer = {field.name: field.default for field in fields(self) if field.name in ("shortcut", "block", "eps")}
+        return {k: v for k, v in asdict(self).items() if v != newer.get(k)}  # as files were written before there was a choice
 
     # ------------------------------------------------------------------------------------------------- structure
 
-    def _stem(self) -> tuple[int, int, int]:
-        """Kernel, stride and padding of the first convolution."""
-        return (3, 1, 1) if self.stem == "small" else (7, 2, 3)
+    def _stem(self) -> tuple[int, int]:
+        """Kernel and stride of the first convolution."""
+        return (3, 1) if self.stem == "small" else (7, 2)
 
     def _blocks(self):
-        """(name, channels in, channels out, stride) of every basic block, in order."""
+        """(name, channels in, channels out, strides of its layers) of every block, in order."""
         c_in = self.widths[0]
-        for s, (c_out, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
+        for s, (width, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
+            c_out = width if self.block == "basic" else 4 * width
             for b in range(count):
-                yield f"layer{s + 1}.{b}", c_in, c_out, 2 if s > 0 and b == 0 else 1
+                stride = 2 if s > 0 and b == 0 else 1
+                yield f"layer{s + 1}.{b}", c_in, c_out, (stride, 1) if self.block == "basic" else (1, stride, 1)
                 c_in = c_out
 
     def conv_bn_pairs(self) -> list[tuple[str, str, tuple[int, int, int, int]]]:
         """(convolution, its batch norm, OIHW shape) for every convolution, in the order of the state."""
-        k, _, _ = self._stem()
+        k = self._stem()[0]
         pairs = [("conv1", "bn1", (self.widths[0], self.in_channels, k, k))]
-        for name, c_in, c_out, stride in self._blocks():
-            pairs.append((f"{name}.conv1", f"{name}.bn1", (c_out, c_in, 3, 3)))
-            pairs.append((f"{name}.conv2", f"{name}.bn2", (c_out, c_out, 3, 3)))
-            if stride != 1 or c_in != c_out:
+        for name, c_in, c_out, strides in self._blocks():
+            if self.block == "basic":
+                shapes = [(c_out, c_in, 3, 3), (c_out, c_out, 3, 3)]
+            else:
+                width = c_out // 4
+                shapes = [(width, c_in, 1, 1), (width, width, 3, 3), (c_out, width, 1, 1)]
+            pairs += [(f"{name}.conv{i}", f"{name}.bn{i}", shape) for i, shape in enumerate(shapes, 1)]
+            if self.shortcut == "projection" and (max(strides) != 1 or c_in != c_out):
                 pairs.append((f"{name}.downsample.0", f"{name}.downsample.1", (c_out, c_in, 1, 1)))
         return pairs
 
@@ -124,9 +150,8 @@ class ResNet:
             shapes[f"{conv}.weight"] = oihw
             for entry in ("weight", "bias", "running_mean", "running_var"):
                 shapes[f"{bn}.{entry}"] = oihw[:1]
-        shapes["fc.weight"] = (self.num_classes, self.widths[-1])
-        shapes["fc.bias"] = (self.num_classes,)
-        return shapes
+        features = list(self._blocks())[-1][2]
+        return shapes | {"fc.weight": (self.num_classes, features), "fc.bias": (self.num_classes,)}
 
     def trainable(self) -> list[str]:
         """The names that training changes: all but the batch-norm buffers."""
@@ -147,7 +172,7 @@ class ResNet:
             if len(shape) == 4:
                 value = draws.standard_normal(seed, f"init/{name}", shape) * np.sqrt(2 / (shape[0] * shape[2] * shape[3]))
             elif name.startswith("fc."):
-                value = (2 * draws.uniform(seed, f"init/{name}", shape) - 1) / np.sqrt(self.widths[-1])
+                value = (2 * draws.uniform(seed, f"init/{name}", shape) - 1) / np.sqrt(self.shapes()["fc.weight"][1])
             else:
                 value = np.full(shape, 1.0 if name.endswith((".weight", ".running_var")) else 0.0)
             state[name] = value.astype(dtype)
@@ -160,19 +185,18 @@ class ResNet:
         extra = [name for name in state if name not in shapes]
         if missing or extra:
             raise StateError(f"state does not fit this network: missing {missing[:3] or 'none'}, unknown {extra[:3] or 'none'}")
-        for name, shape in shapes.items():
-            value = np.asarray(check_array(f"state[{name!r}]", state[name], StateError))
-            if value.shape != shape or value.dtype.kind != "f":
-                raise StateError(f"state[{name!r}] must be floating point of shape {shape}, got {value.dtype} {value.shape}")
+        for name, value in self.checked_state(state).items():
+            if value.dtype.kind != "f":
+                raise StateError(f"state[{name!r}] must be floating point of shape {shapes[name]}, got {value.dtype}")
             if not np.isfinite(value).all():
                 raise StateError(f"state[{name!r}] holds NaN or infinity")
             if name.endswith("running_var") and (value < 0).any():
                 raise StateError(f"state[{name!r}] holds a negative variance")
 
-    def _checked_state(self, state: dict, dtype) -> dict:
-        """The state's arrays in a dtype; StateError where one is missing or misshapen, or would fit by broadcasting alone.
+    def checked_state(self, state: dict, dtype=None, arrays_only: bool = True) -> dict:
+        """The state's arrays in C order and one dtype; StateError where one is missing, misshapen or no plain array.
 
-        Weights that compute by themselves (see `functional.conv2d`) stay as they are.
+        With a product of the caller's own (arrays_only=False) a weight may be anything of its shape, and stays as it is.
         """
         checked = {}
         for name, shape in self.shapes().items():
@@ -180,12 +204,21 @@ class ResNet:
             if getattr(value, "shape", None) != shape:
                 found = "nothing" if value is None else getattr(value, "shape", type(value).__name__)
                 raise StateError(f"state[{name!r}] must be an array of shape {shape}, found {found}")
-            checked[name] = value if hasattr(value, "multiply") else value.astype(dtype, copy=False)
+            if arrays_only and not hasattr(value, "__array_ufunc__"):
+                raise StateError(f"state[{name!r}] is no array but a {type(value).__name__}: give the `product` that takes it")
+            checked[name] = np.asarray(value, dtype, order="C") if isinstance(value, np.ndarray) else value
         return checked
 
-    def _checked_images(self, x) -> np.ndarray:
+    def checked_variances(self, state: dict) -> dict:
+        """The state; StateError where a running variance, which evaluation takes the root of, is negative or NaN."""
+        for _, bn, _ in self.conv_bn_pairs():
+            if not (state[f"{bn}.running_var"] >= 0).all():
+                raise StateError(f"state['{bn}.running_var'] holds a negative variance or NaN")
+        return state
+
+    def checked_images(self, x):
         """x in C order and native byte order; ShapeError where it is no batch of images of this network."""
-        x = np.asarray(check_array("x", x, ShapeError))
+        x = x if hasattr(check_array("x", x, ShapeError), "__array_ufunc__") else np.asarray(x)
         if x.ndim != 4 or x.shape[3] != self.in_channels:
             hint = ""
             if x.ndim == 4 and x.shape[1] == self.in_channels:
@@ -193,92 +226,44 @@ class ResNet:
             raise ShapeError(f"x must be images [N, H, W, {self.in_channels}], got shape {tuple(x.shape)}{hint}")
         if len(x) == 0:
             raise ShapeError("x holds no images")
-        if x.dtype.kind != "f":
+        if x.dtype.kind not in "fO":
             raise ShapeError(f"x must be floating point (normalised pixels), got {x.dtype}")
-        return np.ascontiguousarray(x, x.dtype.newbyteorder("="))
+        return np.asarray(x, x.dtype.newbyteorder("="), order="C") if isinstance(x, np.ndarray) else x
 
-    # ------------------------------------------------------------------------------------------------ evaluation
+    # ------------------------------------------------------------------------------------------- forward, backward
 
-    def forward(self, state: dict, x: np.ndarray, train: bool = False, workers: int | None = None):
+    def forward(self, state: dict, x, train: bool = False, product=F.matrix_product):
         """Logits of a batch: x [N, H, W, C] -> [N, num_classes], in x's dtype.
 
         train=False normalises with the running statistics; train=True with the batch's own and returns (logits, tape)
-        for `backward` and `updated_state`; the tape refers to x: leave x as it is until then. Raises ShapeError (an NCHW
-        batch is recognised) and StateError.
+        for `backward` and `updated_state`; the tape refers to x: leave x as it is until then. `product` multiplies a layer's
+        inputs with its weights (`functional.conv2d`). Raises ShapeError (an NCHW batch is recognised) and StateError.
 
         >>> net = pcmref.ResNet.resnet8(in_channels=1)
         >>> x = pcmref.draws.standard_normal(0, "images", (2, 28, 28, 1)).astype(np.float32)
         >>> net.forward(net.init(), x).shape
         (2, 10)
         """
-        x = self._checked_images(x)
-        state = self._checked_state(state, x.dtype)
-        if train:
-            return self._forward_train(state, x, workers)
-        for name in (f"{bn}.running_var" for _, bn, _ in self.conv_bn_pairs()):
-            if not (state[name] >= 0).all():
-                raise StateError(f"state[{name!r}] holds a negative variance or NaN")
-        logits = map_blocks(lambda block: self._forward_eval(state, x[block]), blocks_of(len(x), BLOCK), workers)
-        return np.concatenate(logits)
+        x = self.checked_images(x)
+        state = self.checked_state(state, x.dtype, arrays_only=product is F.matrix_product)
+        if not train:
+            self.checked_variances(state)
+        logits, tape = self._run(state, x, partial(layer, train=train, eps=self.eps, product=product), product)
+        return (logits, tape) if train else logits
 
-    def _forward_eval(self, state, x):
-        """One block of images through the whole network, layers taking turns in four pieces of scratch memory."""
-
-        def conv_bn(x, conv, bn, stride, padding, place):
-            w = state[f"{conv}.weight"]
-            y = scratch(place, F.conv2d_shape(x.shape, w.shape, stride, padding), x.dtype)
-            F.conv2d(x, w, stride, padding, out=y)
-            entries = (state[f"{bn}.{entry}"] for entry in ("weight", "bias", "running_mean", "running_var"))
-            return F.batch_norm(y, *entries, out=y)
-
-        y = conv_bn(x, "conv1", "bn1", *self._stem()[1:], "even")  # [N, H, W, widths[0]]
-        y = F.relu(y, out=y)
+    def _run(self, state, x, layer, product=F.matrix_product):
+        """(logits, tape): stem, blocks, pool and the last product, with the given layer."""
+        tape = {"state": state}
+        y, tape["bn1"] = layer(x, state, "conv1", "bn1", self._stem()[1])  # [N, H, W, widths[0]]
         if self.stem == "imagenet":
             y = F.max_pool2d(y, 3, 2, 1)
-        for i, (name, _, _, stride) in enumerate(self._blocks()):
-            shortcut = y
-            if f"{name}.downsample.0.weight" in state:
-                shortcut = conv_bn(y, f"{name}.downsample.0", f"{name}.downsample.1", stride, 0, "shortcut")
-            y = conv_bn(y, f"{name}.conv1", f"{name}.bn1", stride, 1, "middle")  # [N, H/stride, W/stride, c_out]
-            y = conv_bn(F.relu(y, out=y), f"{name}.conv2", f"{name}.bn2", 1, 1, "even" if i % 2 else "odd")
-            y += shortcut
-            y = F.relu(y, out=y)
-        return F.linear(F.global_avg_pool(y), state["fc.weight"], state["fc.bias"])
+        for name, _, _, strides in self._blocks():
+            y, saved = residual_block(y, part(state, name), strides, layer)  # [N, H/stride, W/stride, c_out]
+            tape |= {f"{name}.{bn}": value for bn, value in saved.items()}
+        tape["last"], tape["features"] = y.shape, F.global_avg_pool(y)  # [N, c_out]
+        return F.linear(tape["features"], state["fc.weight"], state["fc.bias"], product), tape
 
-    # -------------------------------------------------------------------------------------------------- training
-
-    def batch_moments(self, state: dict, x: np.ndarray, workers: int | None = None) -> dict[str, F.Moments]:
-        """{batch norm: count, mean and squared deviations of what enters it} in a training pass over x [N, H, W, C].
-
-        Nothing is kept for a backward pass: memory is that of the largest layers.
-        """
-        x = self._checked_images(x)
-        return self._forward_train(self._checked_state(state, x.dtype), x, workers, keep=False)[1]["moments"]
-
-    def _forward_train(self, state, x, workers, keep=True):
-        batch = Batch(len(x), workers)
-        tape = {"state": state, "batch": batch, "moments": {}}
-
-        def conv_bn(x, conv, bn, stride, padding, **then):
-            y, x_hat, tape["moments"][bn] = batch.conv_bn(x, state, conv, bn, stride, padding, keep=keep, **then)
-            if keep:
-                tape[bn] = Saved(x, x_hat, tape["moments"][bn], y, stride, padding)
-            return y
-
-        y = conv_bn(x, "conv1", "bn1", *self._stem()[1:], relu=True)
-        if self.stem == "imagenet":
-            y = batch.each(lambda block, y=y: F.max_pool2d(y[block], 3, 2, 1))
-        for name, _, _, stride in self._blocks():
-            shortcut = y
-            if f"{name}.downsample.0.weight" in state:
-                shortcut = conv_bn(y, f"{name}.downsample.0", f"{name}.downsample.1", stride, 0)
-            y = conv_bn(y, f"{name}.conv1", f"{name}.bn1", stride, 1, relu=True)
-            y = conv_bn(y, f"{name}.conv2", f"{name}.bn2", 1, 1, plus=shortcut, relu=True)
-        tape["last"], tape["features"] = y, F.global_avg_pool(y)  # [N, H, W, widths[-1]], [N, widths[-1]]
-        with single_threaded_blas():
-            return F.linear(tape["features"], state["fc.weight"], state["fc.bias"]), tape
-
-    def backward(self, state: dict, tape: dict, dlogits: np.ndarray) -> dict[str, np.ndarray]:
+    def backward(self, state: dict, tape: dict, dlogits) -> dict[str, np.ndarray]:
         """Gradients of a loss from dlogits = dloss/dlogits [N, num_classes]: the trainable names, and "input".
 
         state and tape are those of the forward pass with train=True.
@@ -290,30 +275,28 @@ class ResNet:
         [2.0, 2.0, 2.0]
         """
         del state  # the tape holds it in the pass's dtype
-        state, batch, grads = tape["state"], tape["batch"], {}
+        return self._backward(tape, dlogits, partial(layer_backward, eps=self.eps))
 
-        def conv_bn(dy, conv, bn, **then):
-            dx, grads[f"{conv}.weight"], grads[f"{bn}.weight"], grads[f"{bn}.bias"] = batch.conv_bn_backward(
-                dy, state[f"{conv}.weight"], state[f"{bn}.weight"], tape[bn], **then
-            )
-            return dx
-
-        features = tape["features"]
-        dlogits = np.asarray(dlogits).astype(features.dtype, copy=False)
-        if dlogits.shape != (len(features), self.num_classes):
-            raise ShapeError(f"dlogits must be [{len(features)}, {self.num_classes}] as the logits, got {dlogits.shape}")
-        with single_threaded_blas():
-            dy, grads["fc.weight"], grads["fc.bias"] = F.linear_backward(dlogits, features, state["fc.weight"])
-        dy = F.global_avg_pool_backward(dy, tape["last"].shape)
-        for name, _, _, _ in reversed(list(self._blocks())):
-            dx = conv_bn(dy, f"{name}.conv2", f"{name}.bn2", relu=True)  # dy is now that before the block's last relu
-            if f"{name}.downsample.0.weight" in state:
-                dy = conv_bn(dy, f"{name}.downsample.0", f"{name}.downsample.1")
-            dy = conv_bn(dx, f"{name}.conv1", f"{name}.bn1", relu=True, plus=dy)
+    def _backward(self, tape, dlogits, layer_backward):
+        """The same way back, with the given layer_backward."""
+        state, features, grads = tape["state"], tape["features"], {}
+        if np.shape(dlogits) != (len(features), self.num_classes):
+            raise ShapeError(f"dlogits must be {[len(features), self.num_classes]} as the logits, got {np.shape(dlogits)}")
+        dlogits = dlogits.astype(features.dtype, copy=False)
+        dy, grads["fc.weight"], grads["fc.bias"] = F.linear_backward(dlogits, features, state["fc.weight"])
+        dy = F.global_avg_pool_backward(dy, tape["last"])
+        for name, _, _, strides in reversed(list(self._blocks())):
+            dy, more = residual_block_backward(dy, part(state, name), strides, part(tape, name), layer_backward)
+            grads |= {f"{name}.{key}": value for key, value in more.items()}
         if self.stem == "imagenet":
-            dy = batch.each(lambda block, dy=dy: F.max_pool2d_backward(dy[block], tape["bn1"].y[block], 3, 2, 1))
-        grads["input"] = conv_bn(dy, "conv1", "bn1", relu=True)
-        return grads
+            dy = F.max_pool2d_backward(dy, tape["bn1"].y, 3, 2, 1)
+        grads["input"], _, more = layer_backward(dy, state, "conv1", "bn1", tape["bn1"], self._stem()[1])
+        return grads | more
+
+    def statistics(self, state: dict, x, **options) -> dict:
+        """{batch norm: (mean [C], biased variance [C], number of values a channel)} of a training pass over x."""
+        _, tape = self.forward(state, x, train=True, **options)
+        return {bn: (tape[bn].mean, tape[bn].var, tape[bn].n) for _, bn, _ in self.conv_bn_pairs()}
 
     def updated_state(self, state: dict, tape: dict, momentum: float = 0.1) -> dict[str, np.ndarray]:
         """The state after this batch: running = (1 - m)*old + m*new, the new variance unbiased (PyTorch's convention).
@@ -326,17 +309,18 @@ class ResNet:
         """
         new = dict(state)
         for _, bn, _ in self.conv_bn_pairs():
-            moments = tape["moments"][bn]
-            for entry, value in (("running_mean", moments.mean), ("running_var", moments.m2 / (moments.n - 1))):
-                old = np.asarray(state[f"{bn}.{entry}"])
-                new[f"{bn}.{entry}"] = ((1 - momentum) * old + momentum * value).astype(old.dtype)
+            names = f"{bn}.running_mean", f"{bn}.running_var"
+            old = [state[name] for name in names]
+            values = F.running_statistics(*old, tape[bn].mean, tape[bn].var, tape[bn].n, momentum)
+            new |= {name: v.astype(o.dtype) for name, v, o in zip(names, values, old, strict=True)}
         return new
 
 
-def predict(net: ResNet, state: dict, x, workers: int | None = None) -> np.ndarray:
+def predict(net: ResNet, state: dict, x, **options) -> np.ndarray:
     """Logits for any number of images, [N, num_classes]; x may be any sliceable array (a memory map, an HDF5 data set).
 
-    Only the blocks in flight are held in memory besides x and the result.
+    Only the images in flight are held in memory besides x and the result. `options` are those of `net.forward`: workers,
+    engine, product.
 
     >>> from pcmref.library import load_images
     >>> net, state = pcmref.load("resnet8-fashionmnist-noise")
@@ -344,7 +328,7 @@ def predict(net: ResNet, state: dict, x, workers: int | None = None) -> np.ndarr
     >>> pcmref.predict(net, state, data.normalized(data.images[:6])).argmax(1).tolist(), data.labels[:6].tolist()
     ([9, 2, 1, 1, 6, 1], [9, 2, 1, 1, 6, 1])
     """
-    slabs = blocks_of(len(x), 1024)
-    if not slabs:
+    if len(x) == 0:
         raise ShapeError("x holds no images")
-    return np.concatenate([net.forward(state, np.asarray(x[slab]), workers=workers) for slab in slabs])
+    parts = (np.asarray(x[i : i + IN_FLIGHT]) for i in range(0, len(x), IN_FLIGHT))
+    return np.concatenate([net.forward(state, part, **options) for part in parts])

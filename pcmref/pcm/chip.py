@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from pcmref import draws, store
-from pcmref.blocks import map_blocks
 from pcmref.errors import DeviceError, FileError, PcmrefError, SettingError, whole_number
 from pcmref.pcm.gdc import factor, read_out
 from pcmref.pcm.mapping import crossbars, map_weights, unmap_weights, weight_scale
 from pcmref.pcm.model import PCMModel
+from pcmref.threads import map_chunks
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Chip:
                 g_prog = np.maximum(np.stack([net, -net]), 0)
             return g_prog, model.drift_exponent(g, draws.standard_normal(seed, f"drift/{name}", shapes[name]))
 
-        made = dict(zip(g_target_us, map_blocks(devices, g_target_us, workers), strict=True))
+        made = dict(zip(g_target_us, map_chunks(devices, g_target_us, workers), strict=True))
         g_prog_us = {name: g_prog for name, (g_prog, _) in made.items()}
         nu = {name: exponents for name, (_, exponents) in made.items()}
         return cls(model, seed, dict(state), scale, g_target_us, g_prog_us, nu)
@@ -101,7 +101,7 @@ class Chip:
             g_drift, of = self.drifted(name, t_s)
             return self.mean_us(name, self.model.read(g_drift, of, t_s, self.read_draws(name, t_s, read)))
 
-        g_us = dict(zip(self.nu, map_blocks(one, self.nu, workers), strict=True))
+        g_us = dict(zip(self.nu, map_chunks(one, self.nu, workers), strict=True))
         return Reading(self, t_s, read, g_us, periphery)
 
     def baseline(self, read: int = 0, workers: int | None = None, periphery=None) -> "Reading":

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from math import floor
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from pcmref import draws
 from pcmref.errors import DeviceError, SettingError
@@ -236,25 +235,20 @@ class FreshReads:
 class Layer:
     """A layer's weights on a crossbar, in a state in the place of the array: `shape` is the array's.
 
-    The network asks it for the layer's output (`convolve` for OIHW weights, `multiply` for [O, C]). biased: the crossbar's
-    last row holds the bias and is driven by a constant 1.
+    For `net.forward(state, x, product=multiply)`. biased: the crossbar's last row holds the bias and is driven by a constant 1.
     """
 
     shape: tuple[int, ...]
     bar: Crossbar
     biased: bool = False
 
-    def multiply(self, x: np.ndarray) -> np.ndarray:
-        """y = x w' + b: x [N, C] -> [N, O]."""
-        return self.bar.multiply(np.concatenate([x, np.ones((len(x), 1), x.dtype)], 1) if self.biased else x)
+    def __len__(self) -> int:
+        return self.shape[0]
 
-    def convolve(self, x: np.ndarray, stride: int, padding: int, out: np.ndarray) -> np.ndarray:
-        """The convolution of x [N, H, W, C], into out [N, H_out, W_out, O]: every patch is an input vector of C*kH*kW."""
-        x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-        patches = sliding_window_view(x, self.shape[2:], axis=(1, 2))[:, ::stride, ::stride]  # [N, P, Q, C, kH, kW]
-        y = self.multiply(patches.reshape(-1, self.bar.g_us.shape[1]))
-        np.copyto(out, y.reshape(out.shape))
-        return out
+
+def multiply(x: np.ndarray, layer: Layer) -> np.ndarray:
+    """y = x w' + b as the layer's crossbar computes it: x [M, K] -> [M, O], a `product` for the network."""
+    return layer.bar.multiply(np.concatenate([x, np.ones((len(x), 1), x.dtype)], 1) if layer.biased else x)
 
 
 @dataclass(frozen=True)

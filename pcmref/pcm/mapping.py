@@ -32,7 +32,8 @@ def crossbars(state: dict) -> dict[str, list[str]]:
 
 def weight_scale(w_max: float, g_max_us: float = 25.0) -> float:
     """scale = G_max / max|W| in uS per unit weight; 1 for a crossbar of zeros."""
-    return float(g_max_us / w_max) if w_max > 0 else 1.0
+    scale = g_max_us / w_max if w_max > 0 else 1.0
+    return float(scale) if isinstance(scale, np.floating) else scale
 
 
 def map_weights(w: np.ndarray, g_max_us: float = 25.0, scale: float | None = None) -> tuple[np.ndarray, float]:
@@ -47,13 +48,13 @@ def map_weights(w: np.ndarray, g_max_us: float = 25.0, scale: float | None = Non
     """
     w = np.asarray(w)
     w = w.astype(np.result_type(w.dtype, np.float64))
-    if not np.isfinite(w).all():
+    if w.dtype.kind == "f" and not np.isfinite(w).all():
         raise DeviceError("map_weights: the weights hold NaN or infinity; nothing can be programmed")
-    if not (np.isfinite(g_max_us) and g_max_us > 0):
+    if not 0 < g_max_us < np.inf:
         raise DeviceError(f"map_weights: g_max_us must be above 0, got {g_max_us!r}")
     if scale is None:
         scale = weight_scale(np.abs(w).max(initial=0), g_max_us)
-    return np.clip(np.stack([scale * w, -scale * w]), 0, g_max_us) + 0.0, scale  # + 0.0 turns -0.0 into 0.0
+    return np.clip(np.stack([scale * w, -scale * w]), 0, g_max_us) + 0, scale  # + 0 turns -0.0 into 0.0
 
 
 def unmap_weights(g_us: np.ndarray, scale: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 from measurements import Kept, cell, from_command
 
 from pcmref import Chip, PCMModel, library, store
-from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
+from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery, multiply
 from pcmref.training import accuracy
 
 PATH = Path(__file__).parents[1] / "converters.md"
@@ -68,7 +68,7 @@ def measure(kept: Kept, model: PCMModel, around: Periphery, seed: int) -> float:
     data, n = library.load_images("fashionmnist-evaluation"), kept.about["images"]
     chip = Chip.program(kept.file.state, model, seed)
     state = chip.at(DAY_S, periphery=around).compensated().state()
-    return accuracy(kept.file.net, state, data.normalized(data.images[:n]), data.labels[:n])
+    return accuracy(kept.file.net, state, data.normalized(data.images[:n]), data.labels[:n], product=multiply)
 
 
 def main() -> int:

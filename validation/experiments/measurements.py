@@ -17,9 +17,9 @@ import numpy as np
 
 import pcmref
 from pcmref import library, store
-from pcmref.blocks import map_blocks
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import SettingError
+from pcmref.threads import map_chunks
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -69,7 +69,7 @@ class Kept:
                 bar.update(done, len(tasks))
 
         with ProgressBar(self.path.stem, "measurement") as bar:
-            map_blocks(one, missing)
+            map_chunks(one, missing)
 
     def keep(self, values: dict[str, object]) -> None:
         """Write these values, with those that are there already."""

@@ -60,7 +60,7 @@ def make(folder: Path, workers: int, executor: str | None) -> None:
     chip.save(folder / "chip.h5")
     x = draws.standard_normal(0, "same/x", (300, 28, 28, 1)).astype(np.float32)
     recalibrated = pcmref.adabs(net, chip.read(86_400.0, gdc=True, workers=workers), x, workers=workers)
-    np.save(folder / "logits.npy", pcmref.predict(net, recalibrated, x, workers))
+    np.save(folder / "logits.npy", pcmref.predict(net, recalibrated, x, workers=workers))
     np.save(folder / "uniform.npy", draws.uniform(7, "same/u", (10_000,)))
     np.save(folder / "raw.npy", draws.raw(7, "same/u", 10_000))
     np.save(folder / "normal.npy", draws.standard_normal(7, "same/u", (10_000,)))

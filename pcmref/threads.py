@@ -1,7 +1,7 @@
-"""Blocking and threads, in one place: fixed blocks of work on a thread pool, each with single-threaded BLAS.
+"""Threads, in one place: fixed chunks of work on a thread pool, each with single-threaded BLAS.
 
-The blocks decide the arithmetic, the pool only who does it when: a result is the same to the bit for any number of
-workers. Small blocks keep what a step reads and writes in the cache of the core that works on it; inside a block the
+The chunks decide the arithmetic, the pool only who does it when: a result is the same to the bit for any number of
+workers. Small chunks keep what a step reads and writes in the cache of the core that works on it; inside a chunk the
 matrix products run on one thread, because threads of ours and of the BLAS library would wait for each other.
 """
 
@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
-from math import prod
 from threading import Lock, local
 
-import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from pcmref.errors import whole_number
@@ -53,18 +51,6 @@ def _pool(workers: int, process_id: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="pcmref")
 
 
-def scratch(purpose: str, shape: tuple[int, ...], dtype) -> np.ndarray:
-    """Uninitialised memory that this thread uses again at its next call for the same purpose.
-
-    Fresh pages from the operating system cost more than the work on them. Nothing a function returns may live in here.
-    """
-    buffers = _thread.__dict__.setdefault("buffers", {})
-    key, size = (purpose, np.dtype(dtype)), prod(shape)
-    if key not in buffers or buffers[key].size < size:
-        buffers[key] = np.empty(size, dtype)
-    return buffers[key][:size].reshape(shape)
-
-
 def count_workers(workers: int | None) -> int:
     """The number of threads meant by `workers`: None is one per core this process may use."""
     if workers is None:
@@ -72,40 +58,40 @@ def count_workers(workers: int | None) -> int:
     return whole_number("workers", workers, 1)
 
 
-def blocks_of(n: int, size: int) -> list[slice]:
+def chunks_of(n: int, size: int) -> list[slice]:
     """The slices that cut 0..n into runs of `size`; the last may be shorter."""
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
-def map_blocks(function: Callable, blocks: Iterable, workers: int | None = None) -> list:
-    """[function(block) for block in blocks], on a pool of `workers` threads; results in the order of the blocks.
+def map_chunks(function: Callable, chunks: Iterable, workers: int | None = None) -> list:
+    """[function(chunk) for chunk in chunks], on a pool of `workers` threads; results in the order of the chunks.
 
-    A call from inside a block runs in place: its thread must not wait for a pool whose threads all wait.
+    A call from inside a chunk runs in place: its thread must not wait for a pool whose threads all wait.
     """
-    workers, blocks = count_workers(workers), list(blocks)
-    if workers == 1 or len(blocks) <= 1 or getattr(_thread, "in_block", False):
+    workers, chunks = count_workers(workers), list(chunks)
+    if workers == 1 or len(chunks) <= 1 or getattr(_thread, "in_chunk", False):
         with single_threaded_blas():
-            return [function(block) for block in blocks]
+            return [function(chunk) for chunk in chunks]
 
-    results, todo = [None] * len(blocks), deque(enumerate(blocks))
+    results, todo = [None] * len(chunks), deque(enumerate(chunks))
 
     def work():
-        _thread.in_block = True
+        _thread.in_chunk = True
         try:
             while todo:
                 try:
-                    i, block = todo.popleft()
+                    i, chunk = todo.popleft()
                 except IndexError:  # another thread took the last one
                     return
-                results[i] = function(block)
+                results[i] = function(chunk)
         except BaseException:
-            todo.clear()  # nobody starts another block
+            todo.clear()  # nobody starts another chunk
             raise
         finally:
-            _thread.in_block = False
+            _thread.in_chunk = False
 
     with single_threaded_blas():
-        others = [_pool(workers - 1, os.getpid()).submit(work) for _ in range(min(workers, len(blocks)) - 1)]
+        others = [_pool(workers - 1, os.getpid()).submit(work) for _ in range(min(workers, len(chunks)) - 1)]
         try:
             work()
         finally:

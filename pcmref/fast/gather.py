@@ -1,9 +1,24 @@
 """Borders and windows: what a convolution's matrix products are fed, gathered into scratch memory."""
 
+from math import prod
+from threading import local
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from pcmref.blocks import scratch
+_thread = local()
+
+
+def scratch(purpose: str, shape: tuple[int, ...], dtype) -> np.ndarray:
+    """Uninitialised memory that this thread uses again at its next call for the same purpose.
+
+    Fresh pages from the operating system cost more than the work on them. Nothing a function returns may live in here.
+    """
+    buffers = _thread.__dict__.setdefault("buffers", {})
+    key, size = (purpose, np.dtype(dtype)), prod(shape)
+    if key not in buffers or buffers[key].size < size:
+        buffers[key] = np.empty(size, dtype)
+    return buffers[key][:size].reshape(shape)
 
 
 def padded(x: np.ndarray, pad_h: tuple[int, int], pad_w: tuple[int, int], fill=0) -> np.ndarray:

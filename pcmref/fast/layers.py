@@ -1,0 +1,87 @@
+"""A layer over a training batch: in chunks of images, in parallel, with what the whole batch must agree on in between."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pcmref.errors import ShapeError
+from pcmref.fast import functional as F
+from pcmref.fast.gather import scratch
+from pcmref.nn.functional import BN_EPS, conv2d_shape
+from pcmref.threads import map_chunks
+
+CHUNK = 16  # images that go through an operation together: what they need stays in a core's cache (measured)
+
+
+class Saved(NamedTuple):
+    """What a layer's backward needs of its forward; without x, x_hat and y where no backward follows."""
+
+    x: np.ndarray | None
+    x_hat: np.ndarray | None
+    mean: np.ndarray
+    var: np.ndarray  # biased
+    n: int
+    y: np.ndarray | None
+
+
+class Layers:
+    """nn's `layer` and `layer_backward` for one training batch of n images; sums are added in the chunks' order."""
+
+    def __init__(self, n: int, workers: int | None, keep: bool = True):
+        count = -(-n // CHUNK)
+        count = min(n, count + count % 2)  # an even number: two workers, the commonest case, share the work alike
+        self.chunks = [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
+        self.workers, self.keep = workers, keep
+
+    def run(self, step) -> list:
+        return map_chunks(step, self.chunks, self.workers)
+
+    def layer(self, x, state, conv, bn, stride=1, plus=None, relu=True, eps=BN_EPS):
+        """(y, saved) as nn's, in training."""
+        w, weight, bias = state[f"{conv}.weight"], state[f"{bn}.weight"], state[f"{bn}.bias"]
+        x_hat = np.empty(conv2d_shape(x.shape, w.shape, stride, w.shape[2] // 2), x.dtype)
+        y = np.empty_like(x_hat) if self.keep else x_hat
+
+        def convolve(chunk):
+            return F.channel_moments(F.conv2d(x[chunk], w, stride, w.shape[2] // 2, out=x_hat[chunk]))
+
+        n, mean, m2 = F.merge_moments(self.run(convolve))
+        if n < 2:
+            raise ShapeError("batch norm in training needs more than one value per channel; use a batch of 2 or more images")
+        var = m2 / n
+
+        def finish(chunk):
+            F.normalize(x_hat[chunk], mean, var, eps)
+            F.scale_shift(x_hat[chunk], weight, bias, out=y[chunk])
+            if plus is not None:
+                y[chunk] += plus[chunk]
+            if relu:
+                F.relu(y[chunk])
+
+        self.run(finish)
+        return y, Saved(x, x_hat, mean, var, n, y) if self.keep else Saved(None, None, mean, var, n, None)
+
+    def layer_backward(self, dy, state, conv, bn, saved, stride=1, plus=None, relu=True, eps=BN_EPS):
+        """(dx + plus, the gradient of the forward's plus, gradients) as nn's."""
+        w, weight = state[f"{conv}.weight"], state[f"{bn}.weight"]
+        x, x_hat, _, var, n, y = saved
+        d = np.empty_like(dy) if relu else dy
+
+        def sums(chunk):
+            if relu:
+                F.relu_backward(dy[chunk], y[chunk], out=d[chunk])
+            return F.channel_dot(d[chunk], x_hat[chunk]), F.channel_sum(d[chunk])
+
+        dweight, dbias = (sum(part) for part in zip(*self.run(sums), strict=True))
+        dx, factor = np.empty(x.shape, x.dtype), weight / np.sqrt(var + eps)
+
+        def step(chunk):
+            dz = scratch("dz", d[chunk].shape, d.dtype)
+            F.normalize_backward(d[chunk], x_hat[chunk], factor, dbias / n, dweight / n, out=dz)
+            F.conv2d_input_grad(dz, w, x[chunk].shape, stride, w.shape[2] // 2, out=dx[chunk])
+            if plus is not None:
+                dx[chunk] += plus[chunk]
+            return F.conv2d_weight_grad(dz, x[chunk], w.shape, stride, w.shape[2] // 2)
+
+        grads = {f"{conv}.weight": sum(self.run(step)), f"{bn}.weight": dweight, f"{bn}.bias": dbias}
+        return dx, d, {name: value.astype(d.dtype, copy=False) for name, value in grads.items()}

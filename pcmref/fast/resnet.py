@@ -1,0 +1,106 @@
+"""The network on the fast layers: nn's text, run over chunks of images.
+
+Evaluation carries small chunks of images through the whole network, batch norm folded into the convolutions before; training
+goes layer by layer, each layer over the chunks of the batch, because batch norm needs the statistics of all of them in between.
+"""
+
+from functools import partial
+from itertools import count
+
+import numpy as np
+
+from pcmref.errors import SettingError
+from pcmref.fast import functional as F
+from pcmref.fast.gather import scratch
+from pcmref.fast.layers import CHUNK, Layers
+from pcmref.nn import resnet as plain
+from pcmref.nn.functional import conv2d_shape, matrix_product
+from pcmref.threads import chunks_of, map_chunks, single_threaded_blas
+
+ENGINES = ("fast", "plain")
+
+
+class ResNet(plain.ResNet):
+    __doc__ = plain.ResNet.__doc__
+
+    def forward(self, state, x, train=False, workers=None, engine="fast", product=matrix_product):
+        """Logits of a batch, as nn's; `engine` "plain" runs nn's text itself, `workers` are threads (None: one a core).
+
+        The result is the same to the bit for any number of workers. A product of the caller's own runs nn's text too.
+
+        >>> net = pcmref.ResNet.resnet8(in_channels=1)
+        >>> state, x = net.init(), pcmref.draws.standard_normal(0, "images", (2, 28, 28, 1)).astype(np.float32)
+        >>> fast, text = net.forward(state, x), net.forward(state, x, engine="plain")
+        >>> bool(np.abs(fast - text).max() < 1e-5)
+        True
+        """
+        if engine not in ENGINES:
+            raise SettingError(f"engine must be one of {ENGINES}, got {engine!r}")
+        x = self.checked_images(x)
+        if engine == "plain" or x.dtype.kind == "O":
+            return super().forward(state, x, train, product)
+        if product is not matrix_product:
+            if train:
+                return super().forward(state, x, train, product)
+            run = partial(super().forward, state, product=product)
+            return np.concatenate(map_chunks(lambda chunk: run(x[chunk]), chunks_of(len(x), CHUNK), workers))
+        state = self.checked_state(state, x.dtype)
+        if train:
+            return self._train(state, x, Layers(len(x), workers))
+        state = self._folded(self.checked_variances(state))
+        return np.concatenate(map_chunks(lambda chunk: self._evaluate(state, x[chunk]), chunks_of(len(x), CHUNK), workers))
+
+    def _folded(self, state):
+        """The state with each batch norm folded into its convolution: scaled kernel matrices, and the shift as its bias."""
+        folded = dict(state)
+        for conv, bn, (_, _, _, k_w) in self.conv_bn_pairs():
+            weight, bias, mean, var = (state[f"{bn}.{e}"] for e in ("weight", "bias", "running_mean", "running_var"))
+            scale = weight / np.sqrt(var + weight.dtype.type(self.eps))
+            folded[f"{conv}.weight"] = F.kernel_matrices(state[f"{conv}.weight"] * scale[:, None, None, None]), k_w
+            folded[f"{bn}.bias"] = bias - mean * scale
+        return folded
+
+    def _evaluate(self, state, x):
+        """Logits of a chunk of images; the layers' outputs take turns in four pieces of scratch memory."""
+        number = count()
+
+        def layer(x, state, conv, bn, stride=1, plus=None, relu=True):
+            matrices, k_w = state[f"{conv}.weight"]
+            k_h, padding = len(matrices), len(matrices) // 2
+            shape = conv2d_shape(x.shape, (matrices.shape[2], x.shape[3], k_h, k_w), stride, padding)
+            y = F.convolve_rows(x, matrices, k_w, stride, padding, scratch(f"layer {next(number) % 4}", shape, x.dtype))
+            F.add_channels(y, state[f"{bn}.bias"])
+            if plus is not None:
+                y += plus
+            if relu:
+                F.relu(y)
+            return y, None
+
+        return self._run(state, x, layer)[0]
+
+    def _train(self, state, x, layers: Layers):
+        with single_threaded_blas():
+            logits, tape = self._run(state, x, partial(layers.layer, eps=self.eps))
+        return logits, tape | {"layers": layers}
+
+    def backward(self, state, tape, dlogits):
+        """Gradients as nn's, by the engine that made the tape.
+
+        >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
+        >>> state, x = net.init(dtype=np.float64), pcmref.draws.standard_normal(0, "images", (2, 6, 6, 1))
+        >>> logits, tape = net.forward(state, x, train=True)
+        >>> net.backward(state, tape, np.ones_like(logits))["fc.bias"].tolist()
+        [2.0, 2.0, 2.0]
+        """
+        if "layers" not in tape:
+            return super().backward(state, tape, dlogits)
+        with single_threaded_blas():
+            return self._backward(tape, dlogits, partial(tape["layers"].layer_backward, eps=self.eps))
+
+    def statistics(self, state, x, workers=None, engine="fast", product=matrix_product):
+        """As nn's; nothing is kept for a backward pass: memory is that of the largest layers."""
+        if engine == "plain" or product is not matrix_product:
+            return super().statistics(state, x, product=product)
+        x = self.checked_images(x)
+        _, tape = self._train(self.checked_state(state, x.dtype), x, Layers(len(x), workers, keep=False))
+        return {bn: (tape[bn].mean, tape[bn].var, tape[bn].n) for _, bn, _ in self.conv_bn_pairs()}

@@ -1,0 +1,150 @@
+"""The fast engine: the text's values for any network, the same bits for any workers, its moments, its scratch memory."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pcmref
+from pcmref import draws
+from pcmref.errors import SettingError
+from pcmref.fast import functional as fast
+from pcmref.fast import layers
+from pcmref.fast.gather import scratch
+from pcmref.golden import Capabilities, Golden, judge
+from pcmref.golden.case import Case, narrow
+from pcmref.golden.cases_nn import network_state
+from pcmref.golden.twin_ops import expected
+from pcmref.nn import functional as F
+
+
+def normal(name, *shape, seed=0):
+    return draws.standard_normal(seed, f"test/{name}", shape)
+
+
+def test_scratch_is_used_again_and_belongs_to_its_thread():
+    first = scratch("test", (4, 5), np.float32)
+    assert np.shares_memory(first, scratch("test", (10,), np.float32))
+    assert not np.shares_memory(first, scratch("other", (10,), np.float32))
+    assert not np.shares_memory(first, scratch("test", (10,), np.float64))
+    elsewhere = []
+    thread = threading.Thread(target=lambda: elsewhere.append(scratch("test", (4, 5), np.float32)))
+    thread.start()
+    thread.join()
+    assert not np.shares_memory(first, elsewhere[0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 128, 200, 1000])
+def test_a_batch_is_cut_into_an_even_number_of_chunks_that_cover_it_once(n):
+    chunks = layers.Layers(n, None).chunks
+    assert np.concatenate([np.arange(n)[chunk] for chunk in chunks]).tolist() == list(range(n))
+    assert len(chunks) == 1 if n == 1 else len(chunks) % 2 == 0
+    assert max(chunk.stop - chunk.start for chunk in chunks) <= layers.CHUNK
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.floats(-1e3, 1e3))
+def test_moments_of_chunks_merge_to_those_of_the_whole(sizes, offset):
+    x = normal("m", sum(sizes), 3, 2, 4) + offset
+    merged = fast.merge_moments([fast.channel_moments(part) for part in np.split(x, np.cumsum(sizes)[:-1])])
+    assert merged.n == x.size // 4
+    assert np.allclose(merged.mean, x.mean((0, 1, 2)), rtol=1e-12, atol=1e-12)
+    assert np.allclose(merged.m2, x.var((0, 1, 2)) * merged.n, rtol=1e-9)
+
+
+def test_moments_in_float32_survive_a_large_mean():
+    x = (normal("m", 8, 16, 16, 3) * 0.5 + 300).astype(np.float32)
+    exact = x.astype(np.float64)
+    moments = fast.channel_moments(x)
+    assert np.allclose(moments.mean, exact.mean((0, 1, 2)), rtol=1e-6)
+    assert np.allclose(moments.m2 / moments.n, exact.var((0, 1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "base", "gap"), [(np.float16, 300, 0.25), (np.float32, 2**24, 2)])
+def test_moments_where_the_mean_is_no_number_of_the_dtype(dtype, base, gap):
+    """Half of the values at base, half at the next number: the mean lies between, the variance is (gap/2)^2."""
+    x = np.array([0, 1, 1, 0, 0, 1, 1, 0]).reshape(1, 1, 8, 1) * gap + base
+    moments = fast.channel_moments(x.astype(dtype))
+    assert (moments.n, moments.mean, moments.m2) == (8, base + gap / 2, 8 * (gap / 2) ** 2)
+
+
+@given(st.lists(st.integers(0, 15), min_size=2, max_size=9), st.integers(1, 4))
+def test_moments_ignore_a_shift_that_is_exact(values, step):
+    """In float16 multiples of 1/4 stay exact up to 512: the squared deviations do not change, though the mean is rounded."""
+    x = np.array(values).reshape(1, 1, -1, 1) / 4
+    near, far = (fast.channel_moments((x + shift).astype(np.float16)) for shift in (0, 32 * step + 256))
+    assert np.allclose(near.m2, x.var() * x.size, rtol=2**-8, atol=1e-12)
+    assert np.allclose(far.m2, near.m2, rtol=2**-8, atol=2**-8 * x.size / 64)
+
+
+@st.composite
+def cases(draw):
+    """(network, state away from its initial batch norms, images), in eight-bit numbers; more images than a chunk holds."""
+    widths = draw(st.lists(st.integers(1, 2), min_size=1, max_size=2))
+    net = pcmref.ResNet(draw(st.integers(1, 2)), 2, widths, [1] * len(widths), draw(st.sampled_from(["small", "imagenet"])))
+    seed, size = draw(st.integers(0, 99)), draw(st.tuples(st.sampled_from([2, 17]), st.integers(2, 4), st.integers(2, 4)))
+    state = network_state(f"test/{seed}", {k: list(v) if isinstance(v, tuple) else v for k, v in net.config().items()})
+    return net, state, narrow(normal("x", *size, net.in_channels, seed=seed))
+
+
+@given(cases(), st.sampled_from(["float64", "float32"]))
+@settings(max_examples=6)
+def test_fast_and_plain_are_within_the_derived_bound_of_the_exact_values(case, dtype):
+    """Forward and backward, against 50-digit values and their running error bounds; the same verdict that backends get."""
+    net, state, x = case
+    params = {"network": {k: v for k, v in net.config().items() if k != "eps"}, "eps": net.eps}
+    for op, more in (("resnet", {}), ("resnet_backward", {"dlogits": narrow(normal("dlogits", len(x), 2))})):
+        golden = Golden(Case(op, "random", "random", {"x": x} | more | state, {}, params), {})
+        golden = replace(golden, expected=expected(op, golden.case.inputs, {}, params))
+        rounded = {name: value.astype(dtype) for name, value in golden.case.inputs.items()}
+        for engine in ("fast", "plain"):
+            own = {name: rounded[name] for name in state}
+            if op == "resnet":
+                results = {"logits": net.forward(own, rounded["x"], engine=engine)}
+            else:
+                logits, tape = net.forward(own, rounded["x"], train=True, engine=engine)
+                grads = net.backward(own, tape, rounded["dlogits"])
+                results = {"logits": logits} | {f"grad/{name}": value for name, value in grads.items()}
+            verdict = judge(golden, results, Capabilities(dtypes=(dtype,)), dtype)
+            assert verdict.status != "fail", (engine, verdict)  # inconclusive: a gradient that is 0 in algebra
+
+
+@pytest.mark.parametrize(("shortcut", "block"), [("pad", "basic"), ("pad", "bottleneck"), ("projection", "bottleneck")])
+def test_the_other_topologies_are_the_texts_own(shortcut, block):
+    """The topology stands in nn alone; what fast brings are layers, judged above: here longdouble shows that they are the same.
+
+    Each of both engines' float64 results is off by its own rounding, so they agree with longdouble as well as the text does, to
+    the factor by which two orders of adding may differ: the number of terms of the longest sum.
+    """
+    net = pcmref.ResNet(2, 3, (2, 4), (1, 2), "small", shortcut, block)
+    state = {name: value.astype(np.float64) for name, value in net.init(0).items()}
+    x = normal("x", 18, 5, 6, 2)
+    wide = {name: value.astype(np.longdouble) for name, value in state.items()}
+    dlogits = normal("dlogits", 18, 3)
+
+    def run(state, x, engine):
+        logits, tape = net.forward(state, x, train=True, engine=engine)
+        return {"logits": logits, "y": net.forward(state, x, engine=engine)} | net.backward(
+            state, tape, dlogits.astype(x.dtype)
+        )
+
+    truth, text, fast_ = run(wide, x.astype(np.longdouble), "plain"), run(state, x, "plain"), run(state, x, "fast")
+    terms = 18 * 5 * 6
+    for name, value in truth.items():
+        own = float(np.abs(text[name] - value).max()) + 2.0**-53 * float(np.abs(value).max())
+        assert float(np.abs(fast_[name] - value).max()) <= terms * own, name
+
+
+def test_a_spread_gradient_beyond_the_image_is_dropped():
+    x, w = np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1))
+    dy = np.ones(F.conv2d_shape(x.shape, w.shape, 5, 2))
+    for backward in (F.conv2d_backward, fast.conv2d_backward):
+        assert backward(dy, x, w, 5, 2)[0].shape == x.shape
+
+
+def test_an_unknown_engine_is_refused():
+    net = pcmref.ResNet(1, 2, (1,), (1,))
+    with pytest.raises(SettingError, match="engine"):
+        net.forward(net.init(), np.zeros((1, 4, 4, 1), np.float32), engine="quick")
