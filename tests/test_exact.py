@@ -50,6 +50,7 @@ def check_backward(forward, arguments, gradients_of, data):
     assert inner(slopes(y), dy) == sum(inner(v, values(g)) for v, g in zip(directions, gradients, strict=True))
 
 
+@pytest.mark.confirms(28, 31, 86)
 @given(convolutions())
 @settings(max_examples=30)
 def test_conv2d_is_its_definition(case):
@@ -64,6 +65,7 @@ def test_conv2d_is_its_definition(case):
         assert y[n, p, q, o] == expected
 
 
+@pytest.mark.confirms(28, 29, 30)
 @given(convolutions(), st.data())
 @settings(max_examples=30)
 def test_conv2d_backward_is_the_adjoint_and_conv2d_is_linear_in_both(case, data):
@@ -77,6 +79,7 @@ def test_conv2d_backward_is_the_adjoint_and_conv2d_is_linear_in_both(case, data)
     assert (convolve(x, w + factor * other) == convolve(x, w) + factor * convolve(x, other)).all()
 
 
+@pytest.mark.confirms(28)
 @given(arrays(1, 3, 3, 2), arrays(2, 2, 3, 3), st.integers(-2, 2), st.integers(-2, 2))
 @settings(max_examples=20)
 def test_conv2d_commutes_with_translation_away_from_the_border(middle, w, down, right):
@@ -86,6 +89,7 @@ def test_conv2d_commutes_with_translation_away_from_the_border(middle, w, down, 
     assert (np.roll(F.conv2d(x, w, 1, 1), (down, right), (1, 2)) == moved).all()
 
 
+@pytest.mark.confirms(43, 44)
 @given(arrays(2, 2, 3, 2), st.data())
 @settings(max_examples=30)
 def test_batch_norm_backward_is_the_adjoint(x, data):
@@ -98,6 +102,7 @@ def test_batch_norm_backward_is_the_adjoint(x, data):
     check_backward(forward, (x, weight, bias), gradients, data)
 
 
+@pytest.mark.confirms(32, 33, 46)
 @given(arrays(2, 2, 3, 1), st.integers(1, 9), st.data())
 @settings(max_examples=30)
 def test_batch_norm_in_training_its_backward_and_its_invariances(x, root, data):
@@ -118,6 +123,7 @@ def test_batch_norm_in_training_its_backward_and_its_invariances(x, root, data):
     assert sum(values(dx).ravel()) == 0 and values(dbias)[0] == sum(values(dy).ravel())
 
 
+@pytest.mark.confirms(29, 45, 47, 48, 49, 50, 51, 52, 53, 54, 56)
 @given(arrays(2, 3, 3, 2), st.integers(1, 3), st.integers(2, 5), st.data())
 @settings(max_examples=30)
 def test_the_small_operations_are_their_backwards_adjoints(x, stride, channels, data):
@@ -138,6 +144,7 @@ def test_the_small_operations_are_their_backwards_adjoints(x, stride, channels, 
     check_backward(F.linear, (rows, w, b), lambda dy: gradients(dy), data)
 
 
+@pytest.mark.confirms(45)
 def test_a_pad_shortcut_keeps_every_second_pixel_between_channels_of_zeros():
     x = np.arange(2 * 3 * 4 * 2).reshape(2, 3, 4, 2)
     y = F.pad_shortcut(x, 5, 2)
@@ -167,6 +174,7 @@ def with_rational_roots(state, run):
     return scaled
 
 
+@pytest.mark.confirms(45, 56, 78, 79, 80, 85)
 @pytest.mark.parametrize("strides", [(1, 1), (2, 1), (1, 2, 1)], ids=["basic", "basic, stride 2", "bottleneck"])
 @pytest.mark.parametrize("shortcut", ["projection", "pad"])
 @given(st.data())
@@ -200,6 +208,7 @@ def test_the_chain_rule_through_a_block(strides, shortcut, data):
     check_backward(forward, (x, *(values(state[name]) for name in names)), gradients, data)
 
 
+@pytest.mark.confirms(45, 56, 78, 79, 80, 85)
 @given(st.data())
 @settings(max_examples=4)
 def test_the_chain_rule_through_a_network(data):
@@ -222,6 +231,7 @@ def test_the_chain_rule_through_a_network(data):
     check_backward(forward, (x, *(values(state[name]) for name in names)), gradients, data)
 
 
+@pytest.mark.confirms(36)
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.data())
 @settings(max_examples=20)
 def test_adabs_averages_its_batches_by_their_images(sizes, data):
@@ -242,6 +252,7 @@ def test_adabs_averages_its_batches_by_their_images(sizes, data):
     assert {name for name in new if new[name] is not state[name]} == {name for name in state if "running_" in name}
 
 
+@pytest.mark.confirms(11)
 @given(strategies.weights(), st.integers(1, 50))
 @settings(max_examples=30)
 def test_weights_come_back_from_their_conductances(w, g_max):

@@ -42,7 +42,7 @@ from pcmref import draws
 TOP = digests.TOP
 EQUIVALENT = Path(__file__).parent / "equivalent_mutants.toml"
 ROOMS = ("nn", "pcm", "fast")
-ALSO = {"nn/batch.py": ["resnet"], "nn/gather.py": ["functional"], "nn/blocks.py": ["resnet"], "pcm/crossbar.py": ["gdc"]}
+ALSO = {"nn/blocks.py": ["resnet"], "pcm/crossbar.py": ["gdc"]}
 STILLBORN = "no test ran"
 CPU_LIMIT_S = 60  # of processor time, whatever else runs; the own tests take under 10 s
 
@@ -163,7 +163,8 @@ def modules() -> list[str]:
 def own_tests(module: str) -> list[str]:
     """The test files of a module, test_<stem>.py and test_<stem>_<more>.py; nn has test_exact.py too, fast its own."""
     room, _, name = module.partition("/")
-    stems = ["fast"] if room == "fast" else [name.removesuffix(".py"), *ALSO.get(module, []), *["exact"] * (room == "nn")]
+    stems = [name.removesuffix(".py"), *ALSO.get(module, []), *["exact"] * (room == "nn")]
+    stems = ["fast", "resnet"] if room == "fast" else stems
     folder = TOP / "tests"
     return [
         f"tests/{p.name}"
