@@ -13,7 +13,7 @@ from pcmref import draws
 from pcmref.errors import SettingError
 from pcmref.fast import functional as fast
 from pcmref.fast import layers
-from pcmref.fast.gather import scratch
+from pcmref.fast.gather import Recycled, scratch
 from pcmref.golden import Capabilities, Golden, judge
 from pcmref.golden.case import Case, narrow
 from pcmref.golden.cases_nn import network_state
@@ -148,3 +148,28 @@ def test_an_unknown_engine_is_refused():
     net = pcmref.ResNet(1, 2, (1,), (1,))
     with pytest.raises(SettingError, match="engine"):
         net.forward(net.init(), np.zeros((1, 4, 4, 1), np.float32), engine="quick")
+
+
+def test_memory_is_used_again_once_nobody_refers_to_it():
+    memory = Recycled()
+    first = memory.empty((4, 5), np.float32)
+    part = first[1:3, ::2]
+    assert not np.shares_memory(memory.empty((4, 5), np.float32), first)
+    address = first.ctypes.data
+    del first
+    others = [memory.empty((5, 4), np.float32) for _ in range(3)]
+    assert address not in [other.ctypes.data for other in others]  # a slice still refers to it
+    del part
+    assert memory.empty((20,), np.float32).ctypes.data == address
+    assert memory.empty((20,), np.float64).ctypes.data != address
+
+
+def test_a_tape_keeps_its_values_while_other_passes_run():
+    """Memory is used again only when a pass is forgotten: gradients of a tape that is kept are those of its own pass."""
+    net = pcmref.ResNet(1, 2, (2,), (1,))
+    state, dlogits = net.init(0, np.float64), normal("dlogits", 4, 2)
+    xs = [normal(f"x{i}", 4, 5, 5, 1) for i in range(3)]
+    alone = [net.backward(state, net.forward(state, x, train=True)[1], dlogits) for x in xs]
+    tapes = [net.forward(state, x, train=True)[1] for x in xs]
+    together = [net.backward(state, tape, dlogits) for tape in tapes]
+    assert all(np.array_equal(a[name], b[name]) for a, b in zip(alone, together, strict=True) for name in a)

@@ -6,7 +6,7 @@ import numpy as np
 
 from pcmref.errors import ShapeError
 from pcmref.fast import functional as F
-from pcmref.fast.gather import scratch
+from pcmref.fast.gather import Recycled, scratch
 from pcmref.nn.functional import BN_EPS, conv2d_shape
 from pcmref.threads import map_chunks
 
@@ -27,11 +27,11 @@ class Saved(NamedTuple):
 class Layers:
     """nn's `layer` and `layer_backward` for one training batch of n images; sums are added in the chunks' order."""
 
-    def __init__(self, n: int, workers: int | None, keep: bool = True):
+    def __init__(self, n: int, workers: int | None, keep: bool = True, memory: Recycled | None = None):
         count = -(-n // CHUNK)
         count = min(n, count + count % 2)  # an even number: two workers, the commonest case, share the work alike
         self.chunks = [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
-        self.workers, self.keep = workers, keep
+        self.workers, self.keep, self.memory = workers, keep, memory or Recycled()
 
     def run(self, step) -> list:
         return map_chunks(step, self.chunks, self.workers)
@@ -39,8 +39,8 @@ class Layers:
     def layer(self, x, state, conv, bn, stride=1, plus=None, relu=True, eps=BN_EPS):
         """(y, saved) as nn's, in training."""
         w, weight, bias = state[f"{conv}.weight"], state[f"{bn}.weight"], state[f"{bn}.bias"]
-        x_hat = np.empty(conv2d_shape(x.shape, w.shape, stride, w.shape[2] // 2), x.dtype)
-        y = np.empty_like(x_hat) if self.keep else x_hat
+        x_hat = self.memory.empty(conv2d_shape(x.shape, w.shape, stride, w.shape[2] // 2), x.dtype)
+        y = self.memory.empty(x_hat.shape, x.dtype) if self.keep else x_hat
 
         def convolve(chunk):
             return F.channel_moments(F.conv2d(x[chunk], w, stride, w.shape[2] // 2, out=x_hat[chunk]))
@@ -65,7 +65,7 @@ class Layers:
         """(dx + plus, the gradient of the forward's plus, gradients) as nn's."""
         w, weight = state[f"{conv}.weight"], state[f"{bn}.weight"]
         x, x_hat, _, var, n, y = saved
-        d = np.empty_like(dy) if relu else dy
+        d = self.memory.empty(dy.shape, dy.dtype) if relu else dy
 
         def sums(chunk):
             if relu:
@@ -73,7 +73,7 @@ class Layers:
             return F.channel_dot(d[chunk], x_hat[chunk]), F.channel_sum(d[chunk])
 
         dweight, dbias = (sum(part) for part in zip(*self.run(sums), strict=True))
-        dx, factor = np.empty(x.shape, x.dtype), weight / np.sqrt(var + eps)
+        dx, factor = self.memory.empty(x.shape, x.dtype), weight / np.sqrt(var + eps)
 
         def step(chunk):
             dz = scratch("dz", d[chunk].shape, d.dtype)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pcmref.errors import SettingError
 from pcmref.fast import functional as F
-from pcmref.fast.gather import scratch
+from pcmref.fast.gather import Recycled, scratch
 from pcmref.fast.layers import CHUNK, Layers
 from pcmref.nn import resnet as plain
 from pcmref.nn.functional import conv2d_shape, matrix_product
@@ -46,7 +46,7 @@ class ResNet(plain.ResNet):
             return np.concatenate(map_chunks(lambda chunk: run(x[chunk]), chunks_of(len(x), CHUNK), workers))
         state = self.checked_state(state, x.dtype)
         if train:
-            return self._train(state, x, Layers(len(x), workers))
+            return self._train(state, x, workers)
         state = self._folded(self.checked_variances(state))
         return np.concatenate(map_chunks(lambda chunk: self._evaluate(state, x[chunk]), chunks_of(len(x), CHUNK), workers))
 
@@ -78,7 +78,8 @@ class ResNet(plain.ResNet):
 
         return self._run(state, x, layer)[0]
 
-    def _train(self, state, x, layers: Layers):
+    def _train(self, state, x, workers, keep=True):
+        layers = Layers(len(x), workers, keep, Recycled.of_pass((self, x.shape, x.dtype)))
         with single_threaded_blas():
             logits, tape = self._run(state, x, partial(layers.layer, eps=self.eps))
         return logits, tape | {"layers": layers}
@@ -102,5 +103,5 @@ class ResNet(plain.ResNet):
         if engine == "plain" or product is not matrix_product:
             return super().statistics(state, x, product=product)
         x = self.checked_images(x)
-        _, tape = self._train(self.checked_state(state, x.dtype), x, Layers(len(x), workers, keep=False))
+        _, tape = self._train(self.checked_state(state, x.dtype), x, workers, keep=False)
         return {bn: (tape[bn].mean, tape[bn].var, tape[bn].n) for _, bn, _ in self.conv_bn_pairs()}
