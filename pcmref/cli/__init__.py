@@ -1,4 +1,4 @@
-"""The command line: `pcmref COMMAND ...`, one file a command."""
+"""The command line: `pcmref COMMAND ...`, one file a command; its help is the file's docstring."""
 
 import argparse
 import importlib
@@ -59,13 +59,9 @@ def _run(argv: list[str] | None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = importlib.import_module(f"pcmref.cli.{'import_' if name == 'import' else name}")
-        command = commands.add_parser(
-            name,
-            help=module.__doc__.splitlines()[0],
-            description=module.__doc__,
-            epilog=module.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        about, examples, rest = module.__doc__.partition("examples:\n")
+        texts = {"help": about.splitlines()[0], "description": about, "epilog": examples + rest}
+        command = commands.add_parser(name, **texts, formatter_class=argparse.RawDescriptionHelpFormatter)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)

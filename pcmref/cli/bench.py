@@ -4,6 +4,11 @@ Rows: predict, a noise-injected training step (batch 128), programming and readi
 images/s or devices/s, the share of the matrix-product rate measured in the same run, the gain of all cores over one worker.
 --peers adds PyTorch (channels-last) and aihwkit where they are installed; their ratios come from alternating runs. Quote
 ratios: absolute figures drift on shared machines.
+
+examples:
+  pcmref bench
+  pcmref bench --peers --rounds 7 --out out
+  env -u OPENBLAS_CORETYPE pcmref bench     # where such a variable slows NumPy's BLAS down
 """
 
 import argparse
@@ -29,13 +34,6 @@ from pcmref.training import Progress, Recipe, train_step
 
 N_IMAGES, BATCH = 512, 128
 UNITS = {"predict": "image", "train step": "image", "program": "device", "read": "device", "retention": "image"}
-
-EXAMPLES = """\
-examples:
-  pcmref bench
-  pcmref bench --peers --rounds 7 --out out
-  env -u OPENBLAS_CORETYPE pcmref bench     # where such a variable slows NumPy's BLAS down
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,10 @@
 """Write a network's state for other tools: .npz, .pt (needs torch) or pcmref's own .h5, by the file's ending.
 
 Names and layouts are PyTorch's: `model.load_state_dict(torch.load("net.pt"))` takes it.
+
+examples:
+  pcmref export resnet32-fashionmnist-noise net.npz
+  pcmref export net.h5 net.pt
 """
 
 import argparse
@@ -10,12 +14,6 @@ import numpy as np
 
 from pcmref import library, store
 from pcmref.errors import FileError, MissingExtraError
-
-EXAMPLES = """\
-examples:
-  pcmref export resnet32-fashionmnist-noise net.npz
-  pcmref export net.h5 net.pt
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,14 @@ Exit status of check and verify:
   0  at least one case was judged, and all that were passed; operations of which no case could be judged are named
   1  a case failed or crashed, or passed although its failure was expected, or every case was inconclusive
   2  nothing was compared: the backend cannot be loaded or supports nothing of what was asked, or an input is wrong
+
+examples:
+  pcmref golden check pcmref.golden:Reference
+  pcmref golden check my_backend:Backend --dtype float32 --op conv2d --json report.json
+  pcmref golden write request.h5 --op conv2d
+  pcmref golden verify request.h5 results.npz --dtype float32
+  pcmref golden list --level 2
+  pcmref golden freeze mine.h5 conv2d inputs.npz --params '{"stride": 2, "padding": 1}' --name found_it
 """
 
 import argparse
@@ -24,16 +32,6 @@ from pcmref.golden.case import Case
 from pcmref.golden.check import check, check_results, exit_status
 from pcmref.golden.ops import DTYPES, OPS
 from pcmref.readers import read_npz
-
-EXAMPLES = """\
-examples:
-  pcmref golden check pcmref.golden:Reference
-  pcmref golden check my_backend:Backend --dtype float32 --op conv2d --json report.json
-  pcmref golden write request.h5 --op conv2d
-  pcmref golden verify request.h5 results.npz --dtype float32
-  pcmref golden list --level 2
-  pcmref golden freeze mine.h5 conv2d inputs.npz --params '{"stride": 2, "padding": 1}' --name found_it
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,10 @@
 
 The architecture is read off the names and shapes (a torchvision resnet34 loads by name). Wrappers' prefixes are taken off, a
 nested state_dict is found, and what was renamed or left out is said. Reading runs no code of the file.
+
+examples:
+  pcmref import resnet34.pth resnet34.h5
+  pcmref import state.safetensors net.h5 --mean 0.286 --std 0.353
 """
 
 import argparse
@@ -10,12 +14,6 @@ from pathlib import Path
 from pcmref import library
 from pcmref.cli.images import asked_for
 from pcmref.errors import FileError
-
-EXAMPLES = """\
-examples:
-  pcmref import resnet34.pth resnet34.h5
-  pcmref import state.safetensors net.h5 --mean 0.286 --std 0.353
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

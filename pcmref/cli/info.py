@@ -1,6 +1,11 @@
 """Say what a file holds; without a file, list what ships with pcmref.
 
 Reads our networks, chips, image sets and results (the checksum is verified), and PyTorch, safetensors and .npz files.
+
+examples:
+  pcmref info
+  pcmref info resnet32-fashionmnist-noise
+  pcmref info out/retention.h5
 """
 
 import argparse
@@ -11,13 +16,6 @@ import numpy as np
 from pcmref import library, readers, store
 from pcmref.errors import printable
 from pcmref.pcm.mapping import crossbars
-
-EXAMPLES = """\
-examples:
-  pcmref info
-  pcmref info resnet32-fashionmnist-noise
-  pcmref info out/retention.h5
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

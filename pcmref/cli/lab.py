@@ -3,6 +3,12 @@
 The page needs no network and no other file: everything it shows is computed here and embedded. It shows sampled devices with
 the model's closed forms over them, the drift of a differential pair, the weights of a real layer, ten real images and the
 accuracy over time.
+
+examples:
+  pcmref lab
+  pcmref lab --out course/lab.html
+
+Takes a few minutes. Then open the file in any browser.
 """
 
 import argparse
@@ -34,14 +40,6 @@ from pcmref.times import STANDARD_TIMES_S, human_time, parse_time
 TIMES = "20s,1min,5min,20min,1h,6h,1d,7d,30d,90d,1y"
 TARGETS_US = (0.0, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 12.5, 15.0, 20.0, 25.0)
 NETWORKS = ("resnet8-fashionmnist-baseline", "resnet8-fashionmnist-noise")
-
-EXAMPLES = """\
-examples:
-  pcmref lab
-  pcmref lab --out course/lab.html
-
-Takes a few minutes. Then open the file in any browser.
-"""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,21 @@ Every chip is programmed once; at each time it is read --reads times, and the sa
 chips and reads, in percent, beside the accuracy in software, and how much chips and how much the reads of a chip differ;
 writes retention.csv, .h5 and .png. Until these are written, retention.part.h5 keeps every chip that is measured; --resume
 goes on from it to the same results.
+
+examples:
+  pcmref retention resnet32-fashionmnist-noise --chips 3 --images 1000
+  pcmref retention resnet32-fashionmnist-baseline --chips 8 --reads 5 --times 20s --compensations none
+  pcmref retention resnet8-fashionmnist-noise --times 20s,1h,1d,30d,1y --compensations none,gdc
+  pcmref retention resnet32-fashionmnist-noise --dac 8 --adc 8 --tile 256x256
+  pcmref retention resnet8-fashionmnist-noise --fresh-reads --gdc "per column" --images 200
+  pcmref retention my-state.npz --data my-images.npz --out my-results
+  pcmref retention resnet32.th --data cifar-10-batches-bin --mean .485 .456 .406 --std .229 .224 .225
+  pcmref retention resnet8-fashionmnist-noise --chips 100 --executor processes --resume
+
+my-state.npz holds a state by PyTorch's names (conv1.weight, bn1.weight, ...); a PyTorch or safetensors file does as well.
+my-images.npz holds `images` [N, H, W, C] and `labels` [N]; `calibration` [M, H, W, C], training images for adabs; and, where
+the images are uint8, `mean` and `std` of images/255, one number a channel. CIFAR-10's folder or archive, IDX files and folders
+of images by class (train/CLASS, test/CLASS) are taken as they are.
 """
 
 import argparse
@@ -25,23 +40,6 @@ from pcmref.study import COMPENSATIONS, conditions, retention
 from pcmref.times import human_time, parse_time
 
 PROFILES = {"joshi2020": PCMModel.joshi2020, "aihwkit": PCMModel.aihwkit, "crosssim": PCMModel.crosssim}
-
-EXAMPLES = """\
-examples:
-  pcmref retention resnet32-fashionmnist-noise --chips 3 --images 1000
-  pcmref retention resnet32-fashionmnist-baseline --chips 8 --reads 5 --times 20s --compensations none
-  pcmref retention resnet8-fashionmnist-noise --times 20s,1h,1d,30d,1y --compensations none,gdc
-  pcmref retention resnet32-fashionmnist-noise --dac 8 --adc 8 --tile 256x256
-  pcmref retention resnet8-fashionmnist-noise --fresh-reads --gdc "per column" --images 200
-  pcmref retention my-state.npz --data my-images.npz --out my-results
-  pcmref retention resnet32.th --data cifar-10-batches-bin --mean .485 .456 .406 --std .229 .224 .225
-  pcmref retention resnet8-fashionmnist-noise --chips 100 --executor processes --resume
-
-my-state.npz holds a state by PyTorch's names (conv1.weight, bn1.weight, ...); a PyTorch or safetensors file does as well.
-my-images.npz holds `images` [N, H, W, C] and `labels` [N]; `calibration` [M, H, W, C], training images for adabs; and, where
-the images are uint8, `mean` and `std` of images/255, one number a channel. CIFAR-10's folder or archive, IDX files and folders
-of images by class (train/CLASS, test/CLASS) are taken as they are.
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,10 @@
 """Check the checker: pcmref and reordered sums must pass, every planted error must fail at its operation.
 
 Exit status 0 when all findings are as they must be, else 1.
+
+examples:
+  pcmref selfcheck
+  pcmref selfcheck --verbose
 """
 
 import argparse
@@ -8,12 +12,6 @@ import argparse
 from pcmref.cli.progress import ProgressBar
 from pcmref.golden import file
 from pcmref.golden.selfcheck import selfcheck
-
-EXAMPLES = """\
-examples:
-  pcmref selfcheck
-  pcmref selfcheck --verbose
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,10 @@ Every chip is programmed once and read --reads times at --time. The same reading
 and all others digital, and the reverse; and again without programming noise, without drift, without read noise. Then Gaussian
 noise of growing strength on the weights alone. Prints tables; writes sensitivity.csv and .png. Until these are written,
 sensitivity.part.h5 keeps every chip that is measured; --resume goes on from it to the same results.
+
+examples:
+  pcmref sensitivity resnet8-fashionmnist-noise
+  pcmref sensitivity resnet32-fashionmnist-baseline --time 20s --chips 8 --reads 5 --executor processes --resume
 """
 
 import argparse
@@ -20,12 +24,6 @@ from pcmref.errors import whole_number
 from pcmref.sensitivity import conditions, sensitivity
 from pcmref.study import COMPENSATIONS
 from pcmref.times import parse_time
-
-EXAMPLES = """\
-examples:
-  pcmref sensitivity resnet8-fashionmnist-noise
-  pcmref sensitivity resnet32-fashionmnist-baseline --time 20s --chips 8 --reads 5 --executor processes --resume
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

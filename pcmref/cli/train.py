@@ -3,6 +3,12 @@
 Stage after stage, each from the best state of the one before. Writes every stage's network (NAME.h5) and log (NAME.csv), and
 a checkpoint at the end of each epoch and every few minutes; --resume goes on from it to exactly the state an uninterrupted
 run reaches.
+
+examples:
+  pcmref train reference_weights/recipes/resnet8-fashionmnist.toml --data /usr/share/datasets/fashion-mnist
+  pcmref train reference_weights/recipes/joshi32-cifar10.toml --data cifar-10-binary.tar.gz --out trained --resume
+
+Fashion-MNIST: Debian's package dataset-fashion-mnist, or the four IDX files from github.com/zalandoresearch/fashion-mnist.
 """
 
 import argparse
@@ -21,14 +27,6 @@ from pcmref.library import read_network
 from pcmref.recipes import DATA_SETS, carry_out, read_plan
 
 CHECKPOINT_SECONDS = 180
-
-EXAMPLES = """\
-examples:
-  pcmref train reference_weights/recipes/resnet8-fashionmnist.toml --data /usr/share/datasets/fashion-mnist
-  pcmref train reference_weights/recipes/joshi32-cifar10.toml --data cifar-10-binary.tar.gz --out trained --resume
-
-Fashion-MNIST: Debian's package dataset-fashion-mnist, or the four IDX files from github.com/zalandoresearch/fashion-mnist.
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
