@@ -1,5 +1,6 @@
 """Pictures, in one style: colour-blind-safe colours, units on the axes, time on a log scale with human labels."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -46,14 +47,23 @@ def time_axis(axis, times_s) -> None:
     axis.set_xlabel("time since programming")
 
 
+@contextmanager
+def picture(path, *shape: int, **options):
+    """(figure, axes) in the project's style, `plt.subplots(*shape, **options)`; written to `path` when the block ends well."""
+    plt = pyplot()
+    with plt.style.context(STYLE):
+        figure, axes = plt.subplots(*shape, **options)
+        yield figure, axes
+        save(figure, path)
+        plt.close(figure)
+
+
 def plot_retention(results, path) -> None:
     """Accuracy over time, a row a network: the whole range on the left, what lies near the software's accuracy on the right.
 
     A line a compensation through the medians, a faint dot each reading of each chip, the software's accuracy dashed.
     """
-    plt = pyplot()
-    with plt.style.context(STYLE):
-        figure, axes = plt.subplots(len(results), 2, figsize=(11.5, 4.4 * len(results)), squeeze=False)
+    with picture(path, len(results), 2, figsize=(11.5, 4.4 * len(results)), squeeze=False) as (_, axes):
         for (whole, near), result in zip(axes, results, strict=True):
             for axis in (whole, near):
                 _draw_curves(axis, result)
@@ -62,8 +72,6 @@ def plot_retention(results, path) -> None:
             near.set_ylim(*_near_software(result))
             whole.set_title(f"{result.name}: {result.size()}")
             near.set_title(f"enlarged; dashed: software, {100 * result.software_accuracy:.1f} %")
-        save(figure, path)
-        plt.close(figure)
 
 
 def save(figure, path) -> None:
@@ -112,11 +120,9 @@ def plot_sensitivity(result, path) -> None:
     """
     from pcmref.sensitivity import NOISES, OFF
 
-    plt = pyplot()
-    with plt.style.context(STYLE):
-        ratios = {"width_ratios": (max(len(result.settings["weights"]) / 6, 2), 1.6, 2)}
-        figure, (layers, kinds, weights) = plt.subplots(1, 3, figsize=(15, 4.6), gridspec_kw=ratios)
-        bars = list(result.settings["weights"])
+    bars = list(result.settings["weights"])
+    ratios = {"width_ratios": (max(len(bars) / 6, 2), 1.6, 2)}
+    with picture(path, 1, 3, figsize=(15, 4.6), gridspec_kw=ratios) as (_, (layers, kinds, weights)):
         lost, regained = [result.lost(bar) for bar in bars], [result.regained("all but", bar) for bar in bars]
         _draw_dots(layers, np.arange(len(bars)), lost, "vermilion", "v", "alone on the chip: lost")
         _draw_dots(layers, np.arange(len(bars)) + 0.2, regained, "green", "o", "alone digital: regained")
@@ -137,8 +143,6 @@ def plot_sensitivity(result, path) -> None:
         weights.set(xlabel="noise on the weights (% of max|W|)", ylabel="classification accuracy (%)")
         weights.set_ylim(top=100)
         weights.set_title("dashed: software; dotted: trained")
-        save(figure, path)
-        plt.close(figure)
 
 
 def _draw_dots(axis, x, values, colour: str, style: str, label: str | None) -> None:

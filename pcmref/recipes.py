@@ -7,8 +7,6 @@ name = "my-baseline"           # its network is written to OUT/my-baseline.h5
 epochs = 12                    # and any other field of pcmref.training.Recipe
 """
 
-import csv
-import io
 import json
 import math
 import re
@@ -16,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pcmref import library, store
+from pcmref import library, store, tables
 from pcmref.data import Dataset, load_cifar10, load_dataset, load_fashion_mnist
 from pcmref.errors import FileError, SettingError, whole_number
 from pcmref.fast.resnet import ResNet
@@ -174,9 +172,4 @@ def _load_checkpoint(path: Path, identity: dict, done: list[dict], net: ResNet) 
 
 def _write_log(path: Path, history) -> None:
     """The history as CSV, one line an epoch."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    with store.replacing(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+    tables.write_csv(path, LOG_COLUMNS, [[epoch[column] for column in LOG_COLUMNS] for epoch in history])

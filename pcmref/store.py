@@ -66,6 +66,12 @@ def replacing(path, suffix: str = "") -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path, text: str) -> None:
+    """Write a text file in UTF-8, atomically; FileError."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def _sync_folder(folder: Path) -> None:
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -50,5 +50,4 @@ def write_csv(path, head, rows) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
     writer.writerows([repr(v) if isinstance(v, float) else v for v in row] for row in rows)
-    with store.replacing(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+    store.write_text(path, text.getvalue())

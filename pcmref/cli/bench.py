@@ -15,6 +15,7 @@ import argparse
 import importlib.metadata
 import json
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -26,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 import pcmref
-from pcmref import store
+from pcmref import store, tables
 from pcmref.cli.resumed_study import make_folder
 from pcmref.nn import functional as F
 from pcmref.threads import count_workers, map_chunks
@@ -69,8 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"measured {name}", file=sys.stderr, flush=True)
     report["peak_memory_mb"] = {what: _in_child(what) for what in ("predict", "train step")}
     print(table(report))
-    with store.replacing(arguments.out / "bench.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    store.write_text(arguments.out / "bench.json", json.dumps(report, indent=1) + "\n")
     print(f"\nwritten: {arguments.out / 'bench.json'}")
     return 0
 
@@ -111,7 +111,7 @@ def measure(name, task, n_units, rivals, rounds, peak_gflops, net) -> dict:
     for _ in range(rounds):
         for rival, other in rivals.items():
             mine, theirs = seconds(task), seconds(other)
-            if name in ("predict",) and rival == "aihwkit":
+            if name == "predict" and rival == "aihwkit":
                 theirs *= n_units / BATCH  # aihwkit is given one batch of the images
             ours.append(mine)
             pairs[rival].append(theirs / mine)
@@ -148,15 +148,11 @@ def gemm_gflops(workers: int | None) -> float:
 
 def machine(workers: int | None, peers: list[str]) -> dict:
     """What the figures were measured on."""
-    names = ["numpy", "scipy", "h5py", *peers]
-    versions = {n: importlib.metadata.version(n) for n in names}
-    cpu = next((x.split(":")[1].strip() for x in _cpuinfo() if x.startswith("model name")), platform.processor())
+    versions = {name: importlib.metadata.version(name) for name in ("numpy", "scipy", "h5py", *peers)}
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*: (.*)$", info.read_text() if info.exists() else "", re.M)
+    cpu = model[1] if model else platform.processor()
     return {"cpu": cpu, "workers": count_workers(workers), "python": platform.python_version(), "versions": versions}
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def _in_child(what: str) -> float:
@@ -181,7 +177,7 @@ def peak_kb() -> int:
     """The process's own peak so far: VmHWM on Linux, where ru_maxrss would count the parent it was forked from."""
     path = Path("/proc/self/status")
     if path.exists():
-        return next(int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(re.search(r"^VmHWM:\s*(\d+)", path.read_text(), re.M)[1])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -193,8 +189,7 @@ def table(report: dict) -> str:
         share = f"{100 * row['share_of_gemm']:.0f} %" if "share_of_gemm" in row else ""
         ratios = [f"{row['speed_relative_to'][r]:.2f}" if r in row["speed_relative_to"] else "" for r in rivals]
         lines.append([row["name"], f"{row['rate']:,.0f} {row['unit']}s/s", f"{row['milliseconds']:,.1f} ms", share, *ratios])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
     memory = ", ".join(f"{what} {mb:,.0f} MB" for what, mb in report["peak_memory_mb"].items())
+    of = f"predict: 10,000 images; train step: {BATCH}"
     gemm = f"matrix products: {report['gemm_gflops']:.0f} GFLOP/s on {report['machine']['workers']} worker(s)"
-    return f"{text}\n\n{gemm}; peak memory beyond the images: {memory} (predict: 10,000 images; train step: {BATCH})"
+    return f"{tables.aligned(lines)}\n\n{gemm}; peak memory beyond the images: {memory} ({of})"

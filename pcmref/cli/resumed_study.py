@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,26 @@ import scipy
 
 import pcmref
 from pcmref import store
+from pcmref.cli import images
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import FileError, MissingExtraError, SettingError
 from pcmref.fast.resnet import ENGINES
+from pcmref.pcm.model import PCMModel
 from pcmref.tasks import Measured
 
 KIND = "study-part"
+PROFILES = {"joshi2020": PCMModel.joshi2020, "aihwkit": PCMModel.aihwkit, "crosssim": PCMModel.crosssim}
 RESTARTS = 3  # of the worker processes, where some died
 
 
-def add_arguments(add) -> None:
+def add_arguments(add, n_images: int, reads: int) -> None:
+    """What every study is asked: a network, images, chips, readings and device model, and how it is run."""
+    add("network", help="a shipped network's name (see `pcmref info`), a file of pcmref.save, or a state in an .npz")
+    images.add_arguments(add, n_images)
+    add("--chips", type=int, default=3, help="chips to program (default: %(default)s)")
+    add("--reads", type=int, default=reads, help="readings of every chip at each time (default: %(default)s)")
+    add("--profile", choices=PROFILES, default="joshi2020", help="device model (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the first chip (default: %(default)s)")
     add("--engine", choices=ENGINES, default="fast", help="plain: the text of pcmref.nn itself, slow (default: fast)")
     add("--workers", type=int, default=None, help="threads, or processes with --executor (default: one per core)")
@@ -46,7 +56,7 @@ def identity(arrays: dict[str, np.ndarray], settings: dict) -> dict:
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {np.asarray(array).dtype.str} {np.shape(array)}\n".encode())
         digest.update(np.ascontiguousarray(array).data)
-    plain = json.loads(json.dumps(settings))
+    plain = json.loads(json.dumps(settings, default=asdict))
     versions = {"pcmref": pcmref.__version__, "numpy": np.__version__, "scipy": scipy.__version__}
     return {"arrays": digest.hexdigest(), "code": source_digest(), "versions": versions, "settings": plain}
 
@@ -86,8 +96,20 @@ class Kept:
         self.path.unlink(missing_ok=True)
 
 
-def run_study(label: str, study: Callable, kept: Kept, arguments):
-    """study(executor, progress, known, on_chip), from the chips that are kept on; the others go on where workers die."""
+def run_study(study: Callable, arguments, file, model, evaluation: images.Evaluation, design: dict, n_values: int, **more):
+    """(what is kept, result) of study(net, state, model, x, labels, **design, **more, ...), n_values accuracies a chip.
+
+    It goes on from the chips that are kept, and with the others where worker processes die.
+    """
+    make_folder(arguments.out)
+    parts = {"net": file.net, "state": file.state, "model": model, "x_calibration": evaluation.calibration}
+    parts |= {"x": evaluation.x, "labels": evaluation.labels, "seed": arguments.seed, **design, **more}
+    arrays = {name: value for name, value in {**file.state, **evaluation._asdict()}.items() if value is not None}
+    settings = {name: value for name, value in parts.items() if name not in ("state", "x", "labels", "x_calibration")}
+    label = study.__name__
+    kept = Kept(arguments.out / f"{label}.part.h5", identity(arrays, {"study": label, **settings}), n_values)
+    parts |= {"n_chips": arguments.chips, "name": Path(arguments.network).stem, "engine": arguments.engine}
+    parts["workers"] = arguments.workers if arguments.executor is None else 1
     if kept.path.exists() and not arguments.resume:
         raise SettingError(f"{kept.path} keeps the chips of an interrupted study: --resume goes on from it, else move it away")
     known = kept.load()
@@ -99,7 +121,7 @@ def run_study(label: str, study: Callable, kept: Kept, arguments):
             executor = None if arguments.executor is None else open_executor(arguments.executor, arguments.workers)
             try:
                 with executor or nullcontext():
-                    return study(executor=executor, progress=bar.update, known=known, on_chip=kept.save)
+                    return kept, study(**parts, executor=executor, progress=bar.update, known=known, on_chip=kept.save)
             except BrokenExecutor:
                 known = kept.load()
                 print(f"\na worker process died; {len(known)} chips are kept, the others start again", file=sys.stderr)

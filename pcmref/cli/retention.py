@@ -24,14 +24,12 @@ of images by class (train/CLASS, test/CLASS) are taken as they are.
 
 import argparse
 import re
-from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import replace
 
 from pcmref import library
 from pcmref.cli import images
-from pcmref.cli.resumed_study import Kept, finish, identity, make_folder, run_study
-from pcmref.cli.resumed_study import add_arguments as add_running
+from pcmref.cli.resumed_study import PROFILES, finish, run_study
+from pcmref.cli.resumed_study import add_arguments as add_study
 from pcmref.errors import SettingError, whole_number
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.pcm.gdc import READ_OUTS
@@ -39,23 +37,13 @@ from pcmref.pcm.model import PCMModel
 from pcmref.study import COMPENSATIONS, conditions, retention
 from pcmref.times import human_time, parse_time
 
-PROFILES = {"joshi2020": PCMModel.joshi2020, "aihwkit": PCMModel.aihwkit, "crosssim": PCMModel.crosssim}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("network", help="a shipped network's name (see `pcmref info`), a file of pcmref.save, or a state in an .npz")
-    images.add_arguments(add)
+    add_study(add, n_images=1000, reads=1)
     add("--times", default="20s,1min,5min,17min,1h,1d,30d,1y", help="times since programming (default: %(default)s)")
-    add("--chips", type=int, default=3, help="chips to program (default: %(default)s)")
-    add("--reads", type=int, default=1, help="readings of every chip at each time (default: %(default)s)")
     add("--compensations", default=",".join(COMPENSATIONS), help="which to compare (default: %(default)s)")
-    add("--profile", choices=PROFILES, default="joshi2020", help="device model (default: %(default)s)")
-    add(
-        "--tile",
-        default=None,
-        help="compute on tiles of this many rows x columns, 256x256 if one of the next three asks",
-    )
+    add("--tile", help="compute on tiles of this many rows x columns, 256x256 if one of the next three asks")
     add("--dac", type=int, default=None, help="bits of the converters at the inputs of a tile (default: ideal)")
     add("--adc", type=int, default=None, help="bits of the converters at the outputs of a tile (default: ideal)")
     add(
@@ -72,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "far apart share (default: none of it)",
     )
     add("--gdc", choices=READ_OUTS, default=None, help="what gdc reads out (default: as the profile says)")
-    add_running(add)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,31 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
     model = replace(model, gdc_read_out=arguments.gdc or model.gdc_read_out)
     file = library.read_network(arguments.network)
     compensations = arguments.compensations.split(",")
-    x, labels, calibration = images.evaluation(arguments, file, "adabs" in compensations)
-    make_folder(arguments.out)
+    evaluation = images.evaluation(arguments, file, "adabs" in compensations)
     times_s = [parse_time(t) for t in arguments.times.split(",")]
-    arrays = {f"state/{name}": value for name, value in file.state.items()} | {"x": x, "labels": labels}
-    arrays |= {} if calibration is None else {"calibration": calibration}
-    settings = {"model": asdict(model), "seed": arguments.seed, "periphery": periphery and asdict(periphery)}
     design = {"times_s": times_s, "compensations": compensations, "reads": whole_number("--reads", arguments.reads, 1)}
-    settings |= {"network": file.net.config(), **design}
-    kept = Kept(arguments.out / "retention.part.h5", identity(arrays, settings), len(conditions(**design)))
-    study = {
-        "net": file.net,
-        "state": file.state,
-        "model": model,
-        "x": x,
-        "labels": labels,
-        **design,
-        "n_chips": arguments.chips,
-        "seed": arguments.seed,
-        "x_calibration": calibration,
-        "name": Path(arguments.network).stem,
-        "engine": arguments.engine,
-        "workers": arguments.workers if arguments.executor is None else 1,
-        "periphery": periphery,
-    }
-    result = run_study("retention", partial(retention, **study), kept, arguments)
+    n_values = len(conditions(**design))
+    kept, result = run_study(retention, arguments, file, model, evaluation, design, n_values, periphery=periphery)
     print(f"{result.name}: accuracy in %, {result.size()}, profile {arguments.profile}\n")
     print(result.table())
     if periphery and periphery.fresh:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
-from pcmref.cli.retention import PROFILES
+from pcmref.cli.resumed_study import PROFILES
 from pcmref.pcm.model import PCMModel
 
 PACKAGE = Path(__file__).parents[2] / "pcmref"
