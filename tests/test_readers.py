@@ -90,6 +90,17 @@ def test_a_nested_state_is_found_and_said(torch, tmp_path, capsys, under):
     assert cli.main(["info", str(tmp_path / "s.tar")]) == 0 and "synaptic weights" in capsys.readouterr().out
 
 
+def test_akamasters_checkpoints_load_as_they_are(torch, tmp_path, capsys):
+    """Nested, under DataParallel's names, a head named linear, shortcuts without parameters."""
+    net = pcmref.ResNet(3, 10, (4, 8, 16), (2, 1, 1), shortcut="pad")
+    state = net.init(3)
+    names = {f"module.{k}".replace("fc.", "linear."): v for k, v in tensors(torch, state).items()}
+    torch.save({"state_dict": names, "best_prec1": 92.6}, tmp_path / "resnet.th", _use_new_zipfile_serialization=False)
+    same(tmp_path / "resnet.th", state, net)
+    said = capsys.readouterr().err
+    assert all(part in said for part in ("under 'state_dict'", "'module.' off", "linear as fc", "left out best_prec1"))
+
+
 def test_of_two_states_the_models_own_counts(torch, tmp_path, capsys):
     torch.save({"ema": tensors(torch, NET.init(2)), "model": tensors(torch)}, tmp_path / "s.pt")
     same(tmp_path / "s.pt")
