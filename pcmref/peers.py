@@ -10,29 +10,48 @@ def torch_resnet(net: ResNet):
     import torch.nn.functional as F
     from torch import nn
 
-    def conv_bn(c_in, c_out, kernel, stride, padding):
-        return nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False), nn.BatchNorm2d(c_out)
+    def conv_bn(c_in, c_out, kernel, stride):
+        return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(c_out, net.eps)
+
+    class Pad(nn.Module):
+        def __init__(self, new, stride):
+            super().__init__()
+            self.stride, self.border = stride, (0, 0, 0, 0, new // 2, new - new // 2)
+
+        def forward(self, x):
+            return F.pad(x[:, :, :: self.stride, :: self.stride], self.border)
 
     class Block(nn.Module):
         def __init__(self, c_in, c_out, stride):
             super().__init__()
-            self.conv1, self.bn1 = conv_bn(c_in, c_out, 3, stride, 1)
-            self.conv2, self.bn2 = conv_bn(c_out, c_out, 3, 1, 1)
-            projected = stride != 1 or c_in != c_out
-            self.downsample = nn.Sequential(*conv_bn(c_in, c_out, 1, stride, 0)) if projected else nn.Identity()
+            width = c_out // 4
+            layers = [(c_in, c_out, 3, stride), (c_out, c_out, 3, 1)]
+            if net.block == "bottleneck":
+                layers = [(c_in, width, 1, 1), (width, width, 3, stride), (width, c_out, 1, 1)]
+            for i, shape in enumerate(layers, 1):
+                for name, module in zip((f"conv{i}", f"bn{i}"), conv_bn(*shape), strict=True):
+                    self.add_module(name, module)
+            self.depth, self.downsample = len(layers), nn.Identity()
+            if stride != 1 or c_in != c_out:
+                projection = net.shortcut == "projection"
+                self.downsample = nn.Sequential(*conv_bn(c_in, c_out, 1, stride)) if projection else Pad(c_out - c_in, stride)
 
         def forward(self, x):
-            y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-            return F.relu(y + self.downsample(x))
+            y = x
+            for i in range(1, self.depth + 1):
+                y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
+                y = F.relu(y) if i < self.depth else F.relu(y + self.downsample(x))
+            return y
 
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
             big = net.stem == "imagenet"
-            self.conv1, self.bn1 = conv_bn(net.in_channels, net.widths[0], *((7, 2, 3) if big else (3, 1, 1)))
+            self.conv1, self.bn1 = conv_bn(net.in_channels, net.widths[0], *((7, 2) if big else (3, 1)))
             self.maxpool = nn.MaxPool2d(3, 2, 1) if big else nn.Identity()
             c_in, self.stages = net.widths[0], []
-            for s, (c_out, count) in enumerate(zip(net.widths, net.blocks, strict=True)):
+            for s, (width, count) in enumerate(zip(net.widths, net.blocks, strict=True)):
+                c_out = width if net.block == "basic" else 4 * width
                 blocks = [Block(c_out if b else c_in, c_out, 2 if s and not b else 1) for b in range(count)]
                 self.add_module(f"layer{s + 1}", nn.Sequential(*blocks))
                 self.stages.append(f"layer{s + 1}")

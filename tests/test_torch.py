@@ -10,11 +10,19 @@ import pcmref
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: comparison with autograd skipped")
 
 
-def test_joshi32_agrees_with_pytorch_autograd_to_1e_10(monkeypatch):
+NETWORKS = {
+    "joshi32": (pcmref.ResNet.joshi32(), 32),
+    "resnet8": (pcmref.ResNet.resnet8(), 28),
+    "pad": (pcmref.ResNet(3, 10, (4, 7, 16), (1, 2, 1), shortcut="pad"), 17),
+    "bottleneck": (pcmref.ResNet(3, 10, (4, 6), (2, 1), block="bottleneck", eps=1e-3), 17),
+}
+
+
+@pytest.mark.parametrize(("net", "size"), NETWORKS.values(), ids=NETWORKS)
+def test_networks_agree_with_pytorch_autograd_to_1e_10(monkeypatch, net, size):
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "validation" / "peers")
     sys.modules.pop("against_torch", None)
     import against_torch
 
-    for net, size in ((pcmref.ResNet.joshi32(), 32), (pcmref.ResNet.resnet8(), 28)):
-        differences = against_torch.compare(net, size)
-        assert len(differences) == 6 and max(differences.values()) <= against_torch.LIMIT, differences
+    differences = against_torch.compare(net, size)
+    assert len(differences) == 6 and max(differences.values()) <= against_torch.LIMIT, differences

@@ -65,11 +65,13 @@ def main() -> int:
         "joshi32": (pcmref.ResNet.joshi32(), 32),
         "resnet8": (pcmref.ResNet.resnet8(), 28),
         "imagenet34": (pcmref.ResNet.imagenet34(), 65),
+        "resnet20, pad": (pcmref.ResNet(3, 10, (16, 32, 64), (3, 3, 3), shortcut="pad"), 32),
+        "bottleneck": (pcmref.ResNet(3, 10, (16, 32), (2, 2), block="bottleneck"), 17),
     }
     for name, (net, size) in networks.items():
         for what, difference in compare(net, size).items():
             failed |= not difference <= LIMIT
-            print(f"  {name:12} {what:22} {difference:.1e}{'' if difference <= LIMIT else '   TOO LARGE'}", flush=True)
+            print(f"  {name:14} {what:22} {difference:.1e}{'' if difference <= LIMIT else '   TOO LARGE'}", flush=True)
     return int(failed)
 
 
