@@ -20,7 +20,7 @@ class Saved(NamedTuple):
     x_hat: np.ndarray | None
     mean: np.ndarray
     var: np.ndarray  # biased
-    n: int
+    count: int
     y: np.ndarray | None
 
 
@@ -61,8 +61,8 @@ class Layers:
         self.run(finish)
         return y, Saved(x, x_hat, mean, var, n, y) if self.keep else Saved(None, None, mean, var, n, None)
 
-    def layer_backward(self, dy, state, conv, bn, saved, stride=1, plus=None, relu=True, eps=BN_EPS):
-        """(dx + plus, the gradient of the forward's plus, gradients) as nn's."""
+    def layer_backward(self, dy, state, conv, bn, saved, stride=1, dx_plus=None, relu=True, eps=BN_EPS):
+        """(dx + dx_plus, the gradient of layer's plus, gradients) as nn's."""
         w, weight = state[f"{conv}.weight"], state[f"{bn}.weight"]
         x, x_hat, _, var, n, y = saved
         d = self.memory.empty(dy.shape, dy.dtype) if relu else dy
@@ -79,8 +79,8 @@ class Layers:
             dz = scratch("dz", d[chunk].shape, d.dtype)
             F.normalize_backward(d[chunk], x_hat[chunk], factor, dbias / n, dweight / n, out=dz)
             F.conv2d_input_grad(dz, w, x[chunk].shape, stride, w.shape[2] // 2, out=dx[chunk])
-            if plus is not None:
-                dx[chunk] += plus[chunk]
+            if dx_plus is not None:
+                dx[chunk] += dx_plus[chunk]
             return F.conv2d_weight_grad(dz, x[chunk], w.shape, stride, w.shape[2] // 2)
 
         grads = {f"{conv}.weight": sum(self.run(step)), f"{bn}.weight": dweight, f"{bn}.bias": dbias}

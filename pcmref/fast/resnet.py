@@ -104,4 +104,4 @@ class ResNet(plain.ResNet):
             return super().statistics(state, x, product=product)
         x = self.checked_images(x)
         _, tape = self._train(self.checked_state(state, x.dtype), x, workers, keep=False)
-        return {bn: (tape[bn].mean, tape[bn].var, tape[bn].n) for _, bn, _ in self.conv_bn_pairs()}
+        return {bn: (tape[bn].mean, tape[bn].var, tape[bn].count) for _, bn, _ in self.conv_bn_pairs()}

@@ -8,7 +8,7 @@ from pcmref.nn.resnet import ResNet
 
 def check_batches(net: ResNet, shape: tuple[int, ...], batch_size: int) -> None:
     """ShapeError where the last batch of images [N, H, W, C] has one value a channel somewhere, which has no variance."""
-    n, height, width = shape[0] % batch_size or min(shape[0], batch_size), *shape[1:3]
+    n, height, width = shape[0] % batch_size or batch_size, *shape[1:3]  # n: images in the last batch
     halvings = len(net.widths) - 1 + (2 if net.stem == "imagenet" else 0)
     if n * -(-height // 2**halvings) * -(-width // 2**halvings) == 1:
         raise ShapeError(
@@ -20,11 +20,13 @@ def check_batches(net: ResNet, shape: tuple[int, ...], batch_size: int) -> None:
 def adabs(net: ResNet, state: dict, x_calibration, batch_size: int = 200, momentum: float | None = None, **options) -> dict:
     """A state with new running means and variances from calibration images, nothing else changed; no labels needed.
 
-    x_calibration [N, H, W, C]. Each batch goes forward in training mode; its means and unbiased variances are averaged,
-    each batch counting by its images: a cumulative average that starts from nothing. With a momentum they enter as
-    running = (1 - m) running + m new: a moving average that starts from the state's own statistics, so it can be continued
-    a batch at a time. `options` are those of `net.forward`: workers, engine, product. ShapeError without images,
-    SettingError for a momentum outside 0..1.
+    state is a chip's as read, such as `chip.read(t_s, gdc=True)`; x_calibration [N, H, W, C]. Each batch goes forward in
+    training mode; its means and unbiased variances are averaged, each batch counting by its images: a cumulative average
+    that starts from nothing. What batches differ in among each other is not counted: shuffle the images. With a momentum
+    the statistics enter as running = (1 - m) running + m new: a moving average that starts from the state's own, so it can
+    be continued a batch at a time. Which of the two the paper used, and how many images, is not known here. `options` go to
+    `net.forward`: product, and with `pcmref.fast`'s network workers and engine. ShapeError without images, SettingError for
+    a momentum outside 0..1.
 
     >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
     >>> state, x = net.init(dtype=np.float64), pcmref.draws.standard_normal(0, "images", (8, 6, 6, 1))
@@ -41,8 +43,8 @@ def adabs(net: ResNet, state: dict, x_calibration, batch_size: int = 200, moment
     new, seen = {name: state[name] for name in net.shapes() if "running_" in name}, 0
     for first in range(0, len(x_calibration), batch_size):
         batch = np.asarray(x_calibration[first : first + batch_size])
-        for bn, (mean, var, n) in net.statistics(state, batch, **options).items():
-            for name, value in ((f"{bn}.running_mean", mean), (f"{bn}.running_var", var * n / (n - 1))):
+        for bn, (mean, var, count) in net.statistics(state, batch, **options).items():
+            for name, value in ((f"{bn}.running_mean", mean), (f"{bn}.running_var", var * count / (count - 1))):
                 if momentum is not None:
                     new[name] = (1 - momentum) * new[name] + momentum * value
                 elif seen == 0:

@@ -5,6 +5,7 @@
 """
 
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -19,15 +20,16 @@ class Saved(NamedTuple):
     z: np.ndarray  # the convolution's output
     mean: np.ndarray
     var: np.ndarray  # biased
-    n: int  # values a channel that mean and var are of
+    count: int  # values a channel that mean and var are of
     y: np.ndarray
 
 
 def layer(x, state, conv, bn, stride=1, plus=None, relu=True, train=False, eps=F.BN_EPS, product=F.matrix_product):
     """y = relu(batch_norm(conv2d(x)) + plus), `plus` and relu where asked for: (y, saved).
 
-    x [N, H, W, C] -> y [N, H/stride, W/stride, O], padded by half the kernel. In training batch norm takes the batch's own
-    statistics, and `saved` is for `layer_backward`; else the running ones of the state, and `saved` is None.
+    x [N, H, W, C] -> y [N, ceil(H/stride), ceil(W/stride), O]: padded by half the kernel, which is odd. In training batch
+    norm takes the batch's own statistics, and `saved` is for `layer_backward`; else the running ones of the state, and
+    `saved` is None.
     """
     w, weight, bias = state[f"{conv}.weight"], state[f"{bn}.weight"], state[f"{bn}.bias"]
     z = F.conv2d(x, w, stride, w.shape[2] // 2, product)
@@ -37,38 +39,42 @@ def layer(x, state, conv, bn, stride=1, plus=None, relu=True, train=False, eps=F
         y = F.batch_norm(z, weight, bias, state[f"{bn}.running_mean"], state[f"{bn}.running_var"], eps)
     y = y if plus is None else y + plus
     y = F.relu(y) if relu else y
-    return y, Saved(x, z, mean, var, z.size // z.shape[3], y) if train else None
+    return y, (Saved(x, z, mean, var, z.size // z.shape[3], y) if train else None)
 
 
-def layer_backward(dy, state, conv, bn, saved, stride=1, plus=None, relu=True, eps=F.BN_EPS):
-    """(dx + plus, the gradient of the forward's plus, {name: gradient} of the layer's parameters)."""
+def layer_backward(dy, state, conv, bn, saved, stride=1, dx_plus=None, relu=True, eps=F.BN_EPS):
+    """(dx + dx_plus, the gradient of layer's plus, {name: gradient} of the layer's parameters).
+
+    dx_plus is what reaches x by another way, as the shortcut's gradient does where a block begins.
+    """
     w = state[f"{conv}.weight"]
     d = F.relu_backward(dy, saved.y) if relu else dy
     dz, dweight, dbias = F.batch_norm_train_backward(d, saved.z, state[f"{bn}.weight"], saved.mean, saved.var, eps)
     dx, dw = F.conv2d_backward(dz, saved.x, w, stride, w.shape[2] // 2)
-    return dx if plus is None else dx + plus, d, {f"{conv}.weight": dw, f"{bn}.weight": dweight, f"{bn}.bias": dbias}
+    return dx if dx_plus is None else dx + dx_plus, d, {f"{conv}.weight": dw, f"{bn}.weight": dweight, f"{bn}.bias": dbias}
 
 
 def residual_block(x, state, strides, layer=layer):
-    """y = relu(batch_norm(conv2d(... x ...)) + shortcut(x)), one layer for each of `strides`: (y, {batch norm: saved}).
+    """y = relu(batch_norm(conv2d(... x ...)) + shortcut(x)), a layer for each of two or more `strides`: (y, {batch norm: saved}).
 
     state holds the block's own names, "conv1.weight" and so on. The shortcut is a 1x1 convolution with batch norm where the
-    state has one ("downsample.0.weight"), else x itself, without weights (`F.pad_shortcut`).
+    state has one ("downsample.0.weight"), else x itself, without weights (`F.pad_shortcut`). The default `layer` evaluates.
     """
-    tape, last, stride = {}, len(strides), max(strides)
+    tape, last, stride = {}, len(strides), prod(strides)
     if "downsample.0.weight" in state:
         shortcut, tape["downsample.1"] = layer(x, state, "downsample.0", "downsample.1", stride, relu=False)
     else:
-        shortcut = F.pad_shortcut(x, len(state[f"bn{last}.weight"]), stride)  # x itself where nothing changes
+        channels = len(state[f"bn{last}.weight"])
+        shortcut = F.pad_shortcut(x, channels, stride)  # x itself where nothing changes
     y = x
-    for i, stride in enumerate(strides, 1):
-        y, tape[f"bn{i}"] = layer(y, state, f"conv{i}", f"bn{i}", stride, plus=shortcut if i == last else None)
+    for i, layer_stride in enumerate(strides, 1):
+        y, tape[f"bn{i}"] = layer(y, state, f"conv{i}", f"bn{i}", layer_stride, plus=shortcut if i == last else None)
     return y, tape
 
 
 def residual_block_backward(dy, state, strides, tape, layer_backward=layer_backward):
     """(dx, {name: gradient}) of residual_block in training."""
-    last, stride = len(strides), max(strides)
+    last, stride = len(strides), prod(strides)
     dy, dshortcut, grads = layer_backward(dy, state, f"conv{last}", f"bn{last}", tape[f"bn{last}"], strides[-1])
     if "downsample.0.weight" in state:
         saved = tape["downsample.1"]
@@ -77,8 +83,8 @@ def residual_block_backward(dy, state, strides, tape, layer_backward=layer_backw
     else:
         dshortcut = F.pad_shortcut_backward(dshortcut, tape["bn1"].x.shape, stride)
     for i in range(last - 1, 0, -1):
-        plus = dshortcut if i == 1 else None  # both ways to x end here
-        dy, _, more = layer_backward(dy, state, f"conv{i}", f"bn{i}", tape[f"bn{i}"], strides[i - 1], plus)
+        dx_plus = dshortcut if i == 1 else None  # both ways to x end here
+        dy, _, more = layer_backward(dy, state, f"conv{i}", f"bn{i}", tape[f"bn{i}"], strides[i - 1], dx_plus)
         grads |= more
     return dy, grads
 

@@ -1,10 +1,11 @@
 """The network's operations as equations, each forward with its hand-written backward directly below.
 
 Activations are channels-last, x [N, H, W, C]; convolution weights are OIHW as in PyTorch. Every function works on whole
-batches, in whatever numbers its arrays hold (float16 to longdouble, fractions.Fraction, numbers that carry error bounds),
-and changes none of its arguments. A backward takes dy, the gradient of a scalar loss with respect to the forward's output,
-and returns the gradients with respect to the forward's inputs: each is the adjoint of the forward's derivative,
-<J v, dy> = <v, J' dy>. `pcmref.fast` does the same work faster; what it must give is written here.
+batches, in whatever numbers its arrays hold (float16 to longdouble; numbers of one's own, with `sqrt`, `exp` and `log` where
+the equation has them), and changes none of its arguments. A backward takes dy, the gradient of a scalar loss with respect to
+the forward's output, and returns the gradients with respect to the forward's inputs: each is the adjoint of the forward's
+derivative, <J v, dy> = <v, J' dy>; ' is the transpose. `pcmref.fast` does the same work faster; what it must give is written
+here.
 """
 
 import numpy as np
@@ -29,16 +30,16 @@ def windows(x, kernel: tuple[int, int], stride: int, padding: int, fill=0):
 
 def windows_backward(dy, x_shape, stride: int, padding: int):
     """dx: each pixel adds up what the windows that hold it hand back; dy [N, H_out, W_out, C, kH, kW] -> [N, H, W, C]."""
-    n, h, w, c = x_shape
+    n, h, width, c = x_shape
     _, h_out, w_out, _, k_h, k_w = dy.shape
-    dx = np.zeros((n, h + 2 * padding, w + 2 * padding, c), dy.dtype)
+    dx = np.zeros((n, h + 2 * padding, width + 2 * padding, c), dy.dtype)
     for i, j in np.ndindex(k_h, k_w):
         dx[:, i : i + h_out * stride : stride, j : j + w_out * stride : stride] += dy[..., i, j]
-    return dx[:, padding : padding + h, padding : padding + w]  # without the border
+    return dx[:, padding : padding + h, padding : padding + width]  # without the border
 
 
 def matrix_product(x, w):
-    """y = x w', a layer's product: x [M, K], w [O, ...] with K weights an output -> [M, O]."""
+    """y = x w', a layer's product: x [M, K], w [O, ...] with K weights an output, both in the same order -> [M, O]."""
     return x @ w.reshape(len(w), -1).T
 
 
@@ -51,7 +52,9 @@ def conv2d_shape(x_shape, w_shape, stride: int = 1, padding: int = 0) -> tuple[i
         nchw = "; x looks like NCHW: x.transpose(0, 2, 3, 1) makes it channels-last" if h == c else ""
         raise ShapeError(f"conv2d: x {x_shape} has {c_x} channels (last axis), w {w_shape} wants {c}{nchw}")
     stride, padding = whole_number("conv2d: stride", stride, 1), whole_number("conv2d: padding", padding, 0)
-    if min(h + 2 * padding - k_h, width + 2 * padding - k_w) < 0 or 0 in w_shape:
+    if 0 in w_shape:
+        raise ShapeError(f"conv2d: w {w_shape} is empty")
+    if min(h + 2 * padding - k_h, width + 2 * padding - k_w) < 0:
         raise ShapeError(f"conv2d: kernel {(k_h, k_w)} is larger than the padded image {(h, width)} + 2*{padding}")
     return n, (h + 2 * padding - k_h) // stride + 1, (width + 2 * padding - k_w) // stride + 1, o
 
@@ -63,14 +66,16 @@ def conv2d(x, w, stride: int = 1, padding: int = 0, product=matrix_product):
     with the weights: a matrix product, or what a crossbar makes of it. Raises ShapeError.
     """
     n, h_out, w_out, o = conv2d_shape(x.shape, w.shape, stride, padding)
-    patches = windows(x, w.shape[2:], stride, padding)  # [N, H_out, W_out, C, kH, kW]
+    patches = windows(x, w.shape[2:], stride, padding)  # [N, H_out, W_out, C, kH, kW], the order of w's last three axes
     y = product(patches.reshape(n * h_out * w_out, -1), w)  # [N*H_out*W_out, O]
     return y.reshape(n, h_out, w_out, o)
 
 
 def conv2d_backward(dy, x, w, stride: int = 1, padding: int = 0):
-    """(dx, dw): dw[o,c,i,j] = sum_{n,p,q} dy[n,p,q,o] * (the x that met w[o,c,i,j] there), and dx the same way round.
+    """(dx, dw): each product x*w in the forward's sum hands dy*w to its x and dy*x to its w.
 
+    dw[o,c,i,j] = sum_{n,p,q} dy[n,p,q,o] * x[n,r,s,c], dx[n,r,s,c] = sum_{p,q,o,i,j} dy[n,p,q,o] * w[o,c,i,j], each with
+    r = p*stride+i-padding and s = q*stride+j-padding.
     dy [N, H_out, W_out, O] -> dx [N, H, W, C], dw [O, C, kH, kW].
     """
     if dy.shape != conv2d_shape(x.shape, w.shape, stride, padding):
@@ -89,13 +94,16 @@ _PIXELS = (0, 1, 2)  # the axes that a channel's statistics run over: images, he
 def batch_norm(x, weight, bias, mean, var, eps: float = BN_EPS):
     """y = weight * (x - mean) / sqrt(var + eps) + bias with given statistics: evaluation (Ioffe & Szegedy 2015).
 
-    x [N, H, W, C], the others [C] -> y [N, H, W, C].
+    x [N, H, W, C], the others [C] -> y [N, H, W, C]; weight and bias are the source's gamma and beta.
     """
     return weight * (x - mean) / np.sqrt(var + eps) + bias
 
 
 def batch_norm_backward(dy, x, weight, mean, var, eps: float = BN_EPS):
-    """(dx, dweight, dbias) of batch_norm, the statistics being constants."""
+    """(dx, dweight, dbias) of batch_norm, the statistics being constants: dx = dy * weight / sqrt(var + eps).
+
+    dy, x, dx [N, H, W, C], the others [C]. Training does not use it: there the statistics depend on x, see below.
+    """
     std = np.sqrt(var + eps)
     return dy * weight / std, (dy * (x - mean) / std).sum(_PIXELS), dy.sum(_PIXELS)
 
@@ -109,7 +117,10 @@ def batch_statistics(x):
 
 
 def batch_norm_train(x, weight, bias, eps: float = BN_EPS):
-    """(y, mean, var): batch_norm with the batch's own statistics (Ioffe & Szegedy 2015, algorithm 1)."""
+    """(y, mean, var): batch_norm with the batch's own statistics (Ioffe & Szegedy 2015, algorithm 1).
+
+    x, y [N, H, W, C], the others [C].
+    """
     mean, var = batch_statistics(x)
     return batch_norm(x, weight, bias, mean, var, eps), mean, var
 
@@ -118,20 +129,23 @@ def batch_norm_train_backward(dy, x, weight, mean, var, eps: float = BN_EPS):
     """(dx, dweight, dbias) of batch_norm_train, whose statistics depend on x too (Ioffe & Szegedy 2015, section 3).
 
     dx = weight / sqrt(var + eps) * (dy - mean(dy) - x_hat * mean(dy * x_hat)), the means over all pixels of a channel.
+    dy, x, dx [N, H, W, C], the others [C]; mean and var are batch_norm_train's, on which the loss depends through y alone.
     """
-    n = x.size // x.shape[3]
+    count = x.size // x.shape[3]
     std = np.sqrt(var + eps)
     x_hat = (x - mean) / std
     dweight, dbias = (dy * x_hat).sum(_PIXELS), dy.sum(_PIXELS)
-    return weight / std * (dy - dbias / n - x_hat * (dweight / n)), dweight, dbias
+    mean_dy, mean_dy_x_hat = dbias / count, dweight / count
+    return weight / std * (dy - mean_dy - x_hat * mean_dy_x_hat), dweight, dbias
 
 
-def running_statistics(running_mean, running_var, mean, var, n: int, momentum: float = 0.1):
+def running_statistics(running_mean, running_var, mean, var, count: int, momentum: float = 0.1):
     """(running_mean, running_var) after a batch: (1 - m)*old + m*new, the new variance unbiased (PyTorch's convention).
 
-    mean and biased var [C] are of the batch, n its number of values a channel.
+    mean and biased var [C] are of the batch, count is its number of values a channel.
     """
-    return (1 - momentum) * running_mean + momentum * mean, (1 - momentum) * running_var + momentum * (var * n / (n - 1))
+    unbiased = var * count / (count - 1)
+    return (1 - momentum) * running_mean + momentum * mean, (1 - momentum) * running_var + momentum * unbiased
 
 
 # ----------------------------------------------------------------------------------------------- the small operations

@@ -109,8 +109,10 @@ class ResNet:
 
     def config(self) -> dict:
         """The description as plain values; ResNet(**config) builds it again."""
-        newer = {field.name: field.default for field in fields(self) if field.name in ("shortcut", "block", "eps")}
-        return {k: v for k, v in asdict(self).items() if v != newer.get(k)}  # as files were written before there was a choice
+        defaults = {field.name: field.default for field in fields(self) if field.name in ("shortcut", "block", "eps")}
+        return {
+            k: v for k, v in asdict(self).items() if v != defaults.get(k)
+        }  # as files were written before there was a choice
 
     # ------------------------------------------------------------------------------------------------- structure
 
@@ -252,13 +254,16 @@ class ResNet:
         return (logits, tape) if train else logits
 
     def _run(self, state, x, layer, product=F.matrix_product):
-        """(logits, tape): stem, blocks, pool and the last product, with the given layer."""
+        """(logits, tape): stem, blocks, pool and the last product, with the given layer.
+
+        The tape holds what `backward` needs: state, bn1, BLOCK.bn1 and so on (what each layer saved), last, features.
+        """
         tape = {"state": state}
-        y, tape["bn1"] = layer(x, state, "conv1", "bn1", self._stem()[1])  # [N, H, W, widths[0]]
+        y, tape["bn1"] = layer(x, state, "conv1", "bn1", self._stem()[1])  # [N, H/s, W/s, widths[0]], s its stride
         if self.stem == "imagenet":
             y = F.max_pool2d(y, 3, 2, 1)
         for name, _, _, strides in self._blocks():
-            y, saved = residual_block(y, part(state, name), strides, layer)  # [N, H/stride, W/stride, c_out]
+            y, saved = residual_block(y, part(state, name), strides, layer)  # [N, ceil(H/stride), ceil(W/stride), c_out]
             tape |= {f"{name}.{bn}": value for bn, value in saved.items()}
         tape["last"], tape["features"] = y.shape, F.global_avg_pool(y)  # [N, c_out]
         return F.linear(tape["features"], state["fc.weight"], state["fc.bias"], product), tape
@@ -266,7 +271,7 @@ class ResNet:
     def backward(self, state: dict, tape: dict, dlogits) -> dict[str, np.ndarray]:
         """Gradients of a loss from dlogits = dloss/dlogits [N, num_classes]: the trainable names, and "input".
 
-        state and tape are those of the forward pass with train=True.
+        tape is that of the forward pass with train=True; it holds the state in the pass's dtype, which is what is used.
 
         >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
         >>> state, x = net.init(dtype=np.float64), pcmref.draws.standard_normal(0, "images", (2, 6, 6, 1))
@@ -274,7 +279,6 @@ class ResNet:
         >>> net.backward(state, tape, np.ones_like(logits))["fc.bias"].tolist()
         [2.0, 2.0, 2.0]
         """
-        del state  # the tape holds it in the pass's dtype
         return self._backward(tape, dlogits, partial(layer_backward, eps=self.eps))
 
     def _backward(self, tape, dlogits, layer_backward):
@@ -296,7 +300,7 @@ class ResNet:
     def statistics(self, state: dict, x, **options) -> dict:
         """{batch norm: (mean [C], biased variance [C], number of values a channel)} of a training pass over x."""
         _, tape = self.forward(state, x, train=True, **options)
-        return {bn: (tape[bn].mean, tape[bn].var, tape[bn].n) for _, bn, _ in self.conv_bn_pairs()}
+        return {bn: (tape[bn].mean, tape[bn].var, tape[bn].count) for _, bn, _ in self.conv_bn_pairs()}
 
     def updated_state(self, state: dict, tape: dict, momentum: float = 0.1) -> dict[str, np.ndarray]:
         """The state after this batch: running = (1 - m)*old + m*new, the new variance unbiased (PyTorch's convention).
@@ -311,7 +315,7 @@ class ResNet:
         for _, bn, _ in self.conv_bn_pairs():
             names = f"{bn}.running_mean", f"{bn}.running_var"
             old = [state[name] for name in names]
-            values = F.running_statistics(*old, tape[bn].mean, tape[bn].var, tape[bn].n, momentum)
+            values = F.running_statistics(*old, tape[bn].mean, tape[bn].var, tape[bn].count, momentum)
             new |= {name: v.astype(o.dtype) for name, v, o in zip(names, values, old, strict=True)}
         return new
 
@@ -319,8 +323,8 @@ class ResNet:
 def predict(net: ResNet, state: dict, x, **options) -> np.ndarray:
     """Logits for any number of images, [N, num_classes]; x may be any sliceable array (a memory map, an HDF5 data set).
 
-    Only the images in flight are held in memory besides x and the result. `options` are those of `net.forward`: workers,
-    engine, product.
+    Only the images in flight are held in memory besides x and the result. `options` go to `net.forward`: product, and with
+    `pcmref.fast`'s network (`pcmref.ResNet` is that) workers and engine.
 
     >>> from pcmref.library import load_images
     >>> net, state = pcmref.load("resnet8-fashionmnist-noise")

@@ -75,8 +75,8 @@ class Chip:
 
     def drifted(self, name: str, t_s: float) -> tuple[np.ndarray, np.ndarray]:
         """(G_D(t), the conductance that Q_s depends on) of one array's devices, in uS."""
-        of = self.g_prog_us if self.model.q_argument == "programmed" else self.g_target_us
-        return self.model.drift(self.g_prog_us[name], self.nu[name], t_s), of[name]
+        q_of_us = self.g_prog_us if self.model.q_argument == "programmed" else self.g_target_us
+        return self.model.drift(self.g_prog_us[name], self.nu[name], t_s), q_of_us[name]
 
     def read_draws(self, name: str, t_s: float, read: int) -> np.ndarray:
         """z of one array's devices in the reading that `read` numbers."""
@@ -210,9 +210,8 @@ class Reading:
         for bar, names in crossbars(state).items():
             alpha = 1.0 if self.factors is None else self.factors[bar]
             for name in names:
-                w = (
-                    alpha * unmap_weights(self.g_us[name], self.chip.scale[name]).T
-                ).T  # a factor a column meets outputs, axis 0
+                w = unmap_weights(self.g_us[name], self.chip.scale[name])
+                w = (alpha * w.T).T  # .T: alpha is a number, or [O] for the outputs, axis 0 of w
                 state[name] = w.astype(np.asarray(state[name]).dtype)
         return state
 

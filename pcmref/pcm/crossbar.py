@@ -1,6 +1,7 @@
 """Crossbars with converters: a matrix on tiles of differential pairs, its inputs through DACs, its outputs through ADCs.
 
-    x -> v = DAC(x / x_max) -> I = v (G+ - G-) on every tile -> ADC(I / G_max) -> / scale -> sum over tiles in a column -> y
+    x -> v = DAC(x / x_max) -> I = v (G+ - G-) on every tile -> ADC(I / G_max) -> * G_max / scale
+      -> sum over tiles in a column -> * alpha * x_max -> y
 
 The currents of a pair are subtracted on the wire, before the ADC; the tiles of a column are added digitally, after it. Each
 input vector is scaled by its own largest magnitude, so that the full voltage range is used (aihwkit's default, grade B).

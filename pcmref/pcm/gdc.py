@@ -6,7 +6,7 @@ alpha = I(t_0) / I(t), the read-out current at a constant voltage. Which current
     device sum   the currents of both devices of every pair, summed: what the column wires carry
     ones         |the net outputs for an input of ones, summed|: the toolkit's document
     one-hot      mean |net output| over one-hot inputs, not below 1e-4: the toolkit's code
-    per column   the same for each column by itself: alpha is a vector over the outputs
+    per column   the same for each column (an output, axis 0 of w) by itself: alpha is a vector over the outputs
 """
 
 import numpy as np
@@ -26,10 +26,10 @@ def read_out(arrays_us: list[np.ndarray], g_max_us: float, kind: str = "device s
 
 
 def current(measured_us: list[np.ndarray], g_max_us: float, kind: str):
-    """One read-out from measured outputs: each array holds currents in uS, the net ones with the outputs [O, ...] first.
+    """One read-out, in uS, from what was measured: arrays in uS, one a crossbar's weight and one its bias.
 
-    For "one-hot" and "per column" an entry is the output for one driven row. A sum may be measured row by row, or for all
-    rows at once: without converters that is the same.
+    "device sum": every device's conductance, or what converters made of the sums. "ones": net currents, G+ - G- of a pair or
+    the sums that converters saw. "one-hot" and "per column": [O, ...], an entry for each output and driven row.
     """
     if kind == "device sum":
         return float(sum(g.sum() for g in measured_us))

@@ -1,7 +1,8 @@
 """Weights to conductances and back: differential pairs, one scale a crossbar (Joshi et al. 2020; aihwkit).
 
 A weight is the difference of two devices, G+ - G- = scale * W with scale = G_max / max|W|. A crossbar is a weight
-tensor with the bias that belongs to it, if there is one: the bias is one more row, driven by a constant input.
+tensor with the bias that belongs to it, if there is one: the bias is one more row, driven by a constant input, and counts in
+max|W|. Where devices cannot go below G_min > 0, a chip maps to G_max - G_min and adds G_min, which cancels in a pair.
 """
 
 import numpy as np

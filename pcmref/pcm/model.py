@@ -173,6 +173,8 @@ class PCMModel:
     def programming_std_us(self, g_target_us):
         """sigma_prog = max(c0 + c1*x + c2*x^2, 0) uS, in proportion to G_max/25 ([N]; code [T]): any shape.
 
+        With joshi2020's coefficients it is above 0 everywhere; the limit is for others.
+
         Where the measured sigma holds a reading at t_0 (`programming_contains_read`, discrepancy D29), what is left without it:
         s^2 = (sigma^2 - (r G_T)^2)/(1 + r^2), r = sigma_nG/G at t_0, so that the reading's variance s^2 + r^2 (G_T^2 + s^2) is
         sigma^2 again, but for the clips at 0.
@@ -219,7 +221,7 @@ class PCMModel:
         return self._clipped_log_line(g_target_us, self.nu_std_line, self.nu_std_range) * self.drifts
 
     def drift_exponent(self, g_target_us, z):
-        """nu = mu_nu + sigma_nu * z, drawn once when programmed ([N], [T]).
+        """nu = mu_nu + sigma_nu * z, drawn once when programmed ([N], [T]); below 0, the device's conductance grows.
 
         Its absolute value where the law is folded [T]; held inside the range of mu_nu where it is clamped [S].
 
