@@ -55,7 +55,7 @@ def layer_backward(dy, state, conv, bn, saved, stride=1, dx_plus=None, relu=True
 
 
 def residual_block(x, state, strides, layer=layer):
-    """y = relu(batch_norm(conv2d(... x ...)) + shortcut(x)), a layer for each of two or more `strides`: (y, {batch norm: saved}).
+    """y = relu(batch_norm(conv2d(... x ...)) + shortcut(x)), a layer for each of `strides`, two or more: (y, what they saved).
 
     state holds the block's own names, "conv1.weight" and so on. The shortcut is a 1x1 convolution with batch norm where the
     state has one ("downsample.0.weight"), else x itself, without weights (`F.pad_shortcut`). The default `layer` evaluates.

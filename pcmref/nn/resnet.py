@@ -110,9 +110,7 @@ class ResNet:
     def config(self) -> dict:
         """The description as plain values; ResNet(**config) builds it again."""
         defaults = {field.name: field.default for field in fields(self) if field.name in ("shortcut", "block", "eps")}
-        return {
-            k: v for k, v in asdict(self).items() if v != defaults.get(k)
-        }  # as files were written before there was a choice
+        return {k: v for k, v in asdict(self).items() if v != defaults.get(k)}  # older files lack these
 
     # ------------------------------------------------------------------------------------------------- structure
 
