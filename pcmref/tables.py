@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 from pcmref import store
 from pcmref.statistics import Interval, Spread
@@ -23,6 +24,24 @@ def markdown(lines: list[list[str]]) -> str:
     """The same as a table of Markdown; the first line is its head."""
     head, *rest = (f"| {' | '.join(line)} |" for line in lines)
     return "\n".join([head, "|---" * len(lines[0]) + "|", *rest])
+
+
+def filled(document: str, parts: dict[str, str]) -> str:
+    """A Markdown document with the text of each part between its <!-- name --> and the next <!-- end -->.
+
+    >>> from pcmref.tables import filled
+    >>> filled("a\\n<!-- b -->\\nold\\n<!-- end -->\\n", {"b": "new"})
+    'a\\n<!-- b -->\\nnew\\n<!-- end -->\\n'
+    """
+    for name, text in parts.items():
+        before, rest = document.split(f"<!-- {name} -->\n", 1)
+        document = f"{before}<!-- {name} -->\n{text}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
+    return document
+
+
+def fill(path: Path, parts: dict[str, str]) -> None:
+    """The same to a file, in place."""
+    store.write_text(path, filled(path.read_text(encoding="utf-8"), parts))
 
 
 def range_cell(found: Spread, digits: int = 2) -> str:

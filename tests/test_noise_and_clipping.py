@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcmref import draws, library
+from pcmref import draws, library, recipes
 from pcmref.cli.executors import open_executor
 from pcmref.data import Dataset
 
@@ -62,7 +62,7 @@ def test_a_small_run_trains_every_arm_and_goes_on_where_it_was(experiment, monke
     options = ["run", "--data", "x", *(f"--{name}={n}" for name, n in counts.items())]
     with pytest.raises(SystemExit, match="no training"):
         experiment.document()
-    trained, carry_out = [], experiment.recipes.carry_out
+    trained, carry_out = [], recipes.carry_out
 
     def stops(plan, *arguments, **settings):
         if len(trained) == 5:
@@ -71,7 +71,7 @@ def test_a_small_run_trains_every_arm_and_goes_on_where_it_was(experiment, monke
         return carry_out(plan, *arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.recipes, "carry_out", stops)
+        patch.setattr(recipes, "carry_out", stops)
         with pytest.raises(KeyboardInterrupt):
             command(experiment, monkeypatch, *options)
     assert "1 trainings an arm" in experiment.document()  # the second is not complete
@@ -79,9 +79,7 @@ def test_a_small_run_trains_every_arm_and_goes_on_where_it_was(experiment, monke
     assert command(experiment, monkeypatch, *options) == 0
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "results").iterdir()}
     assert len(before) == 5 and len(after) == 8 and before.items() <= after.items()
-    recipes = [library.read_network(path).about["recipe"] for path in sorted((tmp_path / "trained").glob("arm-*.h5"))]
-    assert {(r["eta"], r["alpha"], r["seed"]) for r in recipes} == {
-        (e, a, s) for e in (0, 0.038) for a in (0, 2) for s in (0, 1)
-    }
-    assert len({(r["epochs"], r["learning_rate"], r["schedule"], r["batch_size"]) for r in recipes}) == 1
+    done = [library.read_network(path).about["recipe"] for path in sorted((tmp_path / "trained").glob("arm-*.h5"))]
+    assert {(r["eta"], r["alpha"], r["seed"]) for r in done} == {(e, a, s) for e in (0, 0.038) for a in (0, 2) for s in (0, 1)}
+    assert len({(r["epochs"], r["learning_rate"], r["schedule"], r["batch_size"]) for r in done}) == 1
     assert "2 trainings an arm; each on 10 images, 2 chips, 2 reads" in experiment.document()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from measurements import Kept, cell, from_command
 
-from pcmref import Chip, PCMModel, library, store
+from pcmref import Chip, PCMModel, tables
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery, multiply
 from pcmref.training import accuracy
 
@@ -44,42 +44,22 @@ ROWS = {
     "ideal converters, GDC per column": (replace(JOSHI, gdc_read_out="per column"), periphery(None)),
 }
 
-INTRODUCTION = """\
-# What converters and tiles cost
-
-Written by `experiments/converters.py` from `results/converters.json`; do not edit. `make costs` measures again
-whatever is missing there.
-
-Accuracy in percent a day after programming, on tiles of 256x256 unless a row says otherwise, with global drift
-compensation read out through the row's own converters; below the first row, the difference to it in points, on the same
-chips and images, with the standard error over the chips. A DAC spans each input vector's largest magnitude, an ADC 12
-devices fully on; 8 bits are 255 levels.
-
-With ideal converters any tiling gives the digital network's logits within a derived bound
-(`tests/test_crossbar_networks.py`), so one tile size stands for all of them. A fresh, independent reading for every product is
-an upper bound of what read noise within an inference costs: products a microsecond apart share most of their 1/f noise.
-The standard error is of the chips alone: of 300 images one is a third of a point, and their sampling error of an accuracy
-is 1.3 points, so that rows which differ by less than a point are the same as far as this goes.
-"""
-
 
 def measure(kept: Kept, model: PCMModel, around: Periphery, seed: int) -> float:
     """The accuracy of one chip."""
-    data, n = library.load_images("fashionmnist-evaluation"), kept.about["images"]
-    chip = Chip.program(kept.file.state, model, seed)
-    state = chip.at(DAY_S, periphery=around).compensated().state()
-    return accuracy(kept.file.net, state, data.normalized(data.images[:n]), data.labels[:n], product=multiply)
+    x, labels, _ = kept.evaluation
+    state = Chip.program(kept.file.state, model, seed).at(DAY_S, periphery=around).compensated().state()
+    return accuracy(kept.file.net, state, x, labels, product=multiply)
 
 
 def main() -> int:
     kept, n_chips = from_command("converters", __doc__.splitlines()[0], __file__, chips=3, images=300)
     found = kept.measure({text: partial(measure, kept, *row) for text, row in ROWS.items()}, n_chips)
     base = found["ideal converters"]
-    lines = ["| on crossbars | accuracy |", "|---|---|"]
-    lines += [f"| {text} | {cell(values, None if values is base else base)} |" for text, values in found.items()]
-    with store.replacing(PATH) as temporary:
-        temporary.write_text("\n".join([INTRODUCTION, f"{kept.heading()} {n_chips} chips.", "", *lines, ""]))
-    print("\n".join(lines))
+    lines = [[text, cell(values, None if values is base else base)] for text, values in found.items()]
+    table = tables.markdown([["on crossbars", "accuracy"], *lines])
+    tables.fill(PATH, {"accuracies": f"{kept.heading(n_chips)}\n\n{table}"})
+    print(table)
     return 0
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from measurements import Kept, cell, from_command, mean_and_error
-from readme import put
 
-from pcmref import Chip, PCMModel, adabs, library
+from pcmref import Chip, PCMModel, adabs, tables
 from pcmref.pcm.crossbar import tile_scales
 from pcmref.pcm.mapping import crossbars
 from pcmref.training import accuracy
@@ -97,12 +96,13 @@ VARIANTS = (
 
 def measure(kept: Kept, n_chips: int) -> dict[str, list]:
     """{compensation: accuracies [variant][chip]}; None for a variant that the compensation does not know of."""
-    file, data, n = kept.file, library.load_images("fashionmnist-evaluation"), kept.about["images"]
-    x, labels, calibration = data.normalized(data.images[:n]), data.labels[:n], data.normalized(data.calibration[:CALIBRATION])
+    file, (x, labels, calibration) = kept.file, kept.evaluation
 
     def once(compensation, variant, seed):
         state = variant.read(file.state, seed, compensation == "gdc")
-        return accuracy(file.net, adabs(file.net, state, calibration) if compensation == "adabs" else state, x, labels)
+        return accuracy(
+            file.net, adabs(file.net, state, calibration[:CALIBRATION]) if compensation == "adabs" else state, x, labels
+        )
 
     def key(compensation, variant):
         return f"{compensation}, {variant.label}, {variant.text}"
@@ -114,11 +114,11 @@ def measure(kept: Kept, n_chips: int) -> dict[str, list]:
 
 def table(found: dict[str, list]) -> str:
     """Accuracy of the first variant in percent, and the difference of each other one in points, with standard errors."""
-    lines = ["| id | change | " + " | ".join(found) + " |", "|---|---|---|---|"]
+    lines = [["id", "change", *found]]
     for v, variant in enumerate(VARIANTS):
         cells = [cell(values[v], values[0] if v else None) if values[v] else "not in it" for values in found.values()]
-        lines.append(f"| {variant.label} | {variant.text} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([variant.label, variant.text, *cells])
+    return tables.markdown(lines)
 
 
 def verdict(found: dict[str, list]) -> str:
@@ -144,8 +144,8 @@ def verdict(found: dict[str, list]) -> str:
 def main() -> int:
     kept, n_chips = from_command("prices", __doc__.splitlines()[0], __file__, chips=5, images=1000, calibration=CALIBRATION)
     found = measure(kept, n_chips)
-    put(VALIDATION / "discrepancies.md", "prices", f"{kept.heading()} {n_chips} chips.\n\n{table(found)}")
-    put(VALIDATION.parent / "README.md", "prices", verdict(found))
+    tables.fill(VALIDATION / "discrepancies.md", {"prices": f"{kept.heading(n_chips)}\n\n{table(found)}"})
+    tables.fill(VALIDATION.parent / "README.md", {"prices": verdict(found)})
     print(table(found), verdict(found), sep="\n\n")
     return 0
 

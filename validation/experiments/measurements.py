@@ -9,7 +9,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 
@@ -50,6 +50,12 @@ class Kept:
         held = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.values = held["values"] if held.get("about") == self.about else {}
 
+    @cached_property
+    def evaluation(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(images, labels, calibration images) that ship, normalised; as many images as the settings say."""
+        data, n = library.load_images("fashionmnist-evaluation"), self.about["images"]
+        return data.normalized(data.images[:n]), data.labels[:n], data.normalized(data.calibration)
+
     def measure(self, tasks: dict[object, Callable[[int], object]], n_chips: int) -> dict[object, list]:
         """{key: task(chip) of every chip}; what is not there yet is measured, a task on each core."""
         named = {f"{key}, chip {k}": partial(task, k) for k in range(n_chips) for key, task in tasks.items()}
@@ -75,15 +81,14 @@ class Kept:
         """Write these values, with those that are there already."""
         self.values |= values
         RESULTS.mkdir(exist_ok=True)
-        with store.replacing(self.path) as temporary:
-            temporary.write_text(json.dumps({"about": self.about, "values": self.values}, indent=1) + "\n")
+        store.write_text(self.path, json.dumps({"about": self.about, "values": self.values}, indent=1) + "\n")
 
-    def heading(self) -> str:
+    def heading(self, n_chips: int) -> str:
         """What the values are of, in a line of Markdown."""
         commit = self.about["trained by commit"]
         trained = f", trained by commit {commit[:12]}" if commit else ""
         settings = ", ".join(f"{value:,} {key}" for key, value in self.about.items() if isinstance(value, int))
-        return f"Network `{self.about['network']}` (SHA-256 {self.about['sha256'][:16]}{trained}); {settings}."
+        return f"Network `{self.about['network']}` (SHA-256 {self.about['sha256'][:16]}{trained}); {settings}. {n_chips} chips."
 
 
 def from_command(name: str, description: str, script: str, chips: int, images: int, **settings) -> tuple[Kept, int]:

@@ -8,10 +8,7 @@ has the same seed, so the arms differ in noise and clipping only. `run` goes on 
 network from its last chip. `report` writes noise_and_clipping.md from what is kept. Hours: resnet8 one, resnet32 ten.
 """
 
-import argparse
-import dataclasses
 import json
-import shutil
 import sys
 from itertools import count, product, takewhile
 from pathlib import Path
@@ -19,10 +16,9 @@ from pathlib import Path
 import numpy as np
 from measurements import RESULTS
 from scipy import stats
-from studies import accuracies, kept_study, result_of, study
+from studies import accuracies, kept_study, result_of, study, study_parser, trained
 
-from pcmref import library, recipes, tables
-from pcmref.cli.progress import ProgressBar
+from pcmref import tables
 from pcmref.data import load_fashion_mnist
 from pcmref.study import COMPENSATIONS
 from pcmref.training import ALPHA, ETA
@@ -42,18 +38,12 @@ def named(network: str, eta: float, alpha: float, seed: int) -> str:
 
 def run(arguments) -> None:
     """Training k of every arm before training k + 1 of any: whatever is done is balanced."""
-    plan = recipes.read_plan(RECIPES / f"{NETWORKS[arguments.network]}.toml")
-    (baseline, first), (_, noise) = plan.stages.items()
-    noise = dataclasses.replace(noise, epochs=arguments.epochs or noise.epochs)
     data = load_fashion_mnist(arguments.data)
-    TRAINED.mkdir(parents=True, exist_ok=True)
-    shutil.copy(library.find(baseline), TRAINED)
+    recipe, epochs = RECIPES / f"{NETWORKS[arguments.network]}.toml", arguments.epochs
     for seed, (eta, alpha) in product(range(arguments.trainings), ARMS):
         name = named(arguments.network, eta, alpha, seed)
-        stages = {baseline: first, name: dataclasses.replace(noise, eta=eta, alpha=alpha, seed=seed)}
-        with ProgressBar(name, "image") as bar:
-            options = {"resume": True, "progress": lambda _, *done, bar=bar: bar.update(*done), "workers": arguments.workers}
-            path = recipes.carry_out(dataclasses.replace(plan, name=name, stages=stages), data, TRAINED, **options)[-1]
+        changes = {"eta": eta, "alpha": alpha, "seed": seed} | ({"epochs": epochs} if epochs else {})
+        path = trained(name, recipe, TRAINED, data, arguments.workers, **changes)
         study(kept_study(name, path, arguments.images, times_s=(DAY_S,), reads=arguments.reads), arguments.chips)
 
 
@@ -125,16 +115,10 @@ def document() -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("run", "report"))
-    parser.add_argument("--data", help="folder of Fashion-MNIST's IDX files, for run")
+    parser = study_parser(__doc__, chips=10, reads=3)
     parser.add_argument("--network", choices=NETWORKS, default="resnet8", help="default: %(default)s")
     parser.add_argument("--trainings", type=int, default=5, help="of every arm (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=None, help="of every training (default: the recipe's)")
-    parser.add_argument("--images", type=int, default=2_000, help="test images, the first ones (default: %(default)s)")
-    parser.add_argument("--chips", type=int, default=10, help="default: %(default)s")
-    parser.add_argument("--reads", type=int, default=3, help="readings of each chip (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=None, help="threads for training (default: one per core)")
     arguments = parser.parse_args()
     if arguments.step == "report":
         (VALIDATION / "noise_and_clipping.md").write_text(document(), encoding="utf-8")

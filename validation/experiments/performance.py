@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import pcmref
-from pcmref import store
+from pcmref import store, tables
 from pcmref.cli.bench import flops_per_image, our_tasks, seconds, table, workload
 from pcmref.cli.executors import open_executor
-from pcmref.plots import PALETTE, STYLE, pyplot
+from pcmref.plots import PALETTE, picture
 
 VALIDATION = Path(__file__).parents[1]
 PICTURE, GROWTH = VALIDATION / "performance.png", VALIDATION / "results" / "growth.json"
@@ -86,32 +86,27 @@ def ways_to_use_two_workers(rounds: int = 5) -> str:
     for _ in range(rounds):
         for name, way in ways.items():
             took[name].append(seconds(way))
-    lines = ["| way | seconds, median | gain, median of pairs |", "|---|---|---|"]
+    lines = [["way", "seconds, median", "gain, median of pairs"]]
     for name, values in took.items():
         gain = np.median(np.divide(took["one worker"], values))
-        lines.append(f"| {name} | {np.median(values):.1f} | {gain:.2f} |")
-    return "\n".join(lines)
+        lines.append([name, f"{np.median(values):.1f}", f"{gain:.2f}"])
+    return tables.markdown(lines)
 
 
 def draw(curves, path: Path) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
-    plt = pyplot()
-    with plt.style.context(STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(9.6, 7))
+    with picture(path, 2, 2, figsize=(9.6, 7)) as (_, axes):
         for axis, (name, (label, values, measured, expected)) in zip(axes.flat, curves.items(), strict=True):
             axis.loglog(values, measured, "o-", color=PALETTE["blue"], label="measured")
             axis.loglog(values, expected, "--", color="black", linewidth=1, label="in proportion to the operations")
             axis.set_xticks(values, [str(v) for v in values])
-            axis.xaxis.set_minor_locator(plt.NullLocator())
+            axis.xaxis.set_minor_locator(NullLocator())
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.yaxis.set_minor_formatter(NullFormatter())
             axis.set(title=name, xlabel=label, ylabel="seconds")
         axes.flat[0].legend()
-        with store.replacing(path) as temporary:
-            figure.savefig(temporary, format="png")
-        plt.close(figure)
 
 
 def main(arguments: list[str]) -> int:
@@ -121,53 +116,13 @@ def main(arguments: list[str]) -> int:
     report = json.loads(Path(arguments[0]).read_text())
     net, x, labels = workload()
     assert set(our_tasks(net, x[:2], labels[:2], 1)) == {row["name"] for row in report["rows"]}, "report of another version"
-    with store.replacing(GROWTH) as temporary:
-        temporary.write_text(json.dumps(growth(), indent=1) + "\n", encoding="utf-8")
+    store.write_text(GROWTH, json.dumps(growth(), indent=1) + "\n")
     draw(json.loads(GROWTH.read_text()), PICTURE)
     machine = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    text = f"""# Speed and memory
-
-Written by `python validation/experiments/performance.py out/bench.json` from the report of `pcmref bench --peers --out out`.
-
-Machine: {machine["cpu"]}, {machine["workers"]} workers, Python {machine["python"]}, {versions}.
-
-The paper's ResNet-32 (361,722 weights, 723,444 devices), float32, images of 32x32x3. `x NAME` is how many times faster pcmref
-is than NAME, the median over pairs of alternating runs; `x one worker` is the gain of all cores. torch: channels-last,
-batches of 128. aihwkit: `predict` is InferenceRPUConfig with converters, `train step` its fastest tile (TorchInferenceRPUConfig
-without converters), `program` and `read` its noise model's functions on as many weights. Our train step injects noise, clips
-and updates.
-
-```
-{table(report)}
-```
-
-![How the time grows with images, chips, width and depth](performance.png)
-
-## Two workers
-
-`retention` of four chips, 256 images, two times, three compensations, AdaBS on 200 images. The processes' start, and sending
-the study to them, are in the time.
-
-{ways_to_use_two_workers()}
-
-Inside a chip two threads share the blocks of images; in AdaBS they meet twice a layer, and between NumPy's operations they hand
-the interpreter's lock to each other, which costs most where waking a thread is slow, as on virtual machines. Chips that run at
-once do not meet; processes do not share the lock.
-
-Profile of a training step with two threads inside a chip: a woken thread starts 0.16 ms late, and the first one done
-waits 0.6 ms for the other, at each of 132 meetings; 10 to 13 % of the threads' time passes without the processor, in
-waits for the lock among others; together they take as much processor time as one worker in some runs, a third more in
-others. Tried: blocks of 8, 12, 24 and 32 images instead of 16 (8 is slower, the others equal within the noise), other
-switch intervals of the interpreter, memory that is used again (no gain); cheaper windows and an even number of blocks
-(kept: sampled on one worker, AdaBS now holds the lock 15 % of the time instead of 32 %).
-
-## ResNet-34 for ImageNet
-
-`python validation/experiments/imagenet34.py` programs every weight, reads the chip after a day with GDC and classifies:
-{imagenet34()}
-"""
-    (VALIDATION / "performance.md").write_text(text, encoding="utf-8")
+    parts = {"machine": f"Machine: {machine['cpu']}, {machine['workers']} workers, Python {machine['python']}, {versions}."}
+    parts |= {"table": f"```\n{table(report)}\n```", "workers": ways_to_use_two_workers(), "imagenet34": imagenet34()}
+    tables.fill(VALIDATION / "performance.md", parts)
     return 0
 
 

@@ -31,32 +31,25 @@ def run(name: str, n_images: int, n_chips: int, n_calibration: int) -> Retention
 
 def networks() -> str:
     """What each shipped network says of itself, as a Markdown table."""
-    lines = ["| name | weights | starts from | epochs | eta, alpha | software accuracy |", "|---|---|---|---|---|---|"]
+    lines = [["name", "weights", "starts from", "epochs", "eta, alpha", "software accuracy"]]
     for name in sorted(n for n in library.shipped() if n != "fashionmnist-evaluation"):
         file = library.read_network(name)
         about, recipe = file.about, file.about["recipe"]
         weights = sum(file.state[n].size for n in file.net.synaptic())
         noise = f"{recipe['eta']}, {recipe['alpha']}" if recipe["eta"] else "none"
         reached = f"{100 * about['software_accuracy']:.2f} % of {about['software_accuracy_of']}"
-        lines.append(f"| `{name}` | {weights:,} | {about['start']} | {recipe['epochs']} | {noise} | {reached} |")
-    return "\n".join(lines)
-
-
-def put(path: Path, name: str, text: str) -> None:
-    """Replace what stands between <!-- name --> and <!-- end --> in a Markdown file."""
-    before, rest = path.read_text(encoding="utf-8").split(f"<!-- {name} -->\n", 1)
-    after = rest.split("<!-- end -->", 1)[1]
-    path.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end -->{after}", encoding="utf-8")
+        lines.append([f"`{name}`", f"{weights:,}", about["start"], str(recipe["epochs"]), noise, reached])
+    return tables.markdown(lines)
 
 
 def main(arguments: list[str]) -> int:
     if arguments != ["picture"]:
-        put(TOP / "reference_weights" / "README.md", "networks", networks())
+        tables.fill(TOP / "reference_weights" / "README.md", {"networks": networks()})
         RESULTS.mkdir(exist_ok=True)
         run(NETWORK, 1000, 3, 800).to_hdf5(RESULTS / DEMO)  # as in the Makefile
     demo = RetentionResult.from_hdf5(RESULTS / DEMO)
     demo.plot(PICTURE)
-    put(TOP / "README.md", "demo table", tables.markdown(demo.lines(1)))
+    tables.fill(TOP / "README.md", {"demo table": tables.markdown(demo.lines(1))})
     return 0
 
 

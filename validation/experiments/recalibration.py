@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from measurements import Kept, cell, from_command, mean_and_error
 
-from pcmref import Chip, PCMModel, adabs, library, store
+from pcmref import Chip, PCMModel, adabs, tables
 from pcmref.times import human_time
 from pcmref.training import accuracy
 
@@ -25,23 +25,13 @@ CALIBRATION = 400  # images, where nothing else is said
 ESTIMATES = [(n, size) for n in (100, 400, 1600) for size in (50, 200) if size <= n]  # images, batch size
 MOMENTA = (None, 0.1, 0.3)
 
-INTRODUCTION = """\
-# AdaBS: how often in a day, and how
-
-Written by `experiments/recalibration.py` from `results/recalibration.json`; do not edit. `make costs` measures again
-whatever is missing there. Accuracy in percent, mean ± standard error over the chips; AdaBS on {calibration} images in batches
-of 200 unless a table says otherwise.
-"""
-
 
 class Study:
     """The reference network on its chips: accuracies by time of calibration and of use, and by estimate."""
 
     def __init__(self, kept: Kept):
         self.kept, self.file = kept, kept.file
-        data, n = library.load_images("fashionmnist-evaluation"), kept.about["images"]
-        self.x, self.labels = data.normalized(data.images[:n]), data.labels[:n]
-        self.calibration = data.normalized(data.calibration)
+        self.x, self.labels, self.calibration = kept.evaluation
         self.state, self.statistics = cache(self.state), cache(self.statistics)
 
     def state(self, seed: int, t_s: float, gdc: bool) -> dict:
@@ -80,9 +70,18 @@ class Study:
         return self.kept.measure(tasks, n_chips)
 
 
-def schedules(found: dict) -> list[str]:
+def later(found: dict, scheme: str) -> str:
+    """The accuracy at each time with the statistics of each earlier one."""
+    lines = [["calibrated at", *(f"used at {human_time(t)}" for t in TIMES_S)]]
+    for calibrated in TIMES_S:
+        cells = [cell(found[scheme, calibrated, used]) if calibrated <= used else "" for used in TIMES_S]
+        lines.append([human_time(calibrated), *cells])
+    return tables.markdown(lines)
+
+
+def schedules(found: dict) -> str:
     """The lowest accuracy over the day for each of PLANS, measured just before every next calibration and at its end."""
-    lines = ["| AdaBS runs at | " + " | ".join(SCHEMES) + " |", "|---" * (len(SCHEMES) + 1) + "|"]
+    lines = [["AdaBS runs at", *SCHEMES]]
     for plan in PLANS:
         cells = []
         for scheme in SCHEMES:
@@ -90,11 +89,11 @@ def schedules(found: dict) -> list[str]:
             lowest = min((np.mean(found[scheme, *use]), use) for use in uses)
             mean, error = mean_and_error(found[scheme, *lowest[1]])
             cells.append(f"{mean:.2f} ± {error:.2f} (at {human_time(lowest[1][1])})")
-        lines.append(f"| {', '.join(human_time(t) for t in plan)} | {' | '.join(cells)} |")
-    return lines
+        lines.append([", ".join(human_time(t) for t in plan), *cells])
+    return tables.markdown(lines)
 
 
-def answer(found: dict) -> list[str]:
+def answer(found: dict) -> str:
     """What statistics lose that are a day old, and those that are half as old as the chip."""
 
     def lost(scheme, calibrated, used):
@@ -103,46 +102,26 @@ def answer(found: dict) -> list[str]:
     plain, compensated = SCHEMES
     first, changed = TIMES_S[0], "change the accuracy by"
     halves = [f"{lost(plain, used / 2, used)} at {human_time(used)}" for used in (DAY_S / 2, DAY_S)]
-    return [
-        f"Statistics of {human_time(first)}, used after a day, {changed} {lost(compensated, first, DAY_S)} points with GDC",
-        f"on at both times, and by {lost(plain, first, DAY_S)} where it is off. Without it, statistics taken at half the",
-        f"chip's age {changed} {', and by '.join(halves)}.",
-        "",
-    ]
+    return (
+        f"Statistics of {human_time(first)}, used after a day, {changed} {lost(compensated, first, DAY_S)} points with GDC\n"
+        f"on at both times, and by {lost(plain, first, DAY_S)} where it is off. Without it, statistics taken at half the\n"
+        f"chip's age {changed} {', and by '.join(halves)}."
+    )
 
 
-def document(found: dict, kept: Kept, n_chips: int) -> str:
-    text = [INTRODUCTION.format(calibration=CALIBRATION), f"{kept.heading()} {n_chips} chips.", ""]
-    for scheme, gdc in SCHEMES.items():
-        text += [f"## Statistics of one time used at a later one{', with GDC at both' if gdc else ', without GDC'}", ""]
-        text += ["| calibrated at | " + " | ".join(f"used at {human_time(t)}" for t in TIMES_S) + " |"]
-        text += ["|---" * (len(TIMES_S) + 1) + "|"]
-        for calibrated in TIMES_S:
-            cells = [cell(found[scheme, calibrated, used]) if calibrated <= used else "" for used in TIMES_S]
-            text.append(f"| {human_time(calibrated)} | {' | '.join(cells)} |")
-        text.append("")
-    text += [
-        "## How often in a day",
-        "",
-        "The lowest accuracy over the day at the times of the tables above, each just before the",
-    ]
-    text += ["next calibration. Drift is a power of time, so what matters is the ratio of times, not their distance.", ""]
-    text += [*schedules(found), "", *answer(found), "## Cumulative or moving average, after a day, without GDC", ""]
-    text += ["A moving average starts from the statistics in software, and forgets them with every batch.", ""]
-    text += ["| images | batch size | " + " | ".join(f"momentum {m}" if m else "cumulative" for m in MOMENTA) + " |"]
-    text += ["|---" * (len(MOMENTA) + 2) + "|"]
-    for n, batch_size in ESTIMATES:
-        cells = " | ".join(cell(found["estimate", n, batch_size, momentum]) for momentum in MOMENTA)
-        text.append(f"| {n:,} | {batch_size} | {cells} |")
-    return "\n".join([*text, ""])
+def estimates(found: dict) -> str:
+    """The accuracy after a day by number of images, batch size and kind of average."""
+    lines = [["images", "batch size", *(f"momentum {m}" if m else "cumulative" for m in MOMENTA)]]
+    lines += [[f"{n:,}", str(size), *(cell(found["estimate", n, size, m]) for m in MOMENTA)] for n, size in ESTIMATES]
+    return tables.markdown(lines)
 
 
 def main() -> int:
     kept, n_chips = from_command("recalibration", __doc__.splitlines()[0], __file__, chips=3, images=400)
-    text = document(Study(kept).run(n_chips), kept, n_chips)
-    with store.replacing(PATH) as temporary:
-        temporary.write_text(text)
-    print(text)
+    found = Study(kept).run(n_chips)
+    parts = {"network": kept.heading(n_chips), **{scheme: later(found, scheme) for scheme in SCHEMES}}
+    parts |= {"schedules": f"{schedules(found)}\n\n{answer(found)}", "estimates": estimates(found)}
+    tables.fill(PATH, parts)
     return 0
 
 

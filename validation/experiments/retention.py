@@ -8,27 +8,22 @@ eta and alpha. Every chip is kept in results/ as soon as it is measured; with an
 is measured again. `report` writes retention.md and its pictures from what is kept.
 """
 
-import argparse
-import dataclasses
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from readme import put
-from studies import N_CALIBRATION, accuracies, kept_study, result_of, study
+from studies import N_CALIBRATION, accuracies, kept_study, result_of, study, study_parser, trained
 
-from pcmref import library, recipes, tables
-from pcmref.cli.progress import ProgressBar
+from pcmref import tables
 from pcmref.data import load_fashion_mnist
-from pcmref.plots import PALETTE, STYLE, plot_retention, pyplot
+from pcmref.plots import PALETTE, picture, plot_retention
 from pcmref.statistics import bootstrap, spread
 from pcmref.study import COMPENSATIONS, RetentionResult
 from pcmref.times import human_time
 
 VALIDATION = Path(__file__).parents[1]
-TOP = VALIDATION.parent
+TOP, DOCUMENT = VALIDATION.parent, VALIDATION / "retention.md"
 SWEPT = TOP / "out" / "sweep"  # the networks that the sweeps train
 NETWORKS = ("resnet32-fashionmnist-baseline", "resnet32-fashionmnist-noise")
 CLASS = "resnet8-fashionmnist"
@@ -56,18 +51,10 @@ def swept_name(eta: float, alpha: float) -> str:
 
 def sweeps(arguments) -> None:
     """Train resnet8 from the shipped baseline with each eta (alpha 2) and each alpha (eta 0.038); study it after a day."""
-    plan = recipes.read_plan(TOP / "reference_weights" / "recipes" / f"{CLASS}.toml")
-    (baseline, first), (_, noise) = plan.stages.items()
-    SWEPT.mkdir(parents=True, exist_ok=True)
-    for shipped in plan.stages:
-        shutil.copy(library.find(shipped), SWEPT)
+    recipe, data = TOP / "reference_weights" / "recipes" / f"{CLASS}.toml", load_fashion_mnist(arguments.data)
     for eta, alpha in dict.fromkeys([(eta, ALPHA) for eta in ETAS] + [(ETA, alpha) for alpha in ALPHAS]):
         name = swept_name(eta, alpha)
-        stages = {baseline: first, name: dataclasses.replace(noise, eta=eta, alpha=alpha)}
-        swept, data = dataclasses.replace(plan, name=name, stages=stages), load_fashion_mnist(arguments.data)
-        with ProgressBar(name, "image") as bar:
-            options = {"resume": True, "progress": lambda _, *done, bar=bar: bar.update(*done), "workers": arguments.workers}
-            path = recipes.carry_out(swept, data, SWEPT, **options)[-1]
+        path = trained(name, recipe, SWEPT, data, arguments.workers, eta=eta, alpha=alpha)
         design = {"times_s": (DAY_S,), "reads": arguments.reads}
         study(kept_study(f"sweep-{name}", path, arguments.images, **design), arguments.chips)
 
@@ -137,9 +124,8 @@ def calibration_results(noise: RetentionResult) -> dict[int, RetentionResult]:
 
 
 def draw_calibration(results: dict[int, RetentionResult], path: Path) -> None:
-    plt, values = pyplot(), [100 * accuracies(result, "adabs", DAY_S) for result in results.values()]
-    with plt.style.context(STYLE):
-        figure, axis = plt.subplots(figsize=(6.4, 4.0))
+    values = [100 * accuracies(result, "adabs", DAY_S) for result in results.values()]
+    with picture(path, figsize=(6.4, 4.0)) as (_, axis):
         axis.plot(list(results), [np.median(v) for v in values], marker="o", color=PALETTE["green"])
         for n, v in zip(results, values, strict=True):
             axis.plot(np.full(v.size, n), v.ravel(), ".", color=PALETTE["green"], alpha=0.3, markeredgewidth=0)
@@ -147,46 +133,26 @@ def draw_calibration(results: dict[int, RetentionResult], path: Path) -> None:
         axis.set_xscale("log")
         axis.set_xticks(list(results), [f"{n:,}" for n in results])
         axis.minorticks_off()
-        axis.set_xlabel("calibration images")
-        axis.set_ylabel("accuracy after 1 day with AdaBS (%)")
+        axis.set(xlabel="calibration images", ylabel="accuracy after 1 day with AdaBS (%)")
         axis.set_title(f"{NETWORKS[1]}; line: median, dots: readings, dashed: software")
-        figure.savefig(path)
-        plt.close(figure)
 
 
 def document() -> str:
-    """retention.md as text."""
+    """retention.md with the kept results."""
     results = [result_of(f"retention-{name}", name) for name in NETWORKS]
-    text = "# Accuracy over time: two networks on simulated chips\n\n"
-    text += (
-        "Written by `experiments/retention.py report` from what `... run` keeps in `results/` (`make retention` does\n"
-        "both); do not edit. What the paper measured on a chip with CIFAR-10 is done here on simulated devices with\n"
-        "Fashion-MNIST. Accuracy in percent: median [lowest, highest] mean over all readings of all chips. none: no\n"
-        "compensation; gdc: one scale a crossbar; adabs: batch norm recalibrated on "
-        f"{N_CALIBRATION:,} training images,\n"
-        "without gdc. Where a value is followed by its interval, that is a 95 % one, by bootstrap over chips, each with its\n"
-        "reads: it "
-        "says what other chips would give, not other trainings or other images.\n"
-    )
-    for result in results:
-        text += f"\n## {result.name}\n\nSoftware {100 * result.software_accuracy:.2f} %; {result.size()}; network SHA-256 "
-        text += f"{result.settings['sha256'][:16]}.\n\n{tables.markdown(result.lines())}\n"
-        text += f"\n{tables.markdown(result.spread_lines())}\n"
-    text += "\n![Both networks over time](retention.png)\n"
-    text += f"\n## Beside the paper\n\n{beside_the_paper(results[1])}\n"
-    text += "\n## AdaBS against GDC\n\nBoth on the same readings, so differences are taken reading by reading.\n"
-    text += f"\n{gains(results)}\n"
-    lines = [["calibration images", "adabs after one day", "of"]]
+    sections = [
+        f"## {result.name}\n\nSoftware {100 * result.software_accuracy:.2f} %; {result.size()}; network SHA-256 "
+        f"{result.settings['sha256'][:16]}.\n\n{tables.markdown(result.lines())}\n\n{tables.markdown(result.spread_lines())}"
+        for result in results
+    ]
     found = calibration_results(results[1])
-    table = tables.markdown(lines + [[f"{n:,}", cell(accuracies(r, "adabs", DAY_S)), r.size()] for n, r in found.items()])
-    text += f"\n## AdaBS against the number of calibration images\n\n{table}\n\n![AdaBS accuracy](calibration.png)\n"
-    size = result_of(f"sweep-{swept_name(ETA, ALPHA)}").size()
-    text += (
-        f"\n## Training noise and clipping, resnet8, after one day\n\n{size}. One training each from the same baseline: what\n"
-    )
-    text += "another training would give is not known from this, so that no row can be said to be better than another.\n"
-    text += f"\n{sweep_table('eta (alpha 2)', [(eta, eta, ALPHA) for eta in ETAS])}\n"
-    return text + f"\n{sweep_table(f'alpha (eta {ETA})', [(alpha, ETA, alpha) for alpha in ALPHAS])}\n"
+    lines = [[f"{n:,}", cell(accuracies(result, "adabs", DAY_S)), result.size()] for n, result in found.items()]
+    sweeps = [sweep_table("eta (alpha 2)", [(eta, eta, ALPHA) for eta in ETAS])]
+    sweeps += [sweep_table(f"alpha (eta {ETA})", [(alpha, ETA, alpha) for alpha in ALPHAS])]
+    parts = {"networks": "\n\n".join(sections), "paper": beside_the_paper(results[1]), "gains": gains(results)}
+    parts["calibration"] = tables.markdown([["calibration images", "adabs after one day", "of"], *lines])
+    parts["sweeps"] = "\n\n".join([f"{result_of(f'sweep-{swept_name(ETA, ALPHA)}').size()}:", *sweeps])
+    return tables.filled(DOCUMENT.read_text(encoding="utf-8"), parts)
 
 
 def comparison() -> str:
@@ -206,21 +172,14 @@ def draw(folder: Path) -> None:
 
 
 def report() -> None:
-    text = document()
+    DOCUMENT.write_text(document(), encoding="utf-8")
     draw(VALIDATION)
-    (VALIDATION / "retention.md").write_text(text, encoding="utf-8")
-    put(TOP / "README.md", "comparison", comparison())
+    tables.fill(TOP / "README.md", {"comparison": comparison()})
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("run", "report"))
+    parser = study_parser(__doc__, chips=20, reads=5)
     parser.add_argument("part", nargs="?", choices=RUNS, help="only this part of the run")
-    parser.add_argument("--data", help="folder of Fashion-MNIST's IDX files; the sweeps need it")
-    parser.add_argument("--images", type=int, default=2_000, help="test images, the first ones (default: %(default)s)")
-    parser.add_argument("--chips", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("--reads", type=int, default=5, help="readings of each chip at each time (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=None, help="threads for the sweeps' training (default: one per core)")
     arguments = parser.parse_args()
     if arguments.step == "report":
         report()

@@ -3,12 +3,16 @@
 Apart from the scripts that report on them: what is measured stays good when a sentence of a report changes.
 """
 
+import argparse
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from measurements import RESULTS, Kept, file_digest
 
-from pcmref import library
+from pcmref import library, recipes
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.pcm.model import PCMModel
@@ -28,19 +32,44 @@ def kept_study(name: str, network, images: int, n_calibration: int = N_CALIBRATI
 
 def study(kept: Kept, n_chips: int) -> None:
     """Measure what is not kept yet of a retention study, a chip on each core."""
-    data, file, about = library.load_images("fashionmnist-evaluation"), kept.file, kept.about
-    x, labels = (values[: about["images"]] for values in (data.images, data.labels))
+    file, about = kept.file, kept.about
     known = {k: values for k in range(n_chips) if (values := kept.values.get(f"chip {k}"))}
     if len(known) == n_chips and "software" in kept.values:
         return
+    x, labels, calibration = kept.evaluation
     settings = {name: about[name] for name in ("times_s", "compensations", "reads")}
     settings |= {"n_chips": n_chips, "known": known, "workers": 1}
-    settings["x_calibration"] = data.normalized(data.calibration[: about["calibration"]])
+    settings["x_calibration"] = calibration[: about["calibration"]]
     settings["on_chip"] = lambda measured: kept.keep({f"chip {k}": values for k, values in measured.items()})
     with ProgressBar(kept.path.stem, "measurement") as bar, open_executor("processes") as executor:
         settings |= {"progress": bar.update, "executor": executor}
-        result = retention(file.net, file.state, PCMModel.joshi2020(), data.normalized(x), labels, **settings)
+        result = retention(file.net, file.state, PCMModel.joshi2020(), x, labels, **settings)
     kept.keep({"software": result.software_accuracy})
+
+
+def trained(name: str, recipe: Path, folder: Path, data, workers: int | None, **changes) -> Path:
+    """The network of a recipe's second stage, changed, under this name; it starts from the shipped one of the first."""
+    plan = recipes.read_plan(recipe)
+    (baseline, first), (_, second) = plan.stages.items()
+    folder.mkdir(parents=True, exist_ok=True)
+    for shipped in {baseline, name} & library.shipped().keys():
+        shutil.copy(library.find(shipped), folder)
+    plan = replace(plan, name=name, stages={baseline: first, name: replace(second, **changes)})
+    with ProgressBar(name, "image") as bar:
+        options = {"resume": True, "progress": lambda _, *done: bar.update(*done), "workers": workers}
+        return recipes.carry_out(plan, data, folder, **options)[-1]
+
+
+def study_parser(description: str, chips: int, reads: int) -> argparse.ArgumentParser:
+    """What the scripts are asked: step "run" or "report", and sizes (the published ones by default)."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("run", "report"))
+    parser.add_argument("--data", help="folder of Fashion-MNIST's IDX files, for what is trained")
+    parser.add_argument("--images", type=int, default=2_000, help="test images, the first ones (default: %(default)s)")
+    parser.add_argument("--chips", type=int, default=chips, help="default: %(default)s")
+    parser.add_argument("--reads", type=int, default=reads, help="readings of each chip at each time (default: %(default)s)")
+    parser.add_argument("--workers", type=int, help="threads for training (default: one per core)")
+    return parser
 
 
 def result_of(name: str, network: str | None = None) -> RetentionResult:
