@@ -28,6 +28,8 @@ import constants
 import digests
 import mutate
 
+from pcmref import tables
+
 DOCUMENT = Path(__file__).parents[1] / "AUDIT.md"
 SEEN = DOCUMENT.parent / "results" / "audit.json"
 PACKAGE, TESTS = mutate.TOP / "pcmref", mutate.TOP / "tests"
@@ -198,25 +200,8 @@ def seen_before() -> dict[str, dict]:
 
 
 def document() -> str:
-    """AUDIT.md as text."""
-    seen = seen_before()
-    lines = [
-        "# Audit: what every number and equation rests on",
-        "",
-        "Written by `make audit`; do not edit. Grades: A, stated by the paper, or a definition, or what follows from one; B,",
-        "restated by the model authors' public toolkit or a co-author's code, or a published format or standard; C, recalled,",
-        "derived here or from a third party, not confirmed; D, a choice of this project, no statement about devices or the",
-        "paper: the source says why. Sources in brackets are spelt out at the top of `pcmref/pcm/model.py`.",
-        "",
-        *constants.table(),
-        "",
-        "## Equations",
-        "",
-        "Each is altered in several ways (its constants by 2 %, its results by a tenth, its arithmetic); behind a test stands",
-        "how many of the alterations it notices.",
-        "",
-    ]
-    still_open = []
+    """AUDIT.md with what is known now."""
+    seen, lines, still_open = seen_before(), [], []
     for equation in EQUATIONS:
         entry, held = equation.entry, seen.get(str(equation.number), {})
         lines.append(f"**({equation.number})** {entry['text']}  ")
@@ -231,7 +216,8 @@ def document() -> str:
             lines.append(f"- `{test}`{count}")
         lines.append("")
         still_open += [f"- ({equation.number}) {entry['text']}: {why}"] * bool(why)
-    return "\n".join([*lines, "## Open: an alteration that fewer than two tests notice", "", *(still_open or ["None."]), ""])
+    parts = {"constants": constants.table(), "equations": "\n".join(lines[:-1]), "open": "\n".join(still_open or ["None."])}
+    return tables.filled(DOCUMENT.read_text(), parts)
 
 
 def main(arguments: list[str]) -> int:

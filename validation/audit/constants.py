@@ -7,6 +7,7 @@ from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
+from pcmref import tables
 from pcmref.cli.resumed_study import PROFILES
 from pcmref.pcm.model import PCMModel
 
@@ -81,26 +82,20 @@ def value_of(module: str, name: str):
     return getattr(import_module(f"pcmref.{module}"), name)
 
 
-def table() -> list[str]:
-    """The section of AUDIT.md, as lines."""
-    lines = [
-        "## Constants",
-        "",
-        "The model's and all others of nn, pcm, training and draws: module constants, and defaults other than 0 and 1. The",
-        "suite fails for one without a grade and a source.",
-        "",
-        "| constant | value | unit | grade | source |",
-        "|---|---|---|---|---|",
-    ]
+def table() -> str:
+    """The constants of AUDIT.md, in Markdown."""
+    lines = [["constant", "value", "unit", "grade", "source"]]
     for name, value, unit, grade, source in PCMModel.constants():
-        lines.append(f"| `PCMModel.{name}` | {value} | {unit or '-'} | {grade} | {source} |")
+        lines.append([f"`PCMModel.{name}`", str(value), unit or "-", grade, source])
     for profile in LISTED["profile"]:
         value = getattr(getattr(PCMModel, profile["name"])(), profile["field"])
-        graded = " | ".join(profile[key] for key in ("unit", "grade", "source"))
-        lines.append(f"| `PCMModel.{profile['name']}().{profile['field']}` | {value} | {graded} |")
+        lines.append([f"`PCMModel.{profile['name']}().{profile['field']}`", str(value), *_graded(profile)])
     for constant in LISTED["constant"]:
         value = str(value_of(constant["module"], constant["name"]))
         value = f"`{value[:77]}...`".replace("|", "\\|") if len(value) > 80 else value
-        graded = " | ".join(constant[key] for key in ("unit", "grade", "source"))
-        lines.append(f"| `{constant['module']}.{constant['name']}` | {value} | {graded} |")
-    return lines
+        lines.append([f"`{constant['module']}.{constant['name']}`", value, *_graded(constant)])
+    return tables.markdown(lines)
+
+
+def _graded(entry: dict) -> list[str]:
+    return [entry[key] for key in ("unit", "grade", "source")]

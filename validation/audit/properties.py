@@ -19,6 +19,8 @@ from pathlib import Path
 import audit
 import mutate
 
+from pcmref import tables
+
 DOCUMENT = Path(__file__).parents[1] / "properties.md"
 KILLS = DOCUMENT.parent / "results" / "mutation.json"
 SECTIONS = {
@@ -79,33 +81,22 @@ def kills() -> dict[str, list[dict]]:
 
 
 def document() -> str:
-    """properties.md as text."""
-    source, killed = sources(), kills()
-    lines = [
-        "# Properties",
-        "",
-        "Written by `make audit`; do not edit. Numbered equations are those of AUDIT.md, D1, D2, ... the",
-        "rows of discrepancies.md; [J], [N], [T] are spelt out at the top of `pcmref/pcm/model.py`.",
-    ]
+    """properties.md with what is known now."""
+    source, killed, parts = sources(), kills(), {}
     for section, stems in SECTIONS.items():
-        lines += ["", f"## {section}", "", "| property | test | where it comes from | kills |", "|---|---|---|---|"]
+        lines = [["property", "test", "where it comes from", "kills"]]
         for stem in stems:
             for name, statement in statements(stem).items():
                 test = f"test_{stem}.py::{name}"
                 first = [fate["mutant"] for fate in killed[test]]
                 what = f"{len(first)}: `{first[0]}`" + ", ..." * (len(first) > 1) if first else ""
-                lines.append(f"| {statement} | `{test}` | {origin(test, source)} | {what} |")
-    return "\n".join([*lines, *mutation()]) + "\n"
-
-
-def mutation() -> list[str]:
-    """The section on the mutation run."""
+                lines.append([statement, f"`{test}`", origin(test, source), what])
+        parts[section] = tables.markdown(lines)
     fates, why = json.loads(KILLS.read_text()), mutate.equivalent()
-    lines = ["", "## The mutation run", "", f"`make mutation`: {mutate.summary(fates)}"]
-    lines += ["Each ran against its own module's tests.", "", "| survivor | why |", "|---|---|"]
     survivors = [fate["mutant"] for fate in fates if not fate["killed by"]]
-    lines += [f"| `{mutant}` | {why.get(mutant, 'not explained')} |" for mutant in survivors]
-    return lines
+    rows = [[f"`{mutant}`", why.get(mutant, "not explained")] for mutant in survivors]
+    parts["mutation"] = f"{mutate.summary(fates)}\n\n{tables.markdown([['survivor', 'why'], *rows])}"
+    return tables.filled(DOCUMENT.read_text(), parts)
 
 
 if __name__ == "__main__":
