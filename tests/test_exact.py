@@ -65,7 +65,7 @@ def test_conv2d_is_its_definition(case):
         assert y[n, p, q, o] == expected
 
 
-@pytest.mark.confirms(28, 29, 30)
+@pytest.mark.confirms(28, 29, 30, 31, 86)
 @given(convolutions(), st.data())
 @settings(max_examples=30)
 def test_conv2d_backward_is_the_adjoint_and_conv2d_is_linear_in_both(case, data):
@@ -102,7 +102,7 @@ def test_batch_norm_backward_is_the_adjoint(x, data):
     check_backward(forward, (x, weight, bias), gradients, data)
 
 
-@pytest.mark.confirms(32, 33, 46)
+@pytest.mark.confirms(32, 33, 43, 46)
 @given(arrays(2, 2, 3, 1), st.integers(1, 9), st.data())
 @settings(max_examples=30)
 def test_batch_norm_in_training_its_backward_and_its_invariances(x, root, data):
@@ -115,12 +115,17 @@ def test_batch_norm_in_training_its_backward_and_its_invariances(x, root, data):
         lambda dy: F.batch_norm_train_backward(dy, numbers(x), numbers(weight), numbers(mean), numbers(var), Exact(eps)),
         data,
     )
-    y = F.batch_norm_train(numbers(x), numbers([1]), numbers([0]), Exact(eps))[0]
-    assert sum(values(y).ravel()) == 0
-    assert (F.batch_norm_train(numbers(x + 5), numbers([1]), numbers([0]), Exact(eps))[0] == y).all()
+    one, zero, n = numbers([1]), numbers([0]), x.size
+    y = F.batch_norm_train(numbers(x), one, zero, Exact(eps))[0]
+    assert sum(values(y).ravel()) == 0 and inner(values(y), values(y)) / n == var[0] / (var[0] + eps)  # 1 for eps = 0
+    assert (F.batch_norm_train(numbers(5 * x - 7), one, zero, Exact(25 * eps))[0] == y).all()
+    assert (F.batch_norm(numbers(x), one, zero, numbers(mean), numbers(var), Exact(eps)) == y).all()
     dy = numbers(data.draw(arrays(*x.shape)))
-    dx, _, dbias = F.batch_norm_train_backward(dy, numbers(x), numbers(weight), numbers(mean), numbers(var), Exact(eps))
+    dx, dweight, dbias = F.batch_norm_train_backward(dy, numbers(x), numbers(weight), numbers(mean), numbers(var), Exact(eps))
     assert sum(values(dx).ravel()) == 0 and values(dbias)[0] == sum(values(dy).ravel())
+    assert values(dweight)[0] == inner(values(dy), values(y))
+    # scale and shift of x change nothing for eps = 0, so dx is orthogonal to both
+    assert inner(values(dx), values(y)) == weight[0] * Fraction(2, root) * values(dweight)[0] * eps / (var[0] + eps)
 
 
 @pytest.mark.confirms(29, 45, 47, 48, 49, 50, 51, 52, 53, 54, 56)
@@ -208,7 +213,7 @@ def test_the_chain_rule_through_a_block(strides, shortcut, data):
     check_backward(forward, (x, *(values(state[name]) for name in names)), gradients, data)
 
 
-@pytest.mark.confirms(45, 56, 78, 79, 80, 85)
+@pytest.mark.confirms(45, 48, 49, 50, 51, 52, 56, 78, 79, 80, 85)
 @given(st.data())
 @settings(max_examples=4)
 def test_the_chain_rule_through_a_network(data):

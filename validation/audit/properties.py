@@ -24,7 +24,7 @@ from pcmref import tables
 DOCUMENT = Path(__file__).parents[1] / "properties.md"
 KILLS = DOCUMENT.parent / "results" / "mutation.json"
 SECTIONS = {
-    "Network": ("functional", "resnet"),
+    "Network": ("functional", "exact", "resnet"),
     "Device": ("model", "mapping", "chip", "moments", "moments_in_time", "discrepancies"),
     "Compensations": ("gdc", "adabs"),
     "Converters": ("crossbar", "crossbar_networks", "discrepancies_scales"),
