@@ -265,3 +265,38 @@ def test_weights_come_back_from_their_conductances(w, g_max):
     g_us, scale = pcmref.map_weights(rational, Fraction(g_max))
     assert (pcmref.unmap_weights(g_us, scale) == rational).all()
     assert g_us.max() == g_max and g_us.min() >= 0 and (g_us.min(0) == 0).all()
+
+
+def test_blocks_evaluate_at_stride_1_unless_told_otherwise():
+    """The defaults of layers and blocks, forward and backward, and that each block takes its strides where it says."""
+    x = np.arange(2.0 * 6 * 6 * 2).reshape(2, 6, 6, 2) % 7
+    shapes = {"basic": [(2, 2, 3, 3)] * 2, "bottleneck": [(1, 2, 1, 1), (1, 1, 3, 3), (2, 1, 1, 1)]}
+    pairs = {
+        "basic": (blocks.basic_block, blocks.basic_block_backward),
+        "bottleneck": (blocks.bottleneck, blocks.bottleneck_backward),
+    }
+    for kind, (block, backward) in pairs.items():
+        state = {
+            f"conv{i}.weight": np.ones(shape) + np.arange(shape[1])[:, None, None] for i, shape in enumerate(shapes[kind], 1)
+        }
+        for i, shape in enumerate(shapes[kind], 1):
+            one = np.ones(shape[0])
+            entries = {"weight": one, "bias": one, "running_mean": one, "running_var": 2 * one}
+            state |= {f"bn{i}.{entry}": value for entry, value in entries.items()}
+        y, tape = block(x, state)
+        assert y.shape == x.shape and set(tape.values()) == {None}
+        assert np.array_equal(y, block(x, state, 1, False, F.BN_EPS)[0]) and not np.array_equal(y, block(x, state, 1, True)[0])
+        y, tape = block(x, state, train=True)
+        (dx, grads), (dx_1, grads_1) = backward(y, state, tape), backward(y, state, tape, 1, F.BN_EPS)
+        assert np.array_equal(dx, dx_1) and all(np.array_equal(grads[name], grads_1[name]) for name in grads_1)
+        y, tape = block(x, state, 2, True)
+        assert y.shape == (2, 3, 3, 2) and backward(y, state, tape, 2)[0].shape == x.shape
+        assert tape["bn1"].y.shape[1] == (3 if kind == "basic" else 6)
+    z = F.conv2d(x, state["conv1.weight"])
+    expected = F.relu(F.batch_norm(z, *(state[f"bn1.{entry}"] for entry in ("weight", "bias", "running_mean", "running_var"))))
+    assert np.array_equal(blocks.layer(x, state, "conv1", "bn1")[0], expected)
+    y, saved = blocks.layer(x, state, "conv1", "bn1", train=True)
+    assert saved.count == 2 * 6 * 6
+    back = blocks.layer_backward(y, state, "conv1", "bn1", saved)
+    assert np.array_equal(back[0], blocks.layer_backward(y, state, "conv1", "bn1", saved, 1, 0 * x, True, F.BN_EPS)[0])
+    assert np.array_equal(back[1], y)

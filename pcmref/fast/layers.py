@@ -36,7 +36,7 @@ class Layers:
     def run(self, step) -> list:
         return map_chunks(step, self.chunks, self.workers)
 
-    def layer(self, x, state, conv, bn, stride=1, plus=None, relu=True, eps=BN_EPS):
+    def layer(self, x, state, conv, bn, stride, plus=None, relu=True, eps=BN_EPS):
         """(y, saved) as nn's, in training."""
         w, weight, bias = state[f"{conv}.weight"], state[f"{bn}.weight"], state[f"{bn}.bias"]
         x_hat = self.memory.empty(conv2d_shape(x.shape, w.shape, stride, w.shape[2] // 2), x.dtype)
@@ -61,7 +61,7 @@ class Layers:
         self.run(finish)
         return y, Saved(x, x_hat, mean, var, n, y) if self.keep else Saved(None, None, mean, var, n, None)
 
-    def layer_backward(self, dy, state, conv, bn, saved, stride=1, dx_plus=None, relu=True, eps=BN_EPS):
+    def layer_backward(self, dy, state, conv, bn, saved, stride, dx_plus=None, relu=True, eps=BN_EPS):
         """(dx + dx_plus, the gradient of layer's plus, gradients) as nn's."""
         w, weight = state[f"{conv}.weight"], state[f"{bn}.weight"]
         x, x_hat, _, var, n, y = saved

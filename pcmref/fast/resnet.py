@@ -64,7 +64,7 @@ class ResNet(plain.ResNet):
         """Logits of a chunk of images; the layers' outputs take turns in four pieces of scratch memory."""
         number = count()
 
-        def layer(x, state, conv, bn, stride=1, plus=None, relu=True):
+        def layer(x, state, conv, bn, stride, plus=None, relu=True):
             matrices, k_w = state[f"{conv}.weight"]
             k_h, padding = len(matrices), len(matrices) // 2
             shape = conv2d_shape(x.shape, (matrices.shape[2], x.shape[3], k_h, k_w), stride, padding)
