@@ -39,7 +39,7 @@ def test_scratch_is_used_again_and_belongs_to_its_thread():
 
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 128, 200, 1000])
 def test_a_batch_is_cut_into_an_even_number_of_chunks_that_cover_it_once(n):
-    chunks = layers.Layers(n, None).chunks
+    chunks = layers.Layers(n, None, True, Recycled()).chunks
     assert np.concatenate([np.arange(n)[chunk] for chunk in chunks]).tolist() == list(range(n))
     assert len(chunks) == 1 if n == 1 else len(chunks) % 2 == 0
     assert max(chunk.stop - chunk.start for chunk in chunks) <= layers.CHUNK

@@ -29,7 +29,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, stride: int = 1, padding: int = 0, out=
 
 def convolve_rows(x, matrices, k_w: int, stride: int, padding: int, out: np.ndarray) -> np.ndarray:
     """out [N, H_out, W_out, O], C-contiguous, from x [N, H, W, C] and `kernel_matrices`."""
-    cols = columns(padded(x, (padding, padding), (padding, padding)), k_w, stride)  # [N, H, W_out, kW*C]
+    cols = columns(padded(x, padding, padding), k_w, stride)  # [N, H, W_out, kW*C]
     flat = out.reshape(out.shape[0], -1, out.shape[3])  # [N, H_out*W_out, O]
     for i, (rows, matrix) in enumerate(zip(kernel_rows(cols, len(matrices), stride), matrices, strict=True)):
         if i == 0:
@@ -39,7 +39,7 @@ def convolve_rows(x, matrices, k_w: int, stride: int, padding: int, out: np.ndar
     return out
 
 
-def conv2d_input_grad(dy, w, x_shape, stride: int = 1, padding: int = 0, out=None) -> np.ndarray:
+def conv2d_input_grad(dy, w, x_shape, stride: int, padding: int, out=None) -> np.ndarray:
     """dx = the convolution of dy, spread out by the stride, with the kernel turned by 180 degrees.
 
     dy [N, H_out, W_out, O], w [O, C, kH, kW] -> dx [N, H, W, C].
@@ -53,15 +53,15 @@ def conv2d_input_grad(dy, w, x_shape, stride: int = 1, padding: int = 0, out=Non
         spread = np.zeros((n, h_full, w_full, dy.shape[3]), dy.dtype)
         spread[:, ::stride, ::stride] = dy
         dy = spread
-    dy = padded(dy, (k_h - 1, k_h - 1), (k_w - 1, k_w - 1))
+    dy = padded(dy, k_h - 1, k_w - 1)
     dy = dy[:, padding : padding + h + k_h - 1, padding : padding + width + k_w - 1]
     return conv2d(dy, w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3), out=out)
 
 
-def conv2d_weight_grad(dy, x, w_shape, stride: int = 1, padding: int = 0) -> np.ndarray:
+def conv2d_weight_grad(dy, x, w_shape, stride: int, padding: int) -> np.ndarray:
     """dw [O, C, kH, kW], one matrix product for each kernel row and image."""
     o, c, k_h, k_w = w_shape
-    cols = columns(padded(x, (padding, padding), (padding, padding)), k_w, stride)
+    cols = columns(padded(x, padding, padding), k_w, stride)
     dy = dy.reshape(dy.shape[0], -1, o)  # [N, H_out*W_out, O]
     dw = [(rows.transpose(0, 2, 1) @ dy).sum(0) for rows in kernel_rows(cols, k_h, stride)]  # kH times [kW*C, O]
     return np.stack(dw).reshape(k_h, k_w, c, o).transpose(3, 2, 0, 1)

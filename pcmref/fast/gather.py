@@ -45,17 +45,14 @@ class Recycled:
         return _thread.recycled
 
 
-def padded(x: np.ndarray, pad_h: tuple[int, int], pad_w: tuple[int, int], fill=0) -> np.ndarray:
-    """x with a border of `fill` around height and width (in scratch memory); a negative border crops."""
-    crop_h, crop_w = [(max(-a, 0), max(-b, 0)) for a, b in (pad_h, pad_w)]
-    x = x[:, crop_h[0] : x.shape[1] - crop_h[1], crop_w[0] : x.shape[2] - crop_w[1]]
-    (top, bottom), (left, right) = [(max(a, 0), max(b, 0)) for a, b in (pad_h, pad_w)]
-    if not (top or bottom or left or right):
+def padded(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """x with a border of zeros, `rows` above and below, `columns` left and right (in scratch memory)."""
+    if not (rows or columns):
         return x
     n, h, w, c = x.shape
-    out = scratch("padded", (n, top + h + bottom, left + w + right, c), x.dtype)
-    out[:, :top], out[:, top + h :], out[:, :, :left], out[:, :, left + w :] = fill, fill, fill, fill
-    out[:, top : top + h, left : left + w] = x
+    out = scratch("padded", (n, h + 2 * rows, w + 2 * columns, c), x.dtype)
+    out[:, :rows], out[:, rows + h :], out[:, :, :columns], out[:, :, columns + w :] = 0, 0, 0, 0
+    out[:, rows : rows + h, columns : columns + w] = x
     return out
 
 

@@ -27,11 +27,11 @@ class Saved(NamedTuple):
 class Layers:
     """nn's `layer` and `layer_backward` for one training batch of n images; sums are added in the chunks' order."""
 
-    def __init__(self, n: int, workers: int | None, keep: bool = True, memory: Recycled | None = None):
+    def __init__(self, n: int, workers: int | None, keep: bool, memory: Recycled):
         count = -(-n // CHUNK)
         count = min(n, count + count % 2)  # an even number: two workers, the commonest case, share the work alike
         self.chunks = [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
-        self.workers, self.keep, self.memory = workers, keep, memory or Recycled()
+        self.workers, self.keep, self.memory = workers, keep, memory
 
     def run(self, step) -> list:
         return map_chunks(step, self.chunks, self.workers)
@@ -84,4 +84,4 @@ class Layers:
             return F.conv2d_weight_grad(dz, x[chunk], w.shape, stride, w.shape[2] // 2)
 
         grads = {f"{conv}.weight": sum(self.run(step)), f"{bn}.weight": dweight, f"{bn}.bias": dbias}
-        return dx, d, {name: value.astype(d.dtype, copy=False) for name, value in grads.items()}
+        return dx, d, {name: value.astype(d.dtype) for name, value in grads.items()}
