@@ -9,6 +9,22 @@ import numpy as np
 
 from pcmref import draws
 
+RECIPE = """
+network = "resnet8"
+data = "fashion-mnist"
+[[stage]]
+name = "first"
+epochs = 2
+batch_size = 8
+validation = 8
+[[stage]]
+name = "second"
+epochs = 2
+batch_size = 8
+eta = 0.038
+alpha = 2.0
+"""
+
 
 def pixels(name: str, *shape: int) -> np.ndarray:
     return draws.integers(0, f"test/{name}", 256, shape).astype(np.uint8)

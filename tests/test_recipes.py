@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_files as files
+from small_files import RECIPE as TEXT
 
 from pcmref import library, recipes, store
 from pcmref.data import load_cifar10, load_fashion_mnist
@@ -13,21 +14,6 @@ from pcmref.errors import FileError
 from pcmref.training import Recipe
 
 SHIPPED = sorted((Path(__file__).parent.parent / "reference_weights" / "recipes").glob("*.toml"))
-TEXT = """
-network = "resnet8"
-data = "fashion-mnist"
-[[stage]]
-name = "first"
-epochs = 2
-batch_size = 8
-validation = 8
-[[stage]]
-name = "second"
-epochs = 2
-batch_size = 8
-eta = 0.038
-alpha = 2.0
-"""
 
 
 @pytest.fixture

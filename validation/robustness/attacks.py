@@ -7,12 +7,8 @@ import gzip
 import json
 import random
 import re
-from collections.abc import Callable
 from typing import NamedTuple
 
-import attacks_hdf5
-import attacks_npz
-import attacks_tar
 import bombs
 
 
@@ -71,7 +67,7 @@ ANY = (truncated, flipped, flipped, overwritten, moved, foreign)
 # ------------------------------------------------------------------------------------------------------------------ IDX
 
 
-def _idx(rng: random.Random, sound: bytes) -> Attacked:
+def idx(rng: random.Random, sound: bytes) -> Attacked:
     """A header that lies, or a bomb behind one that does not."""
     zipped = sound[:2] == b"\x1f\x8b"
     raw = gzip.decompress(sound) if zipped else sound
@@ -109,7 +105,7 @@ HOSTILE_VALUES = ("-1", "0", "nan", "inf", "-inf", "1e999", "9" * 5000, "9999999
                   '"' + "n" * 300 + '"', "0x7fffffffffffffff", "1_0", "+0.0", "-0.0")  # fmt: skip
 
 
-def _toml(rng: random.Random, sound: bytes) -> Attacked:
+def toml(rng: random.Random, sound: bytes) -> Attacked:
     text = sound.decode()
     kind = rng.choice(("value", "value", "value", "key", "deep", "dotted", "lines", "tables", "encoding", "long"))
     if kind == "value":
@@ -136,21 +132,6 @@ def _toml(rng: random.Random, sound: bytes) -> Attacked:
         at = rng.choice((0, rng.randrange(len(sound))))
         return Attacked(sound[:at] + bad + sound[at:])
     return Attacked(sound + b"#" * rng.choice((2_000_000, 40_000_000)), True)
-
-
-def attack(kind: str, rng: random.Random, sound: bytes, index: int) -> tuple[str, Attacked]:
-    """(name, hostile file): three in ten suffer as bytes, the others by what their format means."""
-    if rng.random() < 0.3:
-        change: Callable = rng.choice(ANY)
-        content = change(rng, sound)
-        return change.__name__, Attacked(content, kind == "hdf5" and content != sound)
-    if kind in ("hdf5", "npz", "tar"):
-        module = {"hdf5": attacks_hdf5, "npz": attacks_npz, "tar": attacks_tar}[kind]
-        change = rng.choice(module.ATTACKS)
-        made = change(rng, sound)
-        return change.__name__, made if isinstance(made, Attacked) else Attacked(*made)
-    change = {"idx": _idx, "toml": _toml}[kind]
-    return change.__name__.lstrip("_"), change(rng, sound)
 
 
 def mutated_json(rng: random.Random, value):

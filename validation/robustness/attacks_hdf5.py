@@ -9,6 +9,7 @@ import zlib
 import bombs
 import h5py
 import numpy as np
+from attacks import flipped, hostile_json, moved, overwritten, truncated
 
 from pcmref import store
 
@@ -29,15 +30,12 @@ def resealed(sound: bytes, change) -> bytes:
 
 def body_damaged(rng: random.Random, sound: bytes):
     """Bytes of the HDF5 part changed at random: what the HDF5 library itself makes of it."""
-    from attacks import flipped, moved, overwritten, truncated
-
     body = rng.choice((flipped, overwritten, overwritten, moved, truncated))(rng, sound[store.USER_BLOCK :])
     return sealed(body), False
 
 
 def description(rng: random.Random, sound: bytes):
     """The JSON in `meta`, changed."""
-    from attacks import hostile_json
 
     def change(file):
         text = hostile_json(rng, json.loads(file.attrs["meta"]))

@@ -41,34 +41,18 @@ def _saved(array) -> bytes:
     return content.getvalue()
 
 
+def _fields(descr: str, shape: str = "(8,)", order: str = "False") -> str:
+    return f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}"
+
+
+SHAPES = ("(1000000000000,)", "(-1,)", "(-2, -4)", "(0, -1)", "(" + "1, " * 40 + ")", "(99999999999999999999999999, 0)",
+          "(8.0,)", "8", "(True,)", "(" + "9" * 6000 + ",)")  # fmt: skip
+DTYPES = ("'|O'", "('<f8', (-1,))", "'<M8[s]'", "'<U2'", "'|V8'", "'<f3'", "[]", "{'names': 3}", "[1, 2]", "''", "None")
 HEADERS = (
-    "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }",
-    "{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }",
-    "{'descr': '<f8', 'fortran_order': False, 'shape': (-2, -4), }",
-    "{'descr': '<f8', 'fortran_order': False, 'shape': (0, -1), }",
-    "{'descr': '<f8', 'fortran_order': False, 'shape': (" + "1, " * 40 + "), }",
-    "{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999999999, 0), }",
-    "{'descr': '<f8', 'fortran_order': 3, 'shape': (8,), }",
-    "{'descr': '<f8', 'fortran_order': False, 'shape': (8.0,), }",
-    "{'descr': '<f8', 'fortran_order': False, 'shape': 8, }",
-    "{'descr': '<f8', 'fortran_order': False, 'shape': (True,), }",
-    "{'descr': '|O', 'fortran_order': False, 'shape': (8,), }",
-    "{'descr': [('a', '<f8'), ('b', '|O')], 'fortran_order': False, 'shape': (1,), }",
-    "{'descr': ('<f8', (1000000, 1000000)), 'fortran_order': False, 'shape': (), }",
-    "{'descr': ('<f8', (-1,)), 'fortran_order': False, 'shape': (8,), }",
-    "{'descr': '<M8[s]', 'fortran_order': False, 'shape': (8,), }",
-    "{'descr': '<U2', 'fortran_order': False, 'shape': (8,), }",
-    "{'descr': '<c16', 'fortran_order': False, 'shape': (4,), }",
-    "{'descr': '|V8', 'fortran_order': False, 'shape': (8,), }",
-    "{'descr': '<f3', 'fortran_order': False, 'shape': (8,), }",
-    "{'descr': [], 'fortran_order': False, 'shape': (8,), }",
-    "{'descr': {'names': 3}, 'fortran_order': False, 'shape': (8,), }",
-    "{'descr': [1, 2], 'fortran_order': False, 'shape': (8,), }",
-    "{'descr': '', 'fortran_order': False, 'shape': (8,), }",
-    "{'descr': None, 'fortran_order': False, 'shape': (8,), }",
-    "{'descr': 8L, 'fortran_order': False, 'shape': (8L,), }",
+    *(_fields("'<f8'", shape) for shape in SHAPES), *map(_fields, DTYPES), _fields("'<f8'", order="3"), _fields("8L", "(8L,)"),
+    _fields("'<c16'", "(4,)"), _fields("[('a', '<f8'), ('b', '|O')]", "(1,)"), _fields("('<f8', (1000000, 1000000))", "()"),
     "{1: 2, 'a': 3}", "{}", "[]", "3", "", "__import__('os').system('touch harmed')", "(" * 3000, "[" * 9000, "-" * 9000 + "1",
-    "{'descr': '<f8', 'fortran_order': False, 'shape': (" + "9" * 6000 + ",), }", "'" * 3, "\\", "{'a': '\\ud800'}", "'\0'",
+    "'" * 3, "\\", "{'a': '\\ud800'}", "'\0'",
     "1" + "+1" * 4000, " {", "{'descr': '<f8',\n 'fortran_order': False, 'shape': (8,), }\n\n  x", b"\xff\xfe\x00",
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ from functools import cache
 
 import bombs
 import numpy as np
+from attacks import flipped, moved, overwritten, truncated
 
 
 class Payload:
@@ -34,8 +35,6 @@ def _packed(members, rng: random.Random, form=tarfile.PAX_FORMAT) -> bytes:
 
 def inner(rng: random.Random, sound: bytes):
     """Random damage to the tar inside a sound gzip: tar has no checksum over its content."""
-    from attacks import flipped, moved, overwritten, truncated
-
     damaged = rng.choice((flipped, overwritten, moved, truncated))(rng, gzip.decompress(sound))
     return gzip.compress(damaged, 1, mtime=0), False
 

@@ -48,20 +48,6 @@ COMMANDS = {
     "bench": ["bench", "--rounds", "1", "--out", "out"],
 }  # fmt: skip
 NOT_REPEATABLE = {"bench.json"}  # figures of time: a whole JSON document is all that can be asked
-RECIPE = """
-network = "resnet8"
-data = "fashion-mnist"
-[[stage]]
-name = "first"
-epochs = 2
-batch_size = 8
-validation = 8
-[[stage]]
-name = "second"
-epochs = 2
-batch_size = 8
-eta = 0.038
-"""
 
 
 def prepare(folder: Path) -> None:
@@ -71,7 +57,7 @@ def prepare(folder: Path) -> None:
     x = draws.standard_normal(0, "kill/x", (30, 8, 8, 1)).astype(np.float32)
     np.savez(folder / "images.npz", images=x, labels=draws.integers(0, "kill/y", 3, (30,)), calibration=x)
     np.savez(folder / "relu.npz", x=np.array([-1.0, 0.0, 2.0]))
-    (folder / "r.toml").write_text(RECIPE)
+    (folder / "r.toml").write_text(small_files.RECIPE)
     (folder / "data").mkdir()
     small_files.write_fashion_mnist(folder / "data", n_train=24, n_test=8)
 
@@ -178,10 +164,9 @@ def kill_training(kills: int, rng: random.Random, folder: Path, n_train: int, ep
     data, recipe = folder / "more-data", folder / "long.toml"
     data.mkdir()
     small_files.write_fashion_mnist(data, n_train=n_train, n_test=50)
-    recipe.write_text('network = "resnet8"\ndata = "fashion-mnist"\n')
-    for name, eta in (("a", 0.0), ("b", 0.038)):
-        stage = f'[[stage]]\nname = "{name}"\nepochs = {epochs}\nbatch_size = 32\neta = {eta}\n'
-        recipe.write_text(recipe.read_text() + stage)
+    stages = f"epochs = {epochs}\nbatch_size = 32\n"
+    stages = f'[[stage]]\nname = "a"\n{stages}[[stage]]\nname = "b"\n{stages}eta = 0.038\n'
+    recipe.write_text(f'network = "resnet8"\ndata = "fashion-mnist"\n{stages}')
     arguments = ["train", str(recipe), "--data", str(data), "--out"]
     started = time.monotonic()
     if os.waitpid(fork([*arguments, str(folder / "whole")]), 0)[1]:

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -22,7 +23,8 @@ import h5py
 import numpy as np
 
 import pcmref
-from pcmref import cli, data, draws, library, recipes
+from pcmref import data, draws, library, recipes
+from pcmref.cli import info
 from pcmref.golden import file as golden_file
 from pcmref.golden import report
 from pcmref.golden.backends import Capabilities
@@ -71,6 +73,12 @@ def _same(a, b) -> None:
     assert np.array_equal(a, b, equal_nan=a.dtype.kind == "f"), "other values than the file's"
 
 
+def _same_arrays(mine: dict, theirs: dict) -> None:
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        _same(value, theirs[name])
+
+
 # ------------------------------------------------------------------------------------------------------------ our HDF5
 
 
@@ -90,19 +98,18 @@ def _check_network(path: Path, read: library.NetworkFile) -> None:
 
 
 def _check_state(read: library.NetworkFile, arrays: dict[str, np.ndarray]) -> None:
-    assert arrays.keys() == read.net.shapes().keys() == read.state.keys()
-    for name, shape in read.net.shapes().items():
-        _same(read.state[name], arrays[name])
-        assert read.state[name].shape == shape and np.isfinite(read.state[name]).all()
+    _same_arrays(read.state, arrays)
+    assert {name: value.shape for name, value in arrays.items()} == read.net.shapes()
+    assert all(np.isfinite(value).all() for value in read.state.values())
 
 
 def _check_chip(path: Path, chip: pcmref.Chip) -> None:
     meta, arrays = _content(path)
     mine = {"state": chip.state, "g_prog_us": chip.g_prog_us, "nu": chip.nu}
     mine = {f"{part}/{name}": value for part, values in mine.items() for name, value in values.items()}
-    assert mine.keys() == arrays.keys() and chip.seed == meta["seed"] and type(chip.seed) is int
+    _same_arrays(mine, arrays)
+    assert chip.seed == meta["seed"] and type(chip.seed) is int
     for name, value in mine.items():
-        _same(value, arrays[name])
         assert np.isfinite(value).all() and (name[:5] == "state" or value.dtype == np.float64)
     chip.read(86_400.0)
 
@@ -179,12 +186,9 @@ def _resume(path: Path) -> None:
 
 def _info(path: Path) -> str:
     """What `pcmref info` prints, as a terminal gets it."""
-    raw = io.BytesIO()
-    with redirect_stdout(io.TextIOWrapper(raw, "utf-8", write_through=True)) as stream:
-        arguments = type("Arguments", (), {"file": str(path)})
-        cli.importlib.import_module("pcmref.cli.info").run(arguments)
-        stream.detach()
-    return raw.getvalue().decode()
+    with redirect_stdout(io.StringIO()) as stream:
+        info.run(Namespace(file=str(path)))
+    return stream.getvalue().encode().decode()  # which refuses what no terminal can be sent
 
 
 def _check_info(_: Path, text: str) -> None:
@@ -218,10 +222,7 @@ def _members(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_npz(path: Path, arrays: dict) -> None:
-    theirs = _members(path)
-    assert theirs.keys() == arrays.keys()
-    for name in arrays:
-        _same(arrays[name], theirs[name])
+    _same_arrays(arrays, _members(path))
 
 
 def _check_npz_network(path: Path, read: library.NetworkFile) -> None:
@@ -301,10 +302,8 @@ def _check_cifar(path: Path, read: data.Dataset) -> None:
 
 def _check_plan(path: Path, plan: recipes.Plan) -> None:
     values = tomllib.loads(path.read_text(encoding="utf-8"))
-    assert [t["name"] for t in values["stage"]] == list(plan.stages) and (plan.network, plan.data) == (
-        values["network"],
-        values["data"],
-    )
+    assert [t["name"] for t in values["stage"]] == list(plan.stages)
+    assert (plan.network, plan.data) == (values["network"], values["data"])
     for table in values["stage"]:
         assert all(getattr(plan.stages[table["name"]], k) == v for k, v in table.items() if k != "name")
         assert all(c.isprintable() and c not in "/\\" for c in table["name"])
