@@ -77,17 +77,18 @@ def times(longest_s: float = 10 * 365 * 86_400.0):
 
 
 def networks():
-    """Small residual networks: one to three stages of one or two blocks."""
+    """Small residual networks: one to three stages of one or two blocks, both kinds of block and of shortcut."""
     st, _ = _hypothesis()
     from pcmref.fast.resnet import ResNet
 
+    def build(channels, classes, stages, shortcut, block):
+        widths, blocks = zip(*stages, strict=True)
+        widths = tuple(sorted(widths)) if shortcut == "pad" else widths  # which adds channels and never drops one
+        return ResNet(channels, classes, widths, blocks, shortcut=shortcut, block=block)
+
     stages = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 2)), min_size=1, max_size=3)
-    return st.builds(
-        lambda channels, classes, pairs: ResNet(channels, classes, *(tuple(v) for v in zip(*pairs, strict=True))),
-        st.integers(1, 3),
-        st.integers(2, 4),
-        stages,
-    )
+    kinds = st.sampled_from(["projection", "pad"]), st.sampled_from(["basic", "bottleneck"])
+    return st.builds(build, st.integers(1, 3), st.integers(2, 4), stages, *kinds)
 
 
 def chips():

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,20 @@ def test_networks_run(net, x):
     assert isinstance(net, ResNet)
     logits = net.forward(net.init(0, np.float64), np.repeat(x, net.in_channels, 3), workers=1)
     assert logits.shape == (2, net.num_classes)
+
+
+def test_networks_are_of_every_kind():
+    for block in ("basic", "bottleneck"):
+        for shortcut in ("projection", "pad"):
+            net = find(strategies.networks(), lambda n: (n.block, n.shortcut, len(n.widths)) == (block, shortcut, 2))  # noqa: B023
+            assert net == ResNet(1, 2, (1, 1), (1, 1), shortcut=shortcut, block=block)
+
+
+@given(strategies.networks())
+def test_a_networks_state_says_what_network_it_is(net):
+    if len(net.widths) == 1 and net.block == "basic":  # no shortcut changes the shape
+        net = replace(net, shortcut="projection")
+    assert ResNet.of_state(net.init()) == net
 
 
 @QUICK

@@ -98,7 +98,8 @@ class ResNet:
                 widths.append(int(state[f"{stage}.0.conv1.weight"].shape[0]))
                 blocks.append(sum(f"{stage}.{b}.conv1.weight" in state for b in range(len(state))))
             stem = "imagenet" if state["conv1.weight"].shape[2:] == (7, 7) else "small"
-            shortcut = "projection" if len(widths) < 2 or "layer2.0.downsample.0.weight" in state else "pad"
+            padded = len(widths) > 1 or block == "bottleneck"  # where there is a shortcut that changes the shape
+            shortcut = "pad" if padded and not any(".downsample." in name for name in state) else "projection"
             channels, classes = state["conv1.weight"].shape[1], state["fc.weight"].shape[0]
             return cls(channels, classes, widths, blocks, stem, shortcut, block)
         except (KeyError, IndexError, SettingError) as error:
