@@ -20,6 +20,7 @@ from pcmref.golden.case import Case, narrow
 from pcmref.golden.cases_nn import network_state
 from pcmref.golden.twin_ops import expected
 from pcmref.nn import functional as F
+from pcmref.nn import resnet as plain_resnet
 
 
 def normal(name, *shape, seed=0):
@@ -192,3 +193,12 @@ def test_a_tape_keeps_its_values_while_other_passes_run():
     tapes = [net.forward(state, x, train=True)[1] for x in xs]
     together = [net.backward(state, tape, dlogits) for tape in tapes]
     assert all(np.array_equal(a[name], b[name]) for a, b in zip(alone, together, strict=True) for name in a)
+
+
+def test_statistics_of_the_plain_engine_are_the_plain_texts():
+    x = draws.standard_normal(0, "test/statistics", (20, 9, 9, 1)).astype(np.float32)
+    net = pcmref.ResNet(1, 3, (3, 4), (1, 1))
+    state = net.init()
+    plain, text = net.statistics(state, x, engine="plain"), plain_resnet.ResNet(1, 3, (3, 4), (1, 1)).statistics(state, x)
+    assert all(np.array_equal(plain[bn][i], text[bn][i]) for bn in text for i in (0, 1))
+    assert any(not np.array_equal(net.statistics(state, x)[bn][1], text[bn][1]) for bn in text)  # fast rounds otherwise

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -58,12 +59,38 @@ def test_masked_arrays_and_torch_tensors_are_named(tmp_path, kind):
         NET.forward(STATE, value)
 
 
-@pytest.mark.parametrize("value", [-1.0, np.nan])
-def test_a_variance_that_is_none_is_named_before_a_logit_is_nan(value):
-    state = with_entry("bn1.running_var", np.full(3, value, np.float32))
-    for use in (lambda: NET.forward(state, X), lambda: pcmref.predict(NET, state, X), lambda: NET.check_state(state)):
-        with pytest.raises(PcmrefError, match=r"bn1\.running_var"):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("bn1.running_var", -1.0), ("bn1.running_var", np.nan), ("layer2.0.bn1.running_mean", np.nan), ("fc.weight", np.inf)],
+)
+@pytest.mark.parametrize("engine", ["fast", "plain"])
+def test_an_entry_that_makes_logits_nan_is_named_before(name, value, engine):
+    array = STATE[name].copy()
+    array.flat[-1] = value
+    state = with_entry(name, array)
+    for use in (
+        lambda: NET.forward(state, X, engine=engine),
+        lambda: pcmref.predict(NET, state, X, engine=engine),
+        lambda: NET.check_state(state),
+    ):
+        with pytest.raises(PcmrefError, match=re.escape(name)):
             use()
+
+
+def test_weights_beyond_the_images_dtype_are_named():
+    with np.errstate(over="ignore"), pytest.raises(PcmrefError, match=r"fc\.weight.*float16"):
+        NET.forward(with_entry("fc.weight", np.full((3, 4), 1e6)), X.astype(np.float16), engine="plain")
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_an_image_that_is_not_finite_is_named(train):
+    x = X.copy()
+    x[4, 1, 2, 0] = np.nan
+    for engine in ("fast", "plain"):
+        with pytest.raises(PcmrefError, match="NaN or infinity, first in image 4"):
+            NET.forward(STATE, x, train=train, engine=engine)
+    with pytest.raises(PcmrefError, match="NaN or infinity, first in image 4"):
+        pcmref.adabs(NET, STATE, x)
 
 
 def test_a_state_without_a_crossbar_or_with_a_weight_that_fits_none_is_refused():

@@ -47,7 +47,7 @@ class ResNet(plain.ResNet):
         state = self.checked_state(state, x.dtype)
         if train:
             return self._train(state, x, workers)
-        state = self._folded(self.checked_variances(state))
+        state = self._folded(self.checked_values(state))
         return np.concatenate(map_chunks(lambda chunk: self._evaluate(state, x[chunk]), chunks_of(len(x), CHUNK), workers))
 
     def _folded(self, state):
@@ -101,7 +101,7 @@ class ResNet(plain.ResNet):
     def statistics(self, state, x, workers=None, engine="fast", product=matrix_product):
         """As nn's; nothing is kept for a backward pass: memory is that of the largest layers."""
         if engine == "plain" or product is not matrix_product:
-            return super().statistics(state, x, product=product)
+            return super().statistics(state, x, engine="plain", product=product)
         x = self.checked_images(x)
         _, tape = self._train(self.checked_state(state, x.dtype), x, workers, keep=False)
         return {bn: (tape[bn].mean, tape[bn].var, tape[bn].count) for _, bn, _ in self.conv_bn_pairs()}

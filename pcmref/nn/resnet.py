@@ -189,10 +189,7 @@ class ResNet:
         for name, value in self.checked_state(state).items():
             if value.dtype.kind != "f":
                 raise StateError(f"state[{name!r}] must be floating point of shape {shapes[name]}, got {value.dtype}")
-            if not np.isfinite(value).all():
-                raise StateError(f"state[{name!r}] holds NaN or infinity")
-            if name.endswith("running_var") and (value < 0).any():
-                raise StateError(f"state[{name!r}] holds a negative variance")
+        self.checked_values(state)
 
     def checked_state(self, state: dict, dtype=None, arrays_only: bool = True) -> dict:
         """The state's arrays in C order and one dtype; StateError where one is missing, misshapen or no plain array.
@@ -210,11 +207,13 @@ class ResNet:
             checked[name] = np.asarray(value, dtype, order="C") if isinstance(value, np.ndarray) else value
         return checked
 
-    def checked_variances(self, state: dict) -> dict:
-        """The state; StateError where a running variance, which evaluation takes the root of, is negative or NaN."""
-        for _, bn, _ in self.conv_bn_pairs():
-            if not (state[f"{bn}.running_var"] >= 0).all():
-                raise StateError(f"state['{bn}.running_var'] holds a negative variance or NaN")
+    def checked_values(self, state: dict) -> dict:
+        """The state; StateError where an entry holds NaN or infinity, or a variance is negative: every logit would be NaN."""
+        for name, value in state.items():
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise StateError(f"state[{name!r}] holds NaN or infinity in {value.dtype}")
+            if name.endswith("running_var") and not (value >= 0).all():
+                raise StateError(f"state[{name!r}] holds a negative variance")
         return state
 
     def checked_images(self, x):
@@ -229,6 +228,8 @@ class ResNet:
             raise ShapeError("x holds no images")
         if x.dtype.kind not in "fO":
             raise ShapeError(f"x must be floating point (normalised pixels), got {x.dtype}")
+        if x.dtype.kind == "f" and not (finite := np.isfinite(x)).all():
+            raise ShapeError(f"x holds NaN or infinity, first in image {np.argmin(finite.all((1, 2, 3)))}")
         return np.asarray(x, x.dtype.newbyteorder("="), order="C") if isinstance(x, np.ndarray) else x
 
     # ------------------------------------------------------------------------------------------- forward, backward
@@ -238,7 +239,8 @@ class ResNet:
 
         train=False normalises with the running statistics; train=True with the batch's own and returns (logits, tape)
         for `backward` and `updated_state`; the tape refers to x: leave x as it is until then. `product` multiplies a layer's
-        inputs with its weights (`functional.conv2d`). Raises ShapeError (an NCHW batch is recognised) and StateError.
+        inputs with its weights (`functional.conv2d`). Raises ShapeError (an NCHW batch is recognised) and StateError, for
+        NaN too; in training NaN in a state is for the loss to show.
 
         >>> net = pcmref.ResNet.resnet8(in_channels=1)
         >>> x = pcmref.draws.standard_normal(0, "images", (2, 28, 28, 1)).astype(np.float32)
@@ -248,7 +250,7 @@ class ResNet:
         x = self.checked_images(x)
         state = self.checked_state(state, x.dtype, arrays_only=product is F.matrix_product)
         if not train:
-            self.checked_variances(state)
+            self.checked_values(state)
         logits, tape = self._run(state, x, partial(layer, train=train, eps=self.eps, product=product), product)
         return (logits, tape) if train else logits
 
