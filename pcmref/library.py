@@ -16,7 +16,8 @@ from pcmref.fast.resnet import ResNet
 
 _FOLDERS = (Path(__file__).parent / "reference_weights", Path(__file__).parent.parent / "reference_weights")
 ASSUMED = (
-    "what no state says is taken as usual: batch-norm eps 1e-5, a max-pool after a 7x7 first convolution and after no other"
+    "what no state says is taken as usual: batch norm's eps 1e-5 (`pcmref import --eps` takes another), a max-pool after a 7x7 "
+    "first convolution and after no other"
 )
 
 
@@ -47,6 +48,12 @@ class NetworkFile:
     net: ResNet
     state: dict[str, np.ndarray]
     about: dict
+
+    def architecture(self) -> str:
+        """The network in a line."""
+        net = self.net
+        kinds = f"{net.block} blocks {net.blocks}, {net.shortcut} shortcuts, batch norm's eps {net.eps:g}"
+        return f"stem {net.stem}, widths {net.widths}, {kinds}"
 
 
 def check_normalisation(where, values, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -203,7 +203,7 @@ def retention(
 
     x [N, H, W, C] normalised, labels [N]. "adabs" needs x_calibration, in batches of batch_size. All compensations see
     the same reading of the same chip. `executor` (any concurrent.futures.Executor) takes one task a chip; the result is
-    the same without. `progress(done, total)` is called after each measurement, or each chip with an executor. `periphery`
+    the same without. `progress(done, total)` is called before and after each measurement, or chip with an executor. `periphery`
     computes on tiles with converters, GDC's read-out included; None multiplies by the weights as read. `known` and `on_chip`
     as in `tasks.measure_chips`; a chip's accuracies are in the order of `conditions`.
 

@@ -18,8 +18,8 @@ def measure_chips(
 ) -> Measured:
     """{chip k: measure(seed + k)}, n_values numbers each; without an executor measure(seed + k, report), one report a value.
 
-    `progress(done, total)` counts values. `on_chip` is given all that is measured after each chip, to be kept; what an
-    earlier run of the same study kept comes back as `known`.
+    `progress(done, total)` counts values, first none. `on_chip` is given all that is measured after each chip,
+    to be kept; what an earlier run of the same study kept comes back as `known`.
     """
     measured = dict(known or {})
     done = sum(map(len, measured.values()))
@@ -35,6 +35,7 @@ def measure_chips(
         if on_chip is not None:
             on_chip(measured)
 
+    report(0)
     todo = [k for k in range(n_chips) if k not in measured]
     if executor is None:
         for k in todo:

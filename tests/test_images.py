@@ -97,3 +97,14 @@ def test_training_and_retention_take_the_same_folder(tmp_path, monkeypatch, caps
     with pytest.raises(FileError, match="needs train_images"):
         np.savez("e.npz", images=PIXELS, labels=LABELS)
         pcmref.data.load_dataset("e.npz")
+
+
+@pytest.mark.parametrize(("n", "n_right", "said"), [(100, 18, True), (100, 20, False), (100, 0, True), (49, 0, False)])
+def test_accuracy_near_chance_in_software_is_said_before_the_work(capsys, n, n_right, said):
+    """Of 100 guesses among 10 classes 10 are right, with a standard deviation of 3."""
+    state, x = NET.init(0), draws.standard_normal(0, "test/chance", (n, 8, 8, 3)).astype(np.float32)
+    labels = (NET.forward(state, x).argmax(1) + (np.arange(n) >= n_right)) % 10
+    images.say_if_near_chance("net", library.NetworkFile(NET, state, {}), images.Evaluation(x, labels, None))
+    err = capsys.readouterr().err
+    assert bool(err) == said and err.count("\n") == said
+    assert not said or all(part in err for part in (f"net: in software {n_right}.0% of the first 100", "(10.0%)", "eps 1e-5"))

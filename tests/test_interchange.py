@@ -1,6 +1,7 @@
 """Import and export: names, values and dtypes come back; PyTorch takes and gives them where it is installed."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,18 @@ def test_npz_and_h5_come_back(saved, capsys):
         assert net == NET and all(np.array_equal(state[k], saved[k]) and state[k].dtype == np.float32 for k in saved)
     assert library.read_network("back.h5").about == {"imported_from": "n.npz", "normalisation": [[0.1, 0.2], [1.0, 0.5]]}
     assert library.read_network("copy.h5").about == {"note": "kept"}
+
+
+def test_eps_is_what_import_is_told_and_is_said(saved, capsys):
+    assert cli.main(["export", "n.h5", "n.npz"]) == 0 and "eps" not in capsys.readouterr().out
+    assert cli.main(["import", "n.npz", "e.h5", "--eps", "0.001"]) == 0 and "eps 0.001," in capsys.readouterr().out
+    assert library.load("e.h5")[0] == replace(NET, eps=0.001)
+    assert cli.main(["info", "e.h5"]) == 0 and "eps 0.001" in capsys.readouterr().out
+    assert cli.main(["export", "e.h5", "e.npz"]) == 0 and "eps 0.001 is not in it" in capsys.readouterr().out
+    assert cli.main(["export", "e.h5", "copy.h5"]) == 0 and "not in it" not in capsys.readouterr().out
+    assert (
+        cli.main(["import", "n.npz", "e.h5", "--eps", "2"]) == 2 and "eps must lie between 0 and 1" in capsys.readouterr().err
+    )
 
 
 def test_pytorch_takes_an_export_and_an_import_takes_pytorchs(saved, capsys):

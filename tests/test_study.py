@@ -62,11 +62,11 @@ def test_more_reads_and_more_chips_leave_those_that_were_there():
 def test_progress_reaches_the_total():
     seen = []
     study(progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(i, 12) for i in range(1, 13)]
+    assert seen == [(i, 12) for i in range(13)]
     seen.clear()
     with ThreadPoolExecutor(1) as executor:
         study(progress=lambda done, total: seen.append((done, total)), executor=executor)
-    assert seen == [(6, 12), (12, 12)]
+    assert seen == [(0, 12), (6, 12), (12, 12)]
 
 
 def made_up():

@@ -14,6 +14,7 @@ import numpy as np
 
 from pcmref import library, store
 from pcmref.errors import FileError, MissingExtraError
+from pcmref.nn.functional import BN_EPS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
         _to_torch(target, file.state)
     else:
         raise FileError(f"{target}: ends in neither .npz, .pt nor .h5")
-    print(f"{target}: {len(file.state)} arrays")
+    left_out = "" if target.suffix == ".h5" or file.net.eps == BN_EPS else f"; batch norm's eps {file.net.eps:g} is not in it"
+    print(f"{target}: {len(file.state)} arrays{left_out}")
     return 0
 
 

@@ -7,7 +7,9 @@ import numpy as np
 
 from pcmref import library
 from pcmref.errors import FileError, SettingError, printable
+from pcmref.nn.resnet import predict
 
+CHECKED, ENOUGH = 100, 50  # images that are looked at for chance, and the fewest of which something can be said
 SAME = 5e-4  # means and standard deviations are quoted to three digits
 
 
@@ -49,6 +51,18 @@ def evaluation(arguments, file: library.NetworkFile, recalibrates: bool) -> Eval
     if data.calibration is not None:
         calibration = data.normalized(data.drawn_calibration(arguments.calibration), constants)
     return Evaluation(data.normalized(data.images[:n], constants), labels[:n], calibration)
+
+
+def say_if_near_chance(network, file: library.NetworkFile, evaluation: Evaluation) -> None:
+    """A line on stderr where the first images cannot be told from guesses: three standard deviations of these, or less."""
+    x, labels = evaluation.x[:CHECKED], evaluation.labels[:CHECKED]
+    chance, n = 1 / file.net.num_classes, len(x)
+    right = (predict(file.net, file.state, x).argmax(1) == labels).mean()
+    if n >= ENOUGH and right <= chance + 3 * (chance * (1 - chance) / n) ** 0.5:
+        _say(
+            f"{network}: in software {right:.1%} of the first {n} images are right, near chance ({chance:.1%}): look at --mean "
+            f"and --std and at the order of the classes first; {library.ASSUMED}"
+        )
 
 
 def asked_for(arguments, channels: int):

@@ -9,6 +9,7 @@ examples:
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from pcmref import library
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("target", type=Path, help="the network file to write (.h5)")
     add("--mean", type=float, nargs="+", help="mean of images/255, one number a channel, that the network was trained with")
     add("--std", type=float, nargs="+", help="standard deviation of images/255, one number a channel")
+    add("--eps", type=float, help="batch norm's epsilon that the network was trained with (default: 1e-5, PyTorch's)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     about = file.about | {"imported_from": source.name}
     if asked := asked_for(arguments, file.net.in_channels):
         about["normalisation"] = [list(part) for part in asked]
+    if arguments.eps is not None:
+        file = replace(file, net=replace(file.net, eps=arguments.eps))
     library.save(target, file.net, file.state, about)
-    net = file.net
-    print(f"{target}: widths {net.widths}, blocks {net.blocks}, {net.num_classes} classes; {library.ASSUMED}")
+    print(f"{target}: {file.architecture()}, {file.net.num_classes} classes; {library.ASSUMED}")
     return 0

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _print_network(file: library.NetworkFile) -> None:
     net = file.net
     weights = sum(np.size(file.state[name]) for names in crossbars(file.state).values() for name in names)
-    print(f"architecture: stem {net.stem}, widths {net.widths}, blocks {net.blocks}")
+    print(f"architecture: {file.architecture()}")
     print(f"images: {net.in_channels} channel(s); classes: {net.num_classes}")
     print(f"synaptic weights: {weights:,} on {2 * weights:,} devices, {len(crossbars(file.state))} crossbars")
     _print_values(file.about)

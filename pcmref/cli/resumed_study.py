@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -116,12 +117,18 @@ def run_study(study: Callable, arguments, file, model, evaluation: images.Evalua
     if known and max(known) >= arguments.chips:
         n_kept = max(known) + 1
         raise SettingError(f"{kept.path} keeps {n_kept} chips: ask for at least as many with --chips, or move it away")
+    hint = cache(partial(images.say_if_near_chance, arguments.network, file, evaluation))
     with ProgressBar(label, "measurement") as bar:
+
+        def progress(done: int, total: int) -> None:
+            hint()  # once, when the study's settings are checked and before its work
+            bar.update(done, total)
+
         for _ in range(1 + RESTARTS):
             executor = None if arguments.executor is None else open_executor(arguments.executor, arguments.workers)
             try:
                 with executor or nullcontext():
-                    return kept, study(**parts, executor=executor, progress=bar.update, known=known, on_chip=kept.save)
+                    return kept, study(**parts, executor=executor, progress=progress, known=known, on_chip=kept.save)
             except BrokenExecutor:
                 known = kept.load()
                 print(f"\na worker process died; {len(known)} chips are kept, the others start again", file=sys.stderr)
