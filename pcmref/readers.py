@@ -91,7 +91,30 @@ def read_state(path) -> tuple[dict[str, np.ndarray], str]:
     said += sorted(renamed)
     if left:
         said.append("left out " + ", ".join(dict.fromkeys(str(k).rsplit(".", 1)[-1] for k in left)))
-    return state, "; ".join(said)
+    state, more = _without_stand_ins(state)
+    return state, "; ".join(said + more)
+
+
+def _without_stand_ins(state: dict) -> tuple[dict, list[str]]:
+    """(state, what is said) without 1x1 convolutions that stand for a shortcut's zero channels (He et al. 2016, option A).
+
+    Their weights are zeros and ones, their batch norm is 1 and 0: recalibrated, it would scale what must pass unchanged.
+    """
+    names = [name.removesuffix("0.weight") for name in state if name.endswith("downsample.0.weight")]
+    stand_ins = [name for name in names if _passes_channels_on(state, name)]
+    if not stand_ins:
+        return state, []
+    matrices = [state[f"{name}0.weight"][..., 0, 0] for name in stand_ins]  # [O, C]
+    if stand_ins == names and all(np.array_equal(w, np.eye(*w.shape, -((len(w) - w.shape[1]) // 2))) for w in matrices):
+        kept = {name: value for name, value in state.items() if ".downsample." not in name}
+        return kept, ["took shortcuts of zeros and ones for what they stand for, channels of zeros without weights"]
+    return state, [f"{stand_ins[0]}0 only passes channels on, but AdaBS will recalibrate the batch norm behind it"]
+
+
+def _passes_channels_on(state: dict, shortcut: str) -> bool:
+    w, batch_norm = state[f"{shortcut}0.weight"], {"weight": 1, "bias": 0, "running_mean": 0, "running_var": 1}
+    selects = w.shape[2:] == (1, 1) and np.isin(w, (0, 1)).all()
+    return selects and all(np.allclose(state.get(f"{shortcut}1.{k}", np.nan), v, 0, 1e-4) for k, v in batch_norm.items())
 
 
 def read(path) -> dict:
@@ -144,7 +167,8 @@ def _read_torch(path) -> dict:
     except ImportError as error:
         raise MissingExtraError(
             f"{path}: reading PyTorch's files needs torch: pip install torch; or, where it is installed, in Python: "
-            f"d = torch.load({str(path)!r}); numpy.savez('state.npz', **{{k: v.numpy() for k, v in d.items()}})"
+            f"d = torch.load({str(path)!r}); d = d.get('state_dict', d); "
+            "numpy.savez('state.npz', **{k: v.numpy() for k, v in d.items()})"
         ) from error
     limit = size_limit(path)
     try:
