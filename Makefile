@@ -5,7 +5,7 @@ DATA ?= /usr/share/datasets/fashion-mnist
 PUBLIC := pcmref $(addprefix pcmref., errors nn.functional nn.resnet nn.adabs pcm.model pcm.mapping pcm.chip pcm.gdc \
 	pcm.moments pcm.crossbar training recipes study data readers library store times plots strategies checks golden)
 
-.PHONY: demo test test-slow lint wheel audit mutation costs readme retention noise-and-clipping imagenet34 against-torch figures docs docs-links docs-outputs fuzz soak same-answer clean
+.PHONY: demo test test-slow lint wheel audit mutation costs readme retention noise-and-clipping imagenet against-torch figures docs docs-links docs-outputs fuzz soak same-answer clean
 
 $(VENV)/installed: pyproject.toml setup.py
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcmref needs Python 3.11 or newer")'
@@ -58,8 +58,8 @@ noise-and-clipping: $(VENV)/installed  ## noise against clipping in training, tw
 	$(PYTHON) validation/experiments/noise_and_clipping.py run --data $(DATA)
 	$(PYTHON) validation/experiments/noise_and_clipping.py report
 
-imagenet34: $(VENV)/installed  ## ResNet-34 for ImageNet on a chip, inside 8 GB
-	$(PYTHON) validation/experiments/imagenet34.py
+imagenet: $(VENV)/installed  ## ResNet-18, -34 and -50 for ImageNet, from a file to logits inside 8 GB
+	$(PYTHON) validation/experiments/imagenet.py
 
 figures: $(VENV)/installed  ## draw every picture again, from the current code (the README's from its last result)
 	$(PYTHON) docs/course.py figures
