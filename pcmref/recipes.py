@@ -11,14 +11,14 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pcmref import library, store, tables
 from pcmref.data import Dataset, load_cifar10, load_dataset, load_fashion_mnist
 from pcmref.errors import FileError, SettingError, whole_number
 from pcmref.fast.resnet import ResNet
-from pcmref.training import Progress, Recipe, accuracy, recipe_values, train
+from pcmref.training import Progress, Recipe, accuracy, train
 
 NETWORKS = {"joshi32": ResNet.joshi32, "resnet8": ResNet.resnet8, "imagenet34": ResNet.imagenet34}
 LOG_COLUMNS = ("epoch", "loss", "learning_rate", "validation_accuracy")
@@ -82,7 +82,7 @@ def carry_out(
     state, written, done = None, [], []
     for name, recipe in plan.stages.items():
         path = out / f"{name}.h5"
-        identity = {"network": net.config(), "data": data.name, "stage": name, "recipe": recipe_values(recipe)}
+        identity = {"network": net.config(), "data": data.name, "stage": name, "recipe": asdict(recipe)}
         identity["start"] = written[-1].stem if written else f"init, seed {recipe.seed}"
         identity = json.loads(json.dumps(identity))  # as a file gives it back
         written.append(path)

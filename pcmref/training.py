@@ -6,7 +6,7 @@ noisy pass. With eta = 0 and alpha = 0 this is ordinary training, which makes th
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -298,8 +298,3 @@ def _end_epoch(net, at: Progress, epoch, steps_per_epoch, rate, validation, opti
     if score is None or best is None or score >= at.history[best_epoch - 1]["validation_accuracy"]:
         best, best_epoch = at.state, epoch + 1
     return Progress(at.step, at.state, at.velocity, 0.0, (*at.history, entry), best, best_epoch)
-
-
-def recipe_values(recipe: Recipe) -> dict:
-    """The recipe as plain values; Recipe(**values) builds it again."""
-    return asdict(recipe)

@@ -7,6 +7,7 @@ import gzip
 import json
 import random
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import bombs
@@ -18,6 +19,16 @@ class Attacked(NamedTuple):
     content: bytes
     refused: bool = False
     field: str = ""
+
+
+class Payload:
+    """What a pickle would run: it leaves a file."""
+
+    def __init__(self, function: Callable, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
 
 
 # ------------------------------------------------------------------------------------------------------- any file at all

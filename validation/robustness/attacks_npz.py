@@ -8,13 +8,9 @@ from functools import cache
 
 import bombs
 import numpy as np
+from attacks import Payload
 
-
-class Payload:
-    """What a pickle would run: it leaves a file."""
-
-    def __reduce__(self):
-        return open, ("harmed", "w")
+PAYLOAD = Payload(open, "harmed", "w")
 
 
 def _members(sound: bytes) -> dict[str, bytes]:
@@ -71,8 +67,8 @@ def pickles(rng: random.Random, sound: bytes):
     members = _members(sound)
     name = rng.choice((*sorted(members), "more.npy"))
     content = io.BytesIO()
-    np.save(content, np.array([Payload()], object), allow_pickle=True)
-    members[name] = rng.choice((content.getvalue(), pickle.dumps(Payload()), pickle.dumps(Payload(), 0)))
+    np.save(content, np.array([PAYLOAD], object), allow_pickle=True)
+    members[name] = rng.choice((content.getvalue(), pickle.dumps(PAYLOAD), pickle.dumps(PAYLOAD, 0)))
     return _zip(members.items()), True
 
 

@@ -10,14 +10,15 @@ from functools import cache
 
 import bombs
 import numpy as np
-from attacks import flipped, moved, overwritten, truncated
+from attacks import Payload, flipped, moved, overwritten, truncated
+
+PAYLOAD = Payload(os.system, "touch harmed")
 
 
-class Payload:
-    """What a pickle would run: it leaves a file."""
-
-    def __reduce__(self):
-        return os.system, ("touch harmed",)
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member
 
 
 def _members(sound: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
@@ -79,21 +80,18 @@ def pax(rng: random.Random, sound: bytes):
 @cache
 def _bomb(kind: int) -> bytes:
     if kind == 0:  # an unwanted member, a terabyte long; four hundred megabytes of it are there
-        member = tarfile.TarInfo("readme.html")
-        member.size = 1 << 40
-        return bombs.gz(400_000_000, member.tobuf())
+        return bombs.gz(400_000_000, _member("readme.html", 1 << 40).tobuf())
     if kind == 1:  # wanted ones, sixty million bytes each and nothing but zeros
         content = b""
         for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
-            member = tarfile.TarInfo(name)
-            member.size = 60_000_000 // 3073 * 3073
+            member = _member(name, 60_000_000 // 3073 * 3073)
             content += bombs.gz(member.size + -member.size % 512, member.tobuf())
         return content
-    member = tarfile.TarInfo("x")
     if kind == 2:  # an extended header of four hundred megabytes
-        member.type, member.size = b"x", 400_000_000
+        member = _member("x", 400_000_000)
+        member.type = b"x"
         return bombs.gz(400_000_000, member.tobuf(tarfile.USTAR_FORMAT))
-    return gzip.compress(member.tobuf() * 200_000, 1, mtime=0)  # two hundred thousand empty members
+    return gzip.compress(_member("x", 0).tobuf() * 200_000, 1, mtime=0)  # two hundred thousand empty members
 
 
 def unpacked(rng: random.Random, sound: bytes):
@@ -133,7 +131,7 @@ def records(rng: random.Random, sound: bytes):
 
 
 PICKLES = (
-    pickle.dumps({b"data": Payload(), b"labels": [1]}, 2), pickle.dumps(Payload(), 0), b"cos\nsystem\n(S'touch harmed'\ntR.",
+    pickle.dumps({b"data": PAYLOAD, b"labels": [1]}, 2), pickle.dumps(PAYLOAD, 0), b"cos\nsystem\n(S'touch harmed'\ntR.",
     b"\x80\x02cbuiltins\neval\n(U\x011tR.", b"\x80\x02}.", b"\x80\x02}N" + b"2\x86" * 60 + b"K\x01s.",
     b"\x80\x05\x96" + (1 << 33).to_bytes(8, "little") + b".", b"\x80\x05\x96" + (400_000_000).to_bytes(8, "little") + b".",
     b"\x80\x04\x95" + (1 << 40).to_bytes(8, "little") + b"}.", b"\x80\x02" + b"N" * 3_000_000 + b".",
@@ -167,12 +165,6 @@ def pickled(rng: random.Random, sound: bytes):
     name = member.name.removesuffix(".bin")
     members[i] = (_member(name, len(data)), data)
     return _packed(members, rng), must
-
-
-def _member(name: str, size: int) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.size = size
-    return member
 
 
 ATTACKS = (inner, header_fields, header_fields, pax, unpacked, kinds, records, pickled, pickled, pickled)
