@@ -15,7 +15,7 @@ from pcmref.nn import functional as F
 
 TINY = pcmref.ResNet(2, 3, (3, 4), (1, 2))
 TINY_IMAGENET = pcmref.ResNet(2, 3, (3, 4), (1, 1), "imagenet")
-STEP = 2.0**-16  # of differences: so small that no relu turns on the way, and 10^5 times what longdouble leaves is 1e-14
+STEP = 2.0**-16  # of differences: so small that no relu turns on the way, and what longdouble rounds, over it, stays near 1e-14
 
 
 def case(net, dtype=np.float64, n=5, size=9, seed=0):
