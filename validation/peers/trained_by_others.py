@@ -93,8 +93,8 @@ def compare(path: Path, images: np.ndarray, labels: np.ndarray, bounded: int) ->
     worst, rest = (differences[:bounded] / bounds).max(), differences[bounded:].max(initial=0) / bounds.min()
     print(f"{path.name}: {len(images):,} images, right: pcmref {right[0]:,}, PyTorch {right[1]:,}")
     print(f"  logits up to {abs(ours).max():.1f} differ by at most {differences.max():.1e}, in {images.dtype}")
-    print(f"  of the bounds of {bounded} images ({bounds.min():.1e} to {bounds.max():.1e}): at most {worst:.3f}")
-    print(f"  of the smallest of these bounds, the other images: at most {rest:.3f}", flush=True)
+    print(f"  of the bounds of {bounded} images ({bounds.min():.1e} to {bounds.max():.1e}): at most {worst:.0e}")
+    print(f"  of the smallest of these bounds, the other images: at most {rest:.0e}", flush=True)
     return max(worst, rest) <= 1 and right == [AUTHORS[path.name]] * 2
 
 
