@@ -11,8 +11,8 @@ MODULE = """
 from pcmref.golden import Capabilities, Reference
 
 class Wrong(Reference):
-    def linear(self, a, _, p):
-        return {"y": a["x"] @ a["w"].T}
+    def linear(self, x, w, b):
+        return x @ w.T
 
 class Boundless(Reference):
     def capabilities(self):

@@ -66,8 +66,8 @@ class Winograd(Reference):
     def capabilities(self):
         return Capabilities(dtypes=("float32",), conv_algorithm=self.algorithm)
 
-    def conv2d(self, a, _, p):
-        return {"y": winograd_f23(a["x"], a["w"])}
+    def conv2d(self, x, w, stride, padding):
+        return winograd_f23(x, w)
 
 
 class WinogradCalledDirect(Winograd):
@@ -89,11 +89,11 @@ def test_half_precision_sums_are_judged_by_their_own_precision():
         def capabilities(self):
             return Capabilities(dtypes=("float32",), accumulate_dtype="float16")
 
-        def linear(self, a, _, p):
-            y = np.zeros((len(a["x"]), len(a["w"])), np.float16)
-            for c in range(a["x"].shape[1]):
-                y += np.float16(a["x"][:, c, None]) * np.float16(a["w"][:, c])
-            return {"y": (y + np.float16(a["b"])).astype(np.float32)}
+        def linear(self, x, w, b):
+            y = np.zeros((len(x), len(w)), np.float16)
+            for c in range(x.shape[1]):
+                y += np.float16(x[:, c, None]) * np.float16(w[:, c])
+            return (y + np.float16(b)).astype(np.float32)
 
     x, w, b = normal("test/half/x", 2, 9), normal("test/half/w", 3, 9), normal("test/half/b", 3)
     golden = make(Case("linear", "half", "", {"x": x, "w": w, "b": b}))

@@ -75,7 +75,7 @@ def test_a_wrong_gradient_or_a_wrong_pcmref_stays_out(monkeypatch):
     wrong = replace(golden, expected=golden.expected | {"dx": replace(dx, value=dx.value * (1 + 1e-13))})
     with pytest.raises(file.GoldenError, match="central differences"):
         file.check_derivative(wrong)
-    monkeypatch.setattr(Reference, "linear", lambda self, a, _, p: {"y": a["x"] @ a["w"].T})
+    monkeypatch.setattr(Reference, "linear", lambda self, x, w, b: x @ w.T)
     with pytest.raises(file.GoldenError, match="disagree"):
         file.make(BY_KEY["linear/v1/plain"].case)
 
@@ -131,7 +131,7 @@ def test_check_from_the_command_line(tmp_path, capsys):
 
 def test_a_failure_is_one_line_with_the_command_that_repeats_it(tmp_path, monkeypatch, capsys):
     module = "from pcmref.golden import Reference\nclass Backend(Reference):\n"
-    module += "    def relu(self, a, _, p):\n        return {'y': a['x']}\n"
+    module += "    def relu(self, x):\n        return x\n"
     (tmp_path / "leaky_backend.py").write_text(module)
     monkeypatch.chdir(tmp_path)
     assert run("check", "leaky_backend:Backend", "--dtype", "float64", "--markdown", "table.md") == 1
@@ -212,9 +212,9 @@ def test_the_documents_table_is_the_packages(monkeypatch):
 
 def test_inputs_reach_a_backend_as_copies_and_changing_them_fails():
     class Spoiler(Reference):
-        def linear(self, a, _, p):
-            y = super().linear(a, _, p)
-            a["x"][:] = 7
+        def linear(self, x, w, b):
+            y = Reference.linear(x, w, b)
+            x[:] = 7
             return y
 
     golden = BY_KEY["linear/v1/plain"]

@@ -127,7 +127,7 @@ class Crashing(Reference):
     def __init__(self, error):
         self.error = error
 
-    def linear(self, a, _, p):
+    def linear(self, x, w, b):
         raise self.error
 
 
@@ -145,10 +145,10 @@ def test_leaving_the_program_is_a_crash_of_the_case():
 
 def test_noise_and_samples_that_were_overwritten_fail():
     class Noisy(Reference):
-        def program(self, a, noise, p):
-            noise["z"] *= 1
-            out = super().program(a, noise, p)
-            noise["z"] += 1
+        def program(self, g_target_us, z, model):
+            z *= 1
+            out = super().program(g_target_us, z, model)
+            z += 1
             return out
 
     class Sampling(Sampled):

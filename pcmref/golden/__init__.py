@@ -1,6 +1,6 @@
 """Golden vectors, and a checker that tells any backend exactly where it is wrong. See validation/GOLDEN.md."""
 
-from pcmref.golden.backends import Backend, BackendError, Capabilities, Unsupported, load_backend
+from pcmref.golden.backends import Backend, BackendError, Capabilities, NamedBackend, Unsupported, load_backend
 from pcmref.golden.check import check, check_results, exit_status
 from pcmref.golden.file import freeze, read, write
 from pcmref.golden.reference import Reference
@@ -11,6 +11,7 @@ __all__ = [
     "BackendError",
     "Capabilities",
     "Golden",
+    "NamedBackend",
     "Reference",
     "Unsupported",
     "Verdict",

@@ -1,4 +1,4 @@
-"""What a backend is: the protocol, what it says of itself, and how one is loaded from `package.module:Backend`."""
+"""What a backend is: the protocol, a base class whose methods are operations, and loading from `package.module:Backend`."""
 
 import importlib
 import os
@@ -86,6 +86,44 @@ class Backend(Protocol):
 
     def sample(self, op: str, version: int, inputs: dict, params: dict, *, n: int, seed: int) -> dict[str, np.ndarray]:
         """{output: n independent draws of it, [n, *shape]}."""
+
+
+class NamedBackend:
+    """A base class for backends: an operation is a method of its name, its arguments are named as in GOLDEN.md's table.
+
+    Inputs, noise and params come as keywords; what stands in braces there (`{param}`) as one dict, `state` or `noise`.
+    A method returns its output, a tuple of all outputs in the table's order, or {output: array}. A subclass sets `dtypes`,
+    and `tensor` and `array`, which turn NumPy's arrays into the backend's own and back.
+    """
+
+    name, version, dtypes = "unnamed", "0", ("float64",)
+    tensor, array = staticmethod(np.asarray), staticmethod(np.asarray)
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(ops=tuple(op for op in OPS if hasattr(self, op)), dtypes=self.dtypes)
+
+    def run(self, op: str, version: int, inputs: dict, noise: dict, params: dict) -> dict[str, np.ndarray]:
+        if version != OPS[op].version:
+            raise Unsupported(f"{self.name} has no {op} version {version}")
+        inputs, noise = ({name: self.tensor(value) for name, value in given.items()} for given in (inputs, noise))
+        arguments = params | _by_name("state", inputs, OPS[op].inputs) | _by_name("noise", noise, OPS[op].noise)
+        return {name: self.array(value) for name, value in self.call(op, arguments).items()}
+
+    def call(self, op: str, arguments: dict) -> dict:
+        """{output: value} of the operation's method; Unsupported where there is none."""
+        if not hasattr(self, op):
+            raise Unsupported(f"{self.name} has no {op}")
+        found = getattr(self, op)(**arguments)
+        if not isinstance(found, dict):
+            found = dict(zip(OPS[op].outputs, found if isinstance(found, tuple) else (found,), strict=True))
+        return found
+
+
+def _by_name(rest: str, given: dict, table: dict) -> dict:
+    """The arrays by name; where the table has names in braces, all that it does not name as one dict called `rest`."""
+    if not any("{" in name for name in table):
+        return given
+    return {k: v for k, v in given.items() if k in table} | {rest: {k: v for k, v in given.items() if k not in table}}
 
 
 def load_backend(name: str):

@@ -13,35 +13,35 @@ class Reordered(Reference):
 
     name = "reordered sums"
 
-    def conv2d(self, a, _, p):
-        return {"y": F.conv2d(a["x"][..., ::-1], a["w"][:, ::-1], p["stride"], p["padding"])}
+    def conv2d(self, x, w, stride, padding):
+        return F.conv2d(x[..., ::-1], w[:, ::-1], stride, padding)
 
-    def conv2d_backward(self, a, _, p):
-        dx, dw = F.conv2d_backward(a["dy"][..., ::-1], a["x"][..., ::-1], a["w"][::-1, ::-1], p["stride"], p["padding"])
-        return {"dx": dx[..., ::-1], "dw": dw[::-1, ::-1]}
+    def conv2d_backward(self, dy, x, w, stride, padding):
+        dx, dw = F.conv2d_backward(dy[..., ::-1], x[..., ::-1], w[::-1, ::-1], stride, padding)
+        return dx[..., ::-1], dw[::-1, ::-1]
 
-    def linear(self, a, _, p):
-        return {"y": a["b"] + a["x"][:, ::-1] @ a["w"][:, ::-1].T}
+    def linear(self, x, w, b):
+        return b + x[:, ::-1] @ w[:, ::-1].T
 
-    def global_avg_pool(self, a, _, p):
-        return {"y": a["x"].sum((2, 1), dtype=a["x"].dtype) / a["x"][0, :, :, 0].size}
+    def global_avg_pool(self, x):
+        return x.sum((2, 1), dtype=x.dtype) / x[0, :, :, 0].size
 
-    def batch_norm(self, a, _, p):
-        return {"y": (a["x"] - a["mean"]) / np.sqrt(a["var"] + a["var"].dtype.type(p["eps"])) * a["weight"] + a["bias"]}
+    def batch_norm(self, x, weight, bias, mean, var, eps):
+        return (x - mean) / np.sqrt(var + var.dtype.type(eps)) * weight + bias
 
 
 class Blocked(Reference):
-    """Matrix products and convolutions in blocks of two terms, added up one after the other."""
+    """Matrix products and convolutions in pieces of two terms, added up one after the other."""
 
     name = "blocked products"
 
-    def conv2d(self, a, _, p):
-        parts = [np.s_[c : c + 2] for c in range(0, a["w"].shape[1], 2)]
-        return {"y": sum(F.conv2d(a["x"][..., c], a["w"][:, c], p["stride"], p["padding"]) for c in parts)}
+    def conv2d(self, x, w, stride, padding):
+        parts = [np.s_[c : c + 2] for c in range(0, w.shape[1], 2)]
+        return sum(F.conv2d(x[..., c], w[:, c], stride, padding) for c in parts)
 
-    def linear(self, a, _, p):
-        parts = [np.s_[:, c : c + 2] for c in range(0, a["w"].shape[1], 2)]
-        return {"y": sum(a["x"][c] @ a["w"][c].T for c in parts) + a["b"]}
+    def linear(self, x, w, b):
+        parts = [np.s_[:, c : c + 2] for c in range(0, w.shape[1], 2)]
+        return sum(x[c] @ w[c].T for c in parts) + b
 
 
 class Sampled(Reference):

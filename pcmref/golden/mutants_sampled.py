@@ -2,18 +2,6 @@
 
 import numpy as np
 
-from pcmref.golden.reference import Reference
-
-
-def spoiled_sample(op: str, spoil):
-    """A `sample` whose draws of one operation are spoiled: (samples, inputs) -> samples."""
-
-    def sample(self, asked, version, inputs, params, *, n, seed):
-        made = Reference.sample(self, asked, version, inputs, params, n=n, seed=seed)
-        return {name: spoil(value, inputs) for name, value in made.items()} if asked == op else made
-
-    return sample
-
 
 def _wider(samples, inputs):
     centre = next(iter(inputs.values()))

@@ -12,12 +12,12 @@ from aihwkit.inference import PCMLikeNoiseModel
 from aihwkit.inference.compensation.drift import GlobalDriftCompensation
 from aihwkit.inference.converter.conductance import SinglePairConductanceConverter
 
-from pcmref.golden import Capabilities, Unsupported
+from pcmref.golden import Capabilities, NamedBackend, Unsupported
 
 G_MAX_US, T_0_S = 25.0, 20.0
 
 
-class Backend:
+class Backend(NamedBackend):
     """map, drift, gdc deterministic; program, drift_exponent, read and the weight modifier sampled."""
 
     name, version = "aihwkit", aihwkit.__version__
@@ -25,27 +25,24 @@ class Backend:
     def capabilities(self) -> Capabilities:
         return Capabilities(dtypes=("float32",), accepts_noise=False, deterministic=False)
 
-    def run(self, op, version, inputs, noise, params):
-        if not hasattr(self, op):
-            raise Unsupported(f"not one of the toolkit's device functions: {op}")
-        return getattr(self, op)({k: torch.from_numpy(np.array(v)) for k, v in inputs.items()}, params)
+    def tensor(self, array):
+        return torch.from_numpy(np.array(array))
 
-    def map(self, a, p):
-        pair, how = SinglePairConductanceConverter(g_max=p["g_max_us"]).convert_to_conductances(a["w"])
-        return {"g_us": torch.stack(pair).numpy(), "scale": how["scale_ratio"].numpy()}
+    def map(self, w, g_max_us):
+        pair, how = SinglePairConductanceConverter(g_max=g_max_us).convert_to_conductances(w)
+        return torch.stack(pair), how["scale_ratio"]
 
-    def drift(self, a, p):
+    def drift(self, g_prog_us, nu, model, t_s):
         """The toolkit's power law with its read noise switched off."""
-        model = PCMLikeNoiseModel(g_max=G_MAX_US, read_noise_scale=0.0)
-        drifted = model.apply_drift_noise_to_conductance(a["g_prog_us"], a["nu"], p["t_s"] - T_0_S)
-        return {"g_drift_us": drifted.numpy()}
+        law = PCMLikeNoiseModel(g_max=G_MAX_US, read_noise_scale=0.0)
+        return law.apply_drift_noise_to_conductance(g_prog_us, nu, t_s - T_0_S)
 
-    def gdc(self, a, p):
+    def gdc(self, g_t0_us, g_t_us, read_out, g_max_us):
         """Its read-out of the identity matrix, on the matrix of net conductances in units of G_max."""
-        if p["read_out"] != "one-hot":
+        if read_out != "one-hot":
             raise Unsupported("the toolkit reads one-hot inputs (D10)")
-        at_t0, at_t = (self._read_out((a[k][0] - a[k][1]) / p["g_max_us"]) for k in ("g_t0_us", "g_t_us"))
-        return {"alpha": (at_t0 / at_t).numpy()}
+        at_t0, at_t = (self._read_out((g[0] - g[1]) / g_max_us) for g in (g_t0_us, g_t_us))
+        return at_t0 / at_t
 
     def _read_out(self, w):
         compensation = GlobalDriftCompensation()
@@ -54,7 +51,7 @@ class Backend:
 
     def sample(self, op, version, inputs, params, *, n, seed):
         torch.manual_seed(seed)
-        a = {k: torch.from_numpy(np.array(v)) for k, v in inputs.items()}
+        a = {k: self.tensor(v) for k, v in inputs.items()}
         model = PCMLikeNoiseModel(g_max=G_MAX_US)
         if op == "program":
             return {"g_prog_us": model.apply_programming_noise_to_conductance(repeated(a["g_target_us"], n)).numpy()}

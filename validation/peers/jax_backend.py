@@ -5,11 +5,8 @@ cd validation/peers && pcmref golden check jax_backend:Backend --level 2
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from autograd import Autograd
+from autograd import Autograd, trainable
 from jax import lax
-
-from pcmref.golden import Capabilities
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_default_matmul_precision", "highest")
@@ -18,11 +15,8 @@ jax.config.update("jax_default_matmul_precision", "highest")
 class Backend(Autograd):
     """Only forwards are written here; every backward is jax.vjp of one."""
 
-    name, version = "JAX", jax.__version__
-    tensor, array = staticmethod(jnp.asarray), staticmethod(np.asarray)
-
-    def capabilities(self) -> Capabilities:
-        return Capabilities(dtypes=("float64", "float32"))
+    name, version, dtypes = "JAX", jax.__version__, ("float64", "float32")
+    tensor = staticmethod(jnp.asarray)
 
     def gradients(self, forward, arrays, dy, names):
         """{gradient: that of forward's output, weighted with dy, in the named input}."""
@@ -30,65 +24,65 @@ class Backend(Autograd):
         found = pull(jnp.ones_like(y) if dy is None else dy)[0]
         return {gradient: found[name] for gradient, name in names.items()}
 
-    def conv2d(self, a, p):
-        return {"y": conv2d(a["x"], a["w"], p["stride"], p["padding"])}
+    def conv2d(self, x, w, stride, padding):
+        return conv2d(x, w, stride, padding)
 
-    def batch_norm(self, a, p):
-        return {"y": batch_norm(a["x"], a["weight"], a["bias"], a["mean"], a["var"], p["eps"])}
+    def batch_norm(self, x, weight, bias, mean, var, eps):
+        return batch_norm(x, weight, bias, mean, var, eps)
 
-    def batch_norm_train(self, a, p):
-        y = {"y": batch_norm_train(a["x"], a["weight"], a["bias"], p["eps"])}
-        if "running_mean" not in a:  # its backward
-            return y
-        m, moments = p["momentum"], {"running_mean": a["x"].mean((0, 1, 2)), "running_var": a["x"].var((0, 1, 2), ddof=1)}
-        return y | {k: (1 - m) * a[k] + m * new for k, new in moments.items()}
+    def batch_norm_train(self, x, weight, bias, eps, running_mean=0.0, running_var=0.0, momentum=0.0):
+        y, m = batch_norm_train(x, weight, bias, eps), momentum
+        return y, (1 - m) * running_mean + m * x.mean((0, 1, 2)), (1 - m) * running_var + m * x.var((0, 1, 2), ddof=1)
 
-    def relu(self, a, p):
-        return {"y": jax.nn.relu(a["x"])}
+    def relu(self, x):
+        return jax.nn.relu(x)
 
-    def linear(self, a, p):
-        return {"y": a["x"] @ a["w"].T + a["b"]}
+    def linear(self, x, w, b):
+        return x @ w.T + b
 
-    def global_avg_pool(self, a, p):
-        return {"y": a["x"].mean((1, 2))}
+    def global_avg_pool(self, x):
+        return x.mean((1, 2))
 
-    def max_pool2d(self, a, p):
-        return {"y": max_pool(a["x"], p["kernel"], p["stride"], p["padding"])}
+    def max_pool2d(self, x, kernel, stride, padding):
+        return max_pool(x, kernel, stride, padding)
 
-    def softmax_cross_entropy(self, a, p):
-        classes = a["logits"].shape[1]
-        target = jax.nn.one_hot(a["labels"], classes, dtype=a["logits"].dtype) * (1 - p["smoothing"]) + p["smoothing"] / classes
-        return {"loss": -(target * jax.nn.log_softmax(a["logits"])).sum() / len(a["labels"])}
+    def softmax_cross_entropy(self, logits, labels, smoothing):
+        classes = logits.shape[1]
+        target = jax.nn.one_hot(labels, classes, dtype=logits.dtype) * (1 - smoothing) + smoothing / classes
+        return -(target * jax.nn.log_softmax(logits)).sum() / len(labels)
 
-    def basic_block(self, a, p):
-        return {"y": block(a["x"], a, "", p["stride"], p["train"], p["eps"])}
+    def basic_block(self, x, state, stride, train, eps):
+        return block(x, state, "", stride, train, eps)
 
-    def basic_block_backward(self, a, p):
-        return self.gradients(lambda b: self.basic_block(b, p | {"train": True})["y"], a, a["dy"], {"dx": "x"} | trainable(a))
+    def basic_block_backward(self, dy, x, state, stride, eps):
+        return self.gradients(
+            lambda a: block(a["x"], a, "", stride, True, eps), {"x": x} | state, dy, {"dx": "x"} | trainable(state)
+        )
 
-    def resnet(self, a, p):
-        return {"logits": resnet(a["x"], a, p["network"], False, p["eps"])}
+    def resnet(self, x, state, network, eps):
+        return resnet(x, state, network, False, eps)
 
-    def resnet_backward(self, a, p):
-        def forward(s):
-            return resnet(s["x"], s, p["network"], True, p["eps"])
+    def resnet_backward(self, dlogits, x, state, network, eps):
+        def forward(a):
+            return resnet(a["x"], a, network, True, eps)
 
-        return {"logits": forward(a)} | self.gradients(forward, a, a["dlogits"], {"grad/input": "x"} | trainable(a))
+        a = {"x": x} | state
+        return {"logits": forward(a)} | self.gradients(forward, a, dlogits, {"grad/input": "x"} | trainable(state))
 
-    def adabs(self, a, p):
-        sums, x = {}, a["x_calibration"]
-        for first in range(0, len(x), p["batch_size"]):
-            batch, seen = x[first : first + p["batch_size"]], {}
-            resnet(batch, a, p["network"], True, p["eps"], seen)
+    def adabs(self, x_calibration, state, network, batch_size, eps):
+        sums, x = {}, x_calibration
+        for first in range(0, len(x), batch_size):
+            batch, seen = x[first : first + batch_size], {}
+            resnet(batch, state, network, True, eps, seen)
             for bn, z in seen.items():
                 for entry, value in (("running_mean", z.mean((0, 1, 2))), ("running_var", z.var((0, 1, 2), ddof=1))):
                     sums[f"{bn}.{entry}"] = sums.get(f"{bn}.{entry}", 0) + len(batch) * value
         return {k: v / len(x) for k, v in sums.items()}
 
-    def sgd_step(self, a, p):
-        g = a["grad"] + p["weight_decay"] * a["w"] if a["w"].ndim > 1 else a["grad"]
-        v = p["momentum"] * a["velocity"] + g if "velocity" in a else g
-        return {"w": a["w"] - p["learning_rate"] * (g + p["momentum"] * v if p["nesterov"] else v), "velocity": v}
+    def sgd_step(self, w, grad, learning_rate, momentum, weight_decay, nesterov, velocity=None):
+        g = grad + weight_decay * w if w.ndim > 1 else grad
+        v = g if velocity is None else momentum * velocity + g
+        return w - learning_rate * (g + momentum * v if nesterov else v), v
 
 
 def conv2d(x, w, stride, padding):
@@ -135,7 +129,3 @@ def resnet(x, s, network, train, eps, seen=None):
         for b in range(count):
             y = block(y, s, f"layer{stage + 1}.{b}.", 2 if stage and not b else 1, train, eps, seen)
     return y.mean((1, 2)) @ s["fc.weight"].T + s["fc.bias"]
-
-
-def trainable(arrays):
-    return {f"grad/{k}": k for k in arrays if "." in k and "running_" not in k}

@@ -10,18 +10,13 @@ import torch.nn.functional as F
 from autograd import Autograd
 
 import pcmref
-from pcmref.golden import Capabilities
 from pcmref.peers import torch_resnet
 
 
 class Backend(Autograd):
     """Gradients come from autograd: each backward operation differentiates PyTorch's own forward."""
 
-    name, version = "PyTorch", torch.__version__
-    dtypes, compute, accumulate = ("float64", "float32"), None, None
-
-    def capabilities(self) -> Capabilities:
-        return Capabilities(dtypes=self.dtypes, accumulate_dtype=self.accumulate)
+    name, version, dtypes, compute = "PyTorch", torch.__version__, ("float64", "float32"), None
 
     def tensor(self, array):
         t = torch.from_numpy(np.ascontiguousarray(array)).reshape(np.shape(array))  # NumPy makes a scalar one-dimensional
@@ -33,32 +28,30 @@ class Backend(Autograd):
 
     # ------------------------------------------------------------------------------------------------------ layers
 
-    def conv2d(self, a, p):
-        return {"y": to_last(F.conv2d(to_first(a["x"]), a["w"], stride=p["stride"], padding=p["padding"]))}
+    def conv2d(self, x, w, stride, padding):
+        return to_last(F.conv2d(to_first(x), w, stride=stride, padding=padding))
 
-    def batch_norm(self, a, p):
-        y = F.batch_norm(to_first(a["x"]), a["mean"], a["var"], a["weight"], a["bias"], False, 0.0, p["eps"])
-        return {"y": to_last(y)}
+    def batch_norm(self, x, weight, bias, mean, var, eps):
+        return to_last(F.batch_norm(to_first(x), mean, var, weight, bias, False, 0.0, eps))
 
-    def batch_norm_train(self, a, p):
-        mean, var = (a[k].clone() if k in a else None for k in ("running_mean", "running_var"))  # its backward has none
-        y = F.batch_norm(to_first(a["x"]), mean, var, a["weight"], a["bias"], True, p.get("momentum", 0.0), p["eps"])
-        return {"y": to_last(y), "running_mean": mean, "running_var": var}
+    def batch_norm_train(self, x, weight, bias, eps, running_mean=None, running_var=None, momentum=0.0):
+        mean, var = (None if v is None else v.clone() for v in (running_mean, running_var))
+        return to_last(F.batch_norm(to_first(x), mean, var, weight, bias, True, momentum, eps)), mean, var
 
-    def relu(self, a, p):
-        return {"y": F.relu(a["x"])}
+    def relu(self, x):
+        return F.relu(x)
 
-    def linear(self, a, p):
-        return {"y": F.linear(a["x"], a["w"], a["b"])}
+    def linear(self, x, w, b):
+        return F.linear(x, w, b)
 
-    def global_avg_pool(self, a, p):
-        return {"y": F.adaptive_avg_pool2d(to_first(a["x"]), 1).flatten(1)}
+    def global_avg_pool(self, x):
+        return F.adaptive_avg_pool2d(to_first(x), 1).flatten(1)
 
-    def max_pool2d(self, a, p):
-        return {"y": to_last(F.max_pool2d(to_first(a["x"]), p["kernel"], p["stride"], p["padding"]))}
+    def max_pool2d(self, x, kernel, stride, padding):
+        return to_last(F.max_pool2d(to_first(x), kernel, stride, padding))
 
-    def softmax_cross_entropy(self, a, p):
-        return {"loss": F.cross_entropy(a["logits"], a["labels"], label_smoothing=p["smoothing"])}
+    def softmax_cross_entropy(self, logits, labels, smoothing):
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
     def gradients(self, forward, arrays, dy, names):
         """{gradient: that of forward's output, weighted with dy, in the named input}."""
@@ -68,41 +61,28 @@ class Backend(Autograd):
 
     # --------------------------------------------------------------------------------------------- blocks, networks
 
-    def _block(self, a, p):
-        c_out, c_in = a["conv1.weight"].shape[:2]
-        if p["stride"] == 1:
-            block = torch_resnet(pcmref.ResNet(c_in, 1, (c_out,), (1,))).layer1[0]
-        else:
-            block = torch_resnet(pcmref.ResNet(1, 1, (c_in, c_out), (1, 1))).layer2[0]
-        return loaded(block, a, a["x"].dtype)
+    def basic_block(self, x, state, stride, train, eps):
+        return to_last(block(state, stride).train(train)(to_first(x)))
 
-    def basic_block(self, a, p):
-        return {"y": to_last(self._block(a, p).train(p["train"])(to_first(a["x"])))}
+    def basic_block_backward(self, dy, x, state, stride, eps):
+        module, x = block(state, stride).train(), x.clone().requires_grad_()
+        to_last(module(to_first(x))).backward(dy)
+        return {"dx": x.grad} | {f"grad/{k}": v.grad for k, v in module.named_parameters()}
 
-    def basic_block_backward(self, a, p):
-        block = self._block(a, p).train()
-        x = a["x"].clone().requires_grad_()
-        to_last(block(to_first(x))).backward(a["dy"])
-        return {"dx": x.grad} | {f"grad/{k}": v.grad for k, v in block.named_parameters()}
+    def resnet(self, x, state, network, eps):
+        return network_of(state, network).eval()(to_first(x))
 
-    def _network(self, a, p):
-        net = pcmref.ResNet(**{k: tuple(v) if isinstance(v, list) else v for k, v in p["network"].items()})
-        return loaded(torch_resnet(net), a, next(iter(a.values())).dtype)
-
-    def resnet(self, a, p):
-        return {"logits": self._network(a, p).eval()(to_first(a["x"]))}
-
-    def resnet_backward(self, a, p):
-        net, x = self._network(a, p).train(), a["x"].clone().requires_grad_()
+    def resnet_backward(self, dlogits, x, state, network, eps):
+        net, x = network_of(state, network).train(), x.clone().requires_grad_()
         logits = net(to_first(x))
-        logits.backward(a["dlogits"])
+        logits.backward(dlogits)
         return {"logits": logits, "grad/input": x.grad} | {f"grad/{k}": v.grad for k, v in net.named_parameters()}
 
-    def adabs(self, a, p):
+    def adabs(self, x_calibration, state, network, batch_size, eps):
         """Cumulative averages: momentum n/(images so far), starting from nothing."""
-        net, x, seen = self._network(a, p).train(), a["x_calibration"], 0
-        for first in range(0, len(x), p["batch_size"]):
-            batch = x[first : first + p["batch_size"]]
+        net, x, seen = network_of(state, network).train(), x_calibration, 0
+        for first in range(0, len(x), batch_size):
+            batch = x[first : first + batch_size]
             seen += len(batch)
             for module in net.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
@@ -111,15 +91,14 @@ class Backend(Autograd):
                 net(to_first(batch))
         return {k: v for k, v in net.named_buffers() if "running_" in k}
 
-    def sgd_step(self, a, p):
-        w = a["w"].clone().requires_grad_()
-        decay = p["weight_decay"] if w.ndim > 1 else 0.0
-        optimiser = torch.optim.SGD([w], p["learning_rate"], p["momentum"], 0.0, decay, p["nesterov"])
-        if "velocity" in a:
-            optimiser.state[w]["momentum_buffer"] = a["velocity"].clone()
-        w.grad = a["grad"].clone()
+    def sgd_step(self, w, grad, learning_rate, momentum, weight_decay, nesterov, velocity=None):
+        w = w.clone().requires_grad_()
+        optimiser = torch.optim.SGD([w], learning_rate, momentum, 0.0, weight_decay if w.ndim > 1 else 0.0, nesterov)
+        if velocity is not None:
+            optimiser.state[w]["momentum_buffer"] = velocity.clone()
+        w.grad = grad.clone()
         optimiser.step()
-        return {"w": w, "velocity": optimiser.state[w]["momentum_buffer"]}
+        return w, optimiser.state[w]["momentum_buffer"]
 
 
 class BFloat16(Backend):
@@ -140,9 +119,21 @@ def to_last(x):
     return x.permute(0, 2, 3, 1)
 
 
-def loaded(module, a, dtype):
-    """A module in the dtype with a state's arrays."""
-    module = module.to(dtype)
-    own = module.state_dict()
-    module.load_state_dict({k: a.get(k, v) for k, v in own.items()})
+def block(state, stride):
+    """A residual block of PyTorch's with a state's arrays."""
+    c_out, c_in = state["conv1.weight"].shape[:2]
+    if stride == 1:
+        return loaded(torch_resnet(pcmref.ResNet(c_in, 1, (c_out,), (1,))).layer1[0], state)
+    return loaded(torch_resnet(pcmref.ResNet(1, 1, (c_in, c_out), (1, 1))).layer2[0], state)
+
+
+def network_of(state, network):
+    """A whole network of PyTorch's with a state's arrays."""
+    return loaded(torch_resnet(pcmref.ResNet(**network)), state)
+
+
+def loaded(module, state):
+    """The module in the dtype of a state, with its arrays."""
+    module = module.to(state["conv1.weight"].dtype)
+    module.load_state_dict({name: state.get(name, value) for name, value in module.state_dict().items()})
     return module
