@@ -67,11 +67,6 @@ def conv2d_weight_grad(dy, x, w_shape, stride: int, padding: int) -> np.ndarray:
     return np.stack(dw).reshape(k_h, k_w, c, o).transpose(3, 2, 0, 1)
 
 
-def conv2d_backward(dy, x, w, stride: int = 1, padding: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(dx, dw) of conv2d: shapes of x and w."""
-    return conv2d_input_grad(dy, w, x.shape, stride, padding), conv2d_weight_grad(dy, x, w.shape, stride, padding)
-
-
 # --------------------------------------------------------------------------------------------- batch normalisation
 
 

@@ -1,5 +1,9 @@
-"""A layer over a training batch: in chunks of images, in parallel, with what the whole batch must agree on in between."""
+"""Layers: evaluation's, for a chunk of images, batch norm folded in; training's, over the chunks of a batch.
 
+A training batch goes through a layer in parallel, with what the whole batch must agree on in between.
+"""
+
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +15,37 @@ from pcmref.nn.functional import BN_EPS, conv2d_shape
 from pcmref.threads import map_chunks
 
 CHUNK = 16  # images that go through an operation together: what they need stays in a core's cache (measured)
+
+
+def folded(state: dict, pairs: list[tuple[str, str]], eps: float) -> dict:
+    """The state with each batch norm of (conv, bn) folded into its convolution: kernel matrices scaled, a shift as its bias."""
+    new = dict(state)
+    for conv, bn in pairs:
+        w = state[f"{conv}.weight"]
+        weight, bias, mean, var = (state[f"{bn}.{e}"] for e in ("weight", "bias", "running_mean", "running_var"))
+        scale = weight / np.sqrt(var + weight.dtype.type(eps))
+        new[f"{conv}.weight"] = F.kernel_matrices(w * scale[:, None, None, None]), w.shape[3]
+        new[f"{bn}.bias"] = bias - mean * scale
+    return new
+
+
+def folded_layer():
+    """nn's `layer` in evaluation on a state from `folded`; outputs take turns in four pieces of scratch memory."""
+    number = count()
+
+    def layer(x, state, conv, bn, stride, plus=None, relu=True):
+        matrices, k_w = state[f"{conv}.weight"]
+        k_h, padding = len(matrices), len(matrices) // 2
+        shape = conv2d_shape(x.shape, (matrices.shape[2], x.shape[3], k_h, k_w), stride, padding)
+        y = F.convolve_rows(x, matrices, k_w, stride, padding, scratch(f"layer {next(number) % 4}", shape, x.dtype))
+        F.add_channels(y, state[f"{bn}.bias"])
+        if plus is not None:
+            y += plus
+        if relu:
+            F.relu(y)
+        return y, None
+
+    return layer
 
 
 class Saved(NamedTuple):

@@ -5,16 +5,14 @@ goes layer by layer, each layer over the chunks of the batch, because batch norm
 """
 
 from functools import partial
-from itertools import count
 
 import numpy as np
 
 from pcmref.errors import SettingError
-from pcmref.fast import functional as F
-from pcmref.fast.gather import Recycled, scratch
-from pcmref.fast.layers import CHUNK, Layers
+from pcmref.fast.gather import Recycled
+from pcmref.fast.layers import CHUNK, Layers, folded, folded_layer
 from pcmref.nn import resnet as plain
-from pcmref.nn.functional import conv2d_shape, matrix_product
+from pcmref.nn.functional import matrix_product
 from pcmref.threads import chunks_of, map_chunks, single_threaded_blas
 
 ENGINES = ("fast", "plain")
@@ -47,36 +45,12 @@ class ResNet(plain.ResNet):
         state = self.checked_state(state, x.dtype)
         if train:
             return self._train(state, x, workers)
-        state = self._folded(self.checked_values(state))
-        return np.concatenate(map_chunks(lambda chunk: self._evaluate(state, x[chunk]), chunks_of(len(x), CHUNK), workers))
+        state = folded(self.checked_values(state), [(conv, bn) for conv, bn, _ in self.conv_bn_pairs()], self.eps)
 
-    def _folded(self, state):
-        """The state with each batch norm folded into its convolution: scaled kernel matrices, and the shift as its bias."""
-        folded = dict(state)
-        for conv, bn, (_, _, _, k_w) in self.conv_bn_pairs():
-            weight, bias, mean, var = (state[f"{bn}.{e}"] for e in ("weight", "bias", "running_mean", "running_var"))
-            scale = weight / np.sqrt(var + weight.dtype.type(self.eps))
-            folded[f"{conv}.weight"] = F.kernel_matrices(state[f"{conv}.weight"] * scale[:, None, None, None]), k_w
-            folded[f"{bn}.bias"] = bias - mean * scale
-        return folded
+        def evaluate(chunk):
+            return self._run(state, x[chunk], folded_layer())[0]
 
-    def _evaluate(self, state, x):
-        """Logits of a chunk of images; the layers' outputs take turns in four pieces of scratch memory."""
-        number = count()
-
-        def layer(x, state, conv, bn, stride, plus=None, relu=True):
-            matrices, k_w = state[f"{conv}.weight"]
-            k_h, padding = len(matrices), len(matrices) // 2
-            shape = conv2d_shape(x.shape, (matrices.shape[2], x.shape[3], k_h, k_w), stride, padding)
-            y = F.convolve_rows(x, matrices, k_w, stride, padding, scratch(f"layer {next(number) % 4}", shape, x.dtype))
-            F.add_channels(y, state[f"{bn}.bias"])
-            if plus is not None:
-                y += plus
-            if relu:
-                F.relu(y)
-            return y, None
-
-        return self._run(state, x, layer)[0]
+        return np.concatenate(map_chunks(evaluate, chunks_of(len(x), CHUNK), workers))
 
     def _train(self, state, x, workers, keep=True):
         layers = Layers(len(x), workers, keep, Recycled.of_pass((self, x.shape, x.dtype)))
