@@ -14,7 +14,7 @@ from pcmref.nn.adabs import adabs
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
-from pcmref.statistics import Spread, by_chip, spread
+from pcmref.statistics import FEWEST, Spread, by_chip, spread
 from pcmref.study import COMPENSATIONS, check_evaluation
 from pcmref.tasks import Measured, measure_chips
 from pcmref.times import human_time
@@ -106,16 +106,17 @@ class SensitivityResult:
         share = bars[bar] / sum(bars.values())
         return (
             f"Most is regained by {bar} alone, {bars[bar]:,} weights ({100 * share:.2g} % of all): {_mean(gain)} of the "
-            f"{100 * loss:.2f} points lost (means)."
+            f"{100 * loss:.2f} points lost (means; the largest of {len(bars)} means is biased upwards)."
         )
 
     def table(self) -> str:
-        """All of it as text, in percent and points; `[lowest, highest]`, and of means `[95 % interval]`."""
+        """All of it as text, in percent and points; `[lowest, highest]`, and of means `[nominal 95 % interval]`."""
         whole, settings = self.values("chip"), self.settings
         parts = [
             f"software {100 * self.software_accuracy:.2f}, all on the chip at {human_time(settings['t_s'])}, "
             f"{settings['compensation']}: {_cell(whole)}",
-            "median [lowest, highest] mean; means with 95 % intervals, by bootstrap over chips",
+            "median [lowest, highest] mean; means with intervals by bootstrap over chips, nominal 95 %, too narrow for few"
+            f" chips (none below {FEWEST})",
             tables.aligned(self.lines()),
             self.decisive(),
             tables.aligned(self.noise_lines()),
@@ -142,7 +143,7 @@ def _cell(values: np.ndarray) -> str:
 
 def _mean(values: np.ndarray) -> str:
     found: Spread = spread(values)
-    return tables.interval_cell(found.mean, found.mean_interval) if found.n_chips > 1 else f"{100 * found.mean:z.2f}"
+    return tables.interval_cell(found.mean, found.mean_interval)
 
 
 def sensitivity(

@@ -1,4 +1,4 @@
-"""Accuracy over time: the paper's experiment, for any network, device model and data."""
+"""Accuracy over time: an experiment like the paper's, on simulated chips, for any network, device model and data."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -17,7 +17,7 @@ from pcmref.nn.functional import check_labels
 from pcmref.pcm.chip import Chip, Reading
 from pcmref.pcm.crossbar import Periphery, multiply
 from pcmref.pcm.model import PCMModel
-from pcmref.statistics import Spread, by_chip, spread
+from pcmref.statistics import FEWEST, Spread, by_chip, spread
 from pcmref.tasks import Measured, measure_chips
 from pcmref.times import STANDARD_TIMES_S, human_time
 from pcmref.training import accuracy
@@ -88,16 +88,17 @@ class RetentionResult:
         ]
 
     def spread_lines(self) -> list[list[str]]:
-        """The mean and the standard deviations between chips and between reads, each with its 95 % interval, in points."""
-        head = ["time", "", "mean", "deviation between chips", "between the reads of a chip"]
-        pairs = ("mean", "between", "within")
-        return [head] + [
+        """The mean and, of several reads, the deviations between chips and between reads, each with its interval, in points."""
+        names = {"mean": "mean", "between": "deviation between chips", "within": "between the reads of a chip"}
+        summary = self.summary()
+        parts = list(names)[: 1 if summary[0].n_reads == 1 else None]
+        return [["time", "", *(names[p] for p in parts)]] + [
             [
                 human_time(s.t_s),
                 s.compensation,
-                *(tables.interval_cell(getattr(s, p), getattr(s, f"{p}_interval")) for p in pairs),
+                *(tables.interval_cell(getattr(s, p), getattr(s, f"{p}_interval")) for p in parts),
             ]
-            for s in sorted(self.summary(), key=lambda s: s.t_s)
+            for s in sorted(summary, key=lambda s: s.t_s)
         ]
 
     def table(self) -> str:
@@ -113,7 +114,9 @@ class RetentionResult:
         if first.n_chips > 1:
             text = f"median [lowest, highest] mean\n\n{text}"
         if first.n_chips > 1 and first.n_reads > 1:
-            text += f"\n\nwith 95 % intervals, by bootstrap over chips\n\n{tables.aligned(self.spread_lines())}"
+            intervals = "with intervals by bootstrap over chips, nominal 95 %, too narrow for few chips"
+            too_few = f"without intervals: fewer than {FEWEST} chips"
+            text += f"\n\n{intervals if first.n_chips >= FEWEST else too_few}\n\n{tables.aligned(self.spread_lines())}"
         return text
 
     def to_csv(self, path) -> None:
@@ -199,7 +202,7 @@ def retention(
 ) -> RetentionResult:
     """Program n_chips chips (seeds seed, seed + 1, ...) and measure their accuracy at each time and compensation.
 
-    Every chip is read `reads` times at each time (read 0, 1, ...): readings of one chip can differ more than chips do.
+    Every chip is read `reads` times at each time (read 0, 1, ...): readings of one chip may differ too.
 
     x [N, H, W, C] normalised, labels [N]. "adabs" needs x_calibration, in batches of batch_size. All compensations see
     the same reading of the same chip. `executor` (any concurrent.futures.Executor) takes one task a chip; the result is

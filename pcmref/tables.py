@@ -57,9 +57,11 @@ def range_cell(found: Spread, digits: int = 2) -> str:
 
 
 def interval_cell(value: float, interval: Interval, digits: int = 2) -> str:
-    """`value [low, high]` in percent or points; `-` for what cannot be told."""
+    """`value [low, high]` in percent or points; `-` for what cannot be told, the value alone where the interval cannot."""
     if value != value:
         return "-"
+    if interval[0] != interval[0]:
+        return f"{100 * value:z.{digits}f}"
     return f"{100 * value:z.{digits}f} [{100 * interval[0]:z.{digits}f}, {100 * interval[1]:z.{digits}f}]"
 
 

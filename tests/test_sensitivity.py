@@ -69,7 +69,7 @@ def made_up() -> SensitivityResult:
     values |= {("all but", bar, read): 0.5 for bar in list(BARS)[1:] for read in range(2)}
     values |= {("only", "conv1.weight", read): 0.5 for read in range(2)}
     rows = tuple(
-        pcmref.sensitivity.Row("n", kind, what, k, read, v) for (kind, what, read), v in values.items() for k in range(2)
+        pcmref.sensitivity.Row("n", kind, what, k, read, v) for (kind, what, read), v in values.items() for k in range(5)
     )
     return dataclasses.replace(study(), rows=rows, software_accuracy=0.9)
 

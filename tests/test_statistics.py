@@ -9,7 +9,7 @@ from scipy import stats
 
 from pcmref import draws, statistics
 from pcmref.errors import SettingError
-from pcmref.statistics import bootstrap, by_chip, spread, variance_components
+from pcmref.statistics import FEWEST, bootstrap, by_chip, spread, variance_components
 from pcmref.study import Row
 
 SHARES = arrays(float, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(0, 1))
@@ -62,7 +62,8 @@ def test_nothing_leaves_0_to_100_percent(values):
     for interval in (found.mean_interval, found.between_interval, found.within_interval):
         assert np.isnan(interval).all() or 0 <= interval[0] <= interval[1] <= 1
     assert np.isnan(found.between) == (min(values.shape) < 2) and np.isnan(found.std) == (len(values) < 2)
-    if len(values) > 1:
+    assert np.isnan(found.mean_interval).all() == (len(values) < FEWEST)
+    if len(values) >= FEWEST:
         means = values.mean(1)
         assert means.min() - 1e-12 <= found.mean_interval[0] and found.mean_interval[1] <= means.max() + 1e-12
 
@@ -76,7 +77,7 @@ def test_single_readings_have_the_deviation_of_chips_and_several_both():
 
 def test_chips_are_resampled_with_all_their_reads():
     """Where the reads of each chip cancel, so do those of every resample."""
-    values = np.array([[0.5 - d, 0.5 + d] for d in (0.1, 0.2, 0.3)])
+    values = np.array([[0.5 - d, 0.5 + d] for d in (0.1, 0.15, 0.2, 0.25, 0.3)])
     found = spread(values)
     assert found.mean_interval == pytest.approx((0.5, 0.5)) and found.between == 0
     assert found.within_interval[0] >= np.sqrt(2) * 0.1 - 1e-12 and found.within_interval[1] <= np.sqrt(2) * 0.3 + 1e-12

@@ -92,9 +92,10 @@ def test_summary_and_table():
 
 
 def test_the_table_of_several_reads_tells_chips_from_reads():
-    result = study(reads=3)
+    assert "without intervals: fewer than 5 chips" in study(reads=3).table()
+    result = study(reads=3, n_chips=5)
     text = result.table()
-    assert "between the reads of a chip" in text and "by bootstrap over chips" in text
+    assert "between the reads of a chip" in text and "by bootstrap over chips, nominal 95 %" in text
     for s, line in zip(sorted(result.summary(), key=lambda s: s.t_s), text.splitlines()[-6:], strict=True):
         for value, interval in ((s.between, s.between_interval), (s.within, s.within_interval)):
             assert f"{100 * value:.2f} [{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]" in line

@@ -79,7 +79,7 @@ def beside_the_paper(noise: RetentionResult) -> str:
     """What is known of the paper's chip (CIFAR-10; grades in PCM_MODEL's sense), and the noise-trained network's figures."""
     first, year = noise.rows[0].t_s, max(row.t_s for row in noise.rows)
     collapse = min((row.t_s for row in noise.rows), key=lambda t_s: abs(np.log(t_s / 1000)))
-    worst = min(np.median(accuracies(noise, "gdc", t_s)) for t_s in {row.t_s for row in noise.rows} if t_s <= DAY_S)
+    worst = min(accuracies(noise, "gdc", t_s).min() for t_s in {row.t_s for row in noise.rows} if t_s <= DAY_S)
     lines = [
         ["accuracy in %, losses in points", "the paper, CIFAR-10", "grade", "here, Fashion-MNIST"],
         ["software", "93.87", "C", f"{100 * noise.software_accuracy:.2f}"],
@@ -90,7 +90,8 @@ def beside_the_paper(noise: RetentionResult) -> str:
             "C+",
             cell(accuracies(noise, "none", collapse)),
         ],
-        ["over one day, drift compensated", "above 92.6", "B", f"{100 * worst:.2f}, the lowest median"],
+        ["over one day, drift compensated", "above 92.6", "C+", f"{100 * worst:.2f}, the lowest reading"],
+        ["over one day, not batch norm compensated", "above 92.6", "B", "as above, with drift compensation"],
         ["after one day, batch norm compensated", "above 93.5", "B", cell(accuracies(noise, "adabs", DAY_S))],
         ["lost in one day with AdaBS", "-", "", cell(losses(noise, "adabs", DAY_S))],
         ["lost in one year with AdaBS", "-", "", cell(losses(noise, "adabs", year))],
@@ -101,7 +102,7 @@ def beside_the_paper(noise: RetentionResult) -> str:
 
 def gains(results: list[RetentionResult]) -> str:
     """What AdaBS gains over GDC on the same readings after a day, with its mean's interval."""
-    lines = [["after one day, in points", "adabs minus gdc", "mean [95 %]"]]
+    lines = [["after one day, in points", "adabs minus gdc", "mean [nominal 95 %]"]]
     for result in results:
         gain = accuracies(result, "adabs", DAY_S) - accuracies(result, "gdc", DAY_S)
         interval = tables.interval_cell(gain.mean(), bootstrap(gain, lambda v: v.mean(axis=(-2, -1))))
