@@ -87,7 +87,7 @@ def our_tasks(net, x, labels, workers) -> dict[str, tuple[Callable, int]]:
     chip, at = pcmref.Chip.program(state, model), Progress(0, state, {})
     recipe = Recipe(eta=0.038, alpha=2.0)
     study = {"times_s": (20.0, 86_400.0), "n_chips": 1, "x_calibration": x[:200], "workers": workers}
-    evaluated = 128 * (1 + 2 * 3) + 2 * 200  # software once, two times three compensations, two calibrations
+    evaluated = 128 * (1 + 2 * 3 - 1) + 2 * 200  # software, 2 times x 3 less 1 (gdc equals none at t_0), 2 calibrations
     return {
         "predict": (lambda: pcmref.predict(net, state, x, workers=workers), len(x)),
         "train step": (lambda: train_step(net, at, x[:BATCH], labels[:BATCH], 0.05, recipe, workers=workers), BATCH),

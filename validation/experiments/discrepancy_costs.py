@@ -121,7 +121,7 @@ def table(found: dict[str, list]) -> str:
     return tables.markdown(lines)
 
 
-def verdict(found: dict[str, list]) -> str:
+def verdict(found: dict[str, list], n_images: int) -> str:
     """The line of the README: which differences may be a point or more, two standard errors included."""
     matter, largest = [], 0.0
     for compensation, values in found.items():
@@ -135,9 +135,12 @@ def verdict(found: dict[str, list]) -> str:
                 chips = f"from {100 * differences.min():+.2f} to {100 * differences.max():+.2f} over {len(differences)} chips"
                 matter.append((-worst, f"{change}, {chips}"))
     which = "; ".join(change for _, change in sorted(matter)) or "none"
+    size = f"these {len(found[COMPENSATIONS[0]][0])} chips and {n_images:,} images"
+    missing = dict.fromkeys(v.label for v, values in zip(VARIANTS, found[COMPENSATIONS[0]], strict=True) if not values)
+    unpriced = "".join(f"; {label} is not priced yet" for label in missing)
     return (
         f"Which matter for the accuracy of the reference network after a day: {which}. All others that were priced stay within "
-        f"{largest:.1f} points, two standard errors included."
+        f"{largest:.1f} points, two standard errors included, over {size}{unpriced}."
     )
 
 
@@ -145,8 +148,8 @@ def main() -> int:
     kept, n_chips = from_command("prices", __doc__.splitlines()[0], __file__, chips=5, images=1000, calibration=CALIBRATION)
     found = measure(kept, n_chips)
     tables.fill(VALIDATION / "discrepancies.md", {"prices": f"{kept.heading(n_chips)}\n\n{table(found)}"})
-    tables.fill(VALIDATION.parent / "README.md", {"prices": verdict(found)})
-    print(table(found), verdict(found), sep="\n\n")
+    tables.fill(VALIDATION.parent / "README.md", {"prices": verdict(found, kept.about["images"])})
+    print(table(found), verdict(found, kept.about["images"]), sep="\n\n")
     return 0
 
 

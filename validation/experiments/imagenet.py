@@ -96,7 +96,8 @@ def study_cost(n: int) -> None:
     steps(f"recalibrate with {n} images", pcmref.adabs, net, day, x, batch_size=n, workers=1)
     sent_mb = (len(pickle.dumps((net, state, pcmref.PCMModel.joshi2020()))) + (IMAGES + CALIBRATION) * x[0].nbytes) / 1e6
     program, read, classify, recalibrate = steps.took.values()
-    task_s = program + read + TIMES * (read + (3 * IMAGES * classify + CALIBRATION * recalibrate) / n)
+    evaluate = (3 * TIMES - 1) * IMAGES  # at t_0 gdc equals none
+    task_s = program + read + TIMES * read + (evaluate * classify + TIMES * CALIBRATION * recalibrate) / n
     hours = CHIPS * task_s / 3600
     print(f"at most {peak_kb() / 1024**2:.2f} GB held")
     print(f"sent to each worker once: {sent_mb:,.0f} MB; with each task: a few hundred bytes; back: {3 * TIMES} numbers")

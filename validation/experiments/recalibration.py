@@ -101,11 +101,11 @@ def answer(found: dict) -> str:
 
     plain, compensated = SCHEMES
     first, changed = TIMES_S[0], "change the accuracy by"
-    halves = [f"{lost(plain, used / 2, used)} at {human_time(used)}" for used in (DAY_S / 2, DAY_S)]
+    halves = [f"{lost(plain, used / 2, used)} at {human_time(used)}" for used in TIMES_S if used / 2 in TIMES_S]
     return (
         f"Statistics of {human_time(first)}, used after a day, {changed} {lost(compensated, first, DAY_S)} points with GDC\n"
         f"on at both times, and by {lost(plain, first, DAY_S)} where it is off. Without it, statistics taken at half the\n"
-        f"chip's age {changed} {', and by '.join(halves)}."
+        f"chip's age {changed}\n{', '.join(halves)}."
     )
 
 
