@@ -1,4 +1,4 @@
-"""Training with noise on the weights (Joshi et al. 2020): the algorithm, one function a step.
+"""Training with noise on the weights (the method: Joshi et al. 2020; details C): the algorithm, one function a step.
 
 For each mini-batch: `augment` the images, `inject_weight_noise` into every crossbar, go forward and backward with the
 noisy weights, `sgd_step` the clean ones, `clip_weights`. Batch norm and its running statistics are digital and see the
@@ -64,7 +64,7 @@ class Recipe:
 
 
 def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int = 0, workers: int | None = None) -> dict:
-    """W + eta * max|W| * z on every crossbar, fresh for every step: a new state (Joshi et al. 2020).
+    """W + eta * max|W| * z on every crossbar, fresh for every step: a new state (Joshi et al. 2020; details C).
 
     max|W| is the crossbar's, fc.bias included with fc.weight; z are the draws `noise/{step}/{name}`. No gradient flows
     through the standard deviation. Batch norm is untouched. The first step has its noise like any other, which one
@@ -218,7 +218,7 @@ class Progress:
 
 
 def accuracy(net: ResNet, state: dict, x: np.ndarray, labels: np.ndarray, **options) -> float:
-    """The share of images whose largest logit is their label's; `options` are those of `net.forward`. ShapeError.
+    """The share of images whose largest logit is their label's; `options` go to `net.forward`. ShapeError.
 
     >>> from pcmref.library import load_images
     >>> from pcmref.training import accuracy
@@ -243,8 +243,8 @@ def train(
     """Train from `state` (or go on from `start`) to the recipe's end.
 
     `after_step(progress, n_steps)` is called after every mini-batch, to save or to show where the run stands. The
-    result depends on the arguments alone, not on where it was interrupted. A last incomplete batch is left out. `options` are
-    those of `net.forward`: workers, engine.
+    result depends on the arguments alone, not on where it was interrupted. A last incomplete batch is left out. `options` go
+    to `net.forward`: product, and with `pcmref.fast`'s network workers and engine.
     """
     n_train = len(data.train_images) - recipe.validation
     steps_per_epoch = n_train // recipe.batch_size

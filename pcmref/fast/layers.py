@@ -14,7 +14,7 @@ from pcmref.fast.gather import Recycled, scratch
 from pcmref.nn.functional import BN_EPS, conv2d_shape
 from pcmref.threads import map_chunks
 
-CHUNK = 16  # images that go through an operation together: what they need stays in a core's cache (measured)
+CHUNK = 16  # images that go through an operation together: what they need stays in a core's cache
 
 
 def folded(state: dict, pairs: list[tuple[str, str]], eps: float) -> dict:

@@ -1,4 +1,4 @@
-"""The network on the fast layers: nn's text, run over chunks of images.
+"""The network on the fast layers: nn's topology with faster layers, over chunks of images.
 
 Evaluation carries small chunks of images through the whole network, batch norm folded into the convolutions before; training
 goes layer by layer, each layer over the chunks of the batch, because batch norm needs the statistics of all of them in between.

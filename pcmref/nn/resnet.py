@@ -62,7 +62,7 @@ class ResNet:
 
     @classmethod
     def joshi32(cls, in_channels: int = 3, num_classes: int = 10) -> "ResNet":
-        """The paper's ResNet-32: 361,722 synaptic weights for 3 channels and 10 classes (Joshi et al. 2020).
+        """The paper's ResNet-32, for CIFAR-10; its widths and the bias row are derived from the 361,722 synaptic weights.
 
         >>> sum(w.size for w in pcmref.ResNet.joshi32().init().values() if w.ndim > 1)  # and 10 biases
         361712
@@ -159,7 +159,7 @@ class ResNet:
         return [name for name in self.shapes() if "running_" not in name]
 
     def synaptic(self) -> list[str]:
-        """The names that live on the chip: convolution and fc weights, and fc.bias (Joshi et al. 2020)."""
+        """The names on the chip: convolution and fc weights, and fc.bias (derived from the paper's 361,722 weights)."""
         return [f"{conv}.weight" for conv, _, _ in self.conv_bn_pairs()] + ["fc.weight", "fc.bias"]
 
     def init(self, seed: int = 0, dtype=np.float32) -> dict[str, np.ndarray]:

@@ -1,4 +1,5 @@
-"""Weights to conductances and back: differential pairs, one scale a crossbar (Joshi et al. 2020; aihwkit).
+"""Weights to conductances and back: differential pairs, one scale a crossbar (two devices a weight: Joshi et al. 2020;
+the scale: aihwkit).
 
 A weight is the difference of two devices, G+ - G- = scale * W with scale = G_max / max|W|. A crossbar is a weight
 tensor with the bias that belongs to it, if there is one: the bias is one more row, driven by a constant input, and counts in

@@ -1,8 +1,9 @@
 """The statistical model of a phase-change memory device: programming noise, drift and 1/f read noise.
 
 Symbols: G_T target, G_P programmed, G_D(t) drifted, G(t) read conductance, all in uS; x = G_T / G_max; t in seconds since
-programming; z standard-normal draws, given by the caller. Grades of the constants: A stated by the paper's abstract; B restated
-by the model authors' public toolkit or by a co-author's code; C recalled or taken from a third party, not confirmed.
+programming; z standard-normal draws, given by the caller. Grades of the constants: A stated by the paper's abstract or taken
+from the project's sources; B restated by the model authors' public toolkit or by a co-author's code; C recalled or taken from a
+third party, not confirmed; C+ from a third party that says it took the number from the paper.
 
 Sources: [J] Joshi et al., Nat. Commun. 11:2473 (2020). [N] Nandakumar et al., IEEE ICECS 2019, pp. 727-730. [T] aihwkit,
 docs/source/pcm_inference.rst and inference/noise/pcm.py. [X] CrossSim 3.2.0, its PCM device file. [S] pcm-bitslicing,
@@ -59,18 +60,18 @@ class PCMModel:
     nu_std_line: tuple[float, float] = _constant((-0.0125, -0.0059), "1, 1", "B", "[N] [T] slope of ln x, intercept")
     nu_std_range: tuple[float, float] = _constant((0.008, 0.045), "1", "B", "[N] [T]")
     nu_law: str = _constant("gaussian", "", "B", "[N] [T] document; the toolkit's code folds it")
-    t_0_s: float = _constant(20.0, "s", "B", "[T] code; a third party notes 27.36 s for the chip (C)")
+    t_0_s: float = _constant(20.0, "s", "B", "[T] code; [X] states 27.36 s for the chip's first reading (B)")
     t_r_s: float = _constant(250e-9, "s", "B", "[N] [T] width of a read pulse")
     q_factor: float = _constant(0.0088, "1", "B", "[N] [T]")
     q_exponent: float = _constant(-0.65, "1", "B", "[N] [T]")
     q_max: float = _constant(0.2, "1", "B", "[N] [T]")
     q_argument: str = _constant("target", "", "B", "[N] [T] document; the toolkit's code takes the programmed G")
-    pair: str = _constant("kept", "", "A", "[J] two devices a weight, each with its own state")
+    pair: str = _constant("kept", "", "A", "[J] two devices a weight")
     devices_per_weight: int | Mapping[str, int] = _constant(1, "a sign", "A", "[J] two devices a weight, one a sign")
     gdc_read_out: str = _constant("device sum", "", "C", "derived: the currents of both devices of every pair add up")
     gdc_baseline: str = _constant("read", "", "C", "derived: a chip knows its own readings only; [T] code: programmed")
-    drifts: bool = _constant(True, "", "A", "[J]")
-    reads_noisily: bool = _constant(True, "", "A", "[J]")
+    drifts: bool = _constant(True, "", "B", "[N] [T]")
+    reads_noisily: bool = _constant(True, "", "B", "[N] [T]")
 
     def __post_init__(self):
         choices = {
