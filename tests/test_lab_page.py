@@ -240,8 +240,14 @@ def test_everything_has_a_name_for_screen_readers(browser, address):
     assert [name for role, name in named if role == "slider"] == ["Time", "Conductance"]
     spoken = tab.run("[...document.querySelectorAll('input[type=range]')].map(e => e.getAttribute('aria-valuetext'))")
     assert spoken == ["1 h", "25 µS"]
-    assert {name for role, name in named if role == "radiogroup"} == {"Training noise", "Compensation"}
-    assert [name for role, name in named if role == "radio"] == ["without", "with, η = 3.8 %", "none", "GDC", "AdaBS"]
+    assert {name for role, name in named if role == "radiogroup"} == {"Network", "Compensation"}
+    assert [name for role, name in named if role == "radio"] == [
+        "baseline",
+        "trained on with noise (η = 3.8 %) and clipping",
+        "none",
+        "GDC",
+        "AdaBS",
+    ]
     pictures = [name for role, name in named if role == "image"]
     assert len(pictures) == 5 + 2 * 10 and all(len(name) > 10 for name in pictures)
     assert [name for role, name in named if role == "heading"][0] == "A neural network on phase-change memory"
