@@ -18,7 +18,7 @@ from pcmref.fast.gather import Recycled, scratch
 from pcmref.golden import Capabilities, Golden, judge
 from pcmref.golden.case import Case, narrow
 from pcmref.golden.cases_nn import network_state
-from pcmref.golden.twin_ops import expected
+from pcmref.golden.expected import expected
 from pcmref.nn import functional as F
 from pcmref.nn import resnet as plain_resnet
 

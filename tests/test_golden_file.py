@@ -47,10 +47,33 @@ def test_expected_values_come_out_the_same_again(level):
     small = ("conv2d", "batch_norm_train_backward", "read", "dac", "draws", "softmax_cross_entropy", "clip_weights")
     for case in all_cases(level):
         if level == 2 or case.op in small:
-            again = file.make(case)
-            for name, e in BY_KEY[case.key].expected.items():
-                assert same(again.expected[name].value, e.value) and again.expected[name].u_max == e.u_max
-                assert (e.scale is None) or same(again.expected[name].scale, e.scale)
+            assert file.as_stored(file.make(case), BY_KEY[case.key]) is BY_KEY[case.key]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda e: replace(e, value=e.value * (1 + 2.0**-52)),
+        lambda e: replace(e, u_max=e.u_max / 2),
+        lambda e: replace(e, scale=None),
+        lambda e: replace(e, scale=2.01 * e.scale),
+        lambda e: replace(e, scale=0.49 * e.scale),
+        lambda e: replace(e, kink=np.full_like(e.value, np.nan)),
+    ],
+)
+def test_what_is_stored_never_changes(change):
+    """Nor does a twin's bound at all, whatever a rebuild finds; laws likewise."""
+    old = BY_KEY["linear/v1/plain"]
+    with pytest.raises(file.GoldenError, match="linear/v1/plain: 'y' does not come out"):
+        file.as_stored(replace(old, expected={"y": change(old.expected["y"])}), old)
+    drift = BY_KEY["drift/v1/one_year"]
+    e = drift.expected["g_drift_us"]
+    with pytest.raises(file.GoldenError, match="g_drift_us"):
+        file.as_stored(replace(drift, expected={"g_drift_us": replace(e, scale=e.scale * 1.01)}), drift)
+    law = BY_KEY["program/v1/law"]
+    moved = law.law["g_prog_us"]._replace(spread=law.law["g_prog_us"].spread * 1.01)
+    with pytest.raises(file.GoldenError, match="g_prog_us"):
+        file.as_stored(replace(law, law={"g_prog_us": moved}), law)
 
 
 def test_the_same_cases_give_the_same_bytes(tmp_path):

@@ -13,7 +13,7 @@ from math import exp, fsum
 
 import numpy as np
 
-DIGITS = 50  # of the decimals; set by `evaluate` in twin_ops for the time of one evaluation
+DIGITS = 50  # of the decimals; set by `expected.evaluate` for the time of one evaluation
 LIBM = 4  # roundings that one exp, log or power may cost: 2 ulp, see Capabilities.libm_ulp
 DRAW = 8  # roundings in a standard-normal draw that the backend makes itself: 4 ulp
 

@@ -13,8 +13,8 @@ from pcmref.golden import sampled
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.bounds import KINK_SHARE, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, native, tolerance
 from pcmref.golden.case import Case
+from pcmref.golden.expected import Expected
 from pcmref.golden.ops import OPS
-from pcmref.golden.twin_ops import Expected
 
 STATUSES = ("pass", "loose", "fail", "error", "unsupported", "skip", "xfail", "xpass", "inconclusive")
 
