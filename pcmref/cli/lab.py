@@ -218,21 +218,14 @@ def network_table(model: PCMModel, name: str, data: library.Images, settings: Se
         weights.append(weight_table(chip, states, compensated.factors[settings.layer], t_s, settings))
         seen.append({c: answers(file.net, states[c], shown) for c in COMPENSATIONS})
         progress(done + 1)
-    result = retention(
-        file.net,
-        file.state,
-        model,
-        x,
-        labels,
-        times_s,
-        COMPENSATIONS,
-        settings.n_chips,
-        seed,
-        calibration,
-        name=name,
-        reads=settings.n_reads,
-        progress=lambda done, _: progress(len(times_s) + done),
-    )
+
+    def measured(done: int, _: int) -> None:
+        if done:  # before the first measurement stands what was counted above
+            progress(len(times_s) + done)
+
+    study = {"x_calibration": calibration, "name": name, "reads": settings.n_reads, "progress": measured}
+    design = (times_s, COMPENSATIONS, settings.n_chips, seed)
+    result = retention(file.net, file.state, model, x, labels, *design, **study)
     readings = {cell: [row.accuracy for row in result.rows if row[1:3] == cell] for cell in product(COMPENSATIONS, times_s)}
     accuracy = {c: [{"median": np.median(readings[c, t]), "readings": readings[c, t]} for t in times_s] for c in COMPENSATIONS}
     software = file.state[settings.layer]
