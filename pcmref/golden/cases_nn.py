@@ -3,12 +3,15 @@
 import numpy as np
 
 from pcmref.golden.case import Case, integers, narrow, normal, positive
+from pcmref.nn.resnet import ResNet
 
 EPS = 1e-5
 SMALL = {"in_channels": 1, "num_classes": 4, "widths": [3, 4, 5], "blocks": [1, 1, 1], "stem": "small"}
 ONE_BLOCK = SMALL | {"widths": [2], "blocks": [1]}
 TWO_STAGES = SMALL | {"widths": [3, 4], "blocks": [1, 1]}
 WIDE_STEM = {"in_channels": 3, "num_classes": 5, "widths": [2, 3], "blocks": [1, 1], "stem": "imagenet"}
+PAD = SMALL | {"widths": [2, 3], "blocks": [1, 2], "shortcut": "pad"}
+BOTTLENECK = SMALL | {"widths": [2, 3], "blocks": [1, 1], "block": "bottleneck"}
 
 # name: (x, w, stride, padding, why, level)
 _CONVOLUTIONS = {
@@ -130,20 +133,11 @@ def layer_state(name: str, conv: str, bn: str, shape: tuple[int, ...]) -> dict[s
 
 def network_state(name: str, network: dict) -> dict[str, np.ndarray]:
     """A narrow state for a network of the given description."""
-    k = 3 if network["stem"] == "small" else 7
-    widths = network["widths"]
-    state = layer_state(name, "conv1", "bn1", (widths[0], network["in_channels"], k, k))
-    c_in = widths[0]
-    for s, (c_out, count) in enumerate(zip(widths, network["blocks"], strict=True)):
-        for b in range(count):
-            block = f"layer{s + 1}.{b}"
-            state |= layer_state(name, f"{block}.conv1", f"{block}.bn1", (c_out, c_in, 3, 3))
-            state |= layer_state(name, f"{block}.conv2", f"{block}.bn2", (c_out, c_out, 3, 3))
-            if c_in != c_out or (s and b == 0):
-                state |= layer_state(name, f"{block}.downsample.0", f"{block}.downsample.1", (c_out, c_in, 1, 1))
-            c_in = c_out
-    classes = network["num_classes"]
-    state["fc.weight"] = normal(f"{name}/fc.weight", classes, c_in, scale=c_in**-0.5)
+    net, state = ResNet(**network), {}
+    for conv, bn, shape in net.conv_bn_pairs():
+        state |= layer_state(name, conv, bn, shape)
+    classes, features = net.shapes()["fc.weight"]
+    state["fc.weight"] = normal(f"{name}/fc.weight", classes, features, scale=features**-0.5)
     state["fc.bias"] = normal(f"{name}/fc.bias", classes, scale=0.25)
     return state
 
@@ -152,11 +146,12 @@ def _blocks():
     for name, (c_in, c_out, stride, why) in {
         "identity": (3, 3, 1, "the shortcut is the input itself"),
         "downsample": (2, 3, 2, "the shortcut is a 1x1 convolution of stride 2 with batch norm"),
+        "pad": (2, 5, 2, "the shortcut has no weights: every second pixel, one channel of zeros before and two behind"),
     }.items():
         x = normal(f"block/{name}/x", 2, 5, 4, c_in)
         state = layer_state(f"block/{name}", "conv1", "bn1", (c_out, c_in, 3, 3))
         state |= layer_state(f"block/{name}", "conv2", "bn2", (c_out, c_out, 3, 3))
-        if stride > 1:
+        if name == "downsample":
             state |= layer_state(f"block/{name}", "downsample.0", "downsample.1", (c_out, c_in, 1, 1))
         params = {"stride": stride, "eps": EPS}
         for train in (False, True):
@@ -171,6 +166,8 @@ def _networks():
         ("one_block", ONE_BLOCK, 3, 1),
         ("two_stages", TWO_STAGES, 6, 1),
         ("imagenet_stem", WIDE_STEM, 17, 2),
+        ("pad_shortcuts", PAD, 5, 1),
+        ("bottlenecks", BOTTLENECK, 6, 1),
     ):
         state, params = network_state(f"resnet/{name}", network), {"network": network, "eps": EPS}
         x = normal(f"resnet/{name}/x", 2, size, size - 1, network["in_channels"])

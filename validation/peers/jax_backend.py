@@ -113,11 +113,20 @@ def conv_bn(x, s, conv, bn, stride, padding, train, eps, seen=None):
 
 
 def block(x, s, name, stride, train, eps, seen=None):
-    shortcut = x
+    """Two layers of 3x3, or three where the state has them; the 3x3 layer that comes first has the stride."""
+    last = 3 if f"{name}conv3.weight" in s else 2
     if f"{name}downsample.0.weight" in s:
         shortcut = conv_bn(x, s, f"{name}downsample.0", f"{name}downsample.1", stride, 0, train, eps, seen)
-    y = jax.nn.relu(conv_bn(x, s, f"{name}conv1", f"{name}bn1", stride, 1, train, eps, seen))
-    return jax.nn.relu(conv_bn(y, s, f"{name}conv2", f"{name}bn2", 1, 1, train, eps, seen) + shortcut)
+    else:
+        zeros = s[f"{name}conv{last}.weight"].shape[0] - x.shape[3]
+        shortcut = jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (zeros // 2, zeros - zeros // 2)))
+    y = x
+    for i in range(1, last + 1):
+        own = stride if i == last - 1 else 1
+        padding = s[f"{name}conv{i}.weight"].shape[2] // 2
+        z = conv_bn(y, s, f"{name}conv{i}", f"{name}bn{i}", own, padding, train, eps, seen)
+        y = jax.nn.relu(z + shortcut if i == last else z)
+    return y
 
 
 def resnet(x, s, network, train, eps, seen=None):

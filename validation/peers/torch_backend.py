@@ -124,7 +124,8 @@ def block(state, stride):
     c_out, c_in = state["conv1.weight"].shape[:2]
     if stride == 1:
         return loaded(torch_resnet(pcmref.ResNet(c_in, 1, (c_out,), (1,))).layer1[0], state)
-    return loaded(torch_resnet(pcmref.ResNet(1, 1, (c_in, c_out), (1, 1))).layer2[0], state)
+    shortcut = "projection" if "downsample.0.weight" in state else "pad"
+    return loaded(torch_resnet(pcmref.ResNet(1, 1, (c_in, c_out), (1, 1), shortcut=shortcut)).layer2[0], state)
 
 
 def network_of(state, network):
