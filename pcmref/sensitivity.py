@@ -10,7 +10,7 @@ import numpy as np
 from pcmref import tables
 from pcmref.errors import SettingError, whole_number
 from pcmref.fast.resnet import ResNet
-from pcmref.nn.adabs import adabs
+from pcmref.nn.adabs import BATCH_SIZE, adabs
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
@@ -184,7 +184,7 @@ def sensitivity(
     n_chips, reads = whole_number("n_chips", n_chips, 1), whole_number("reads", reads, 1)
     if compensation not in COMPENSATIONS:
         raise SettingError(f"compensation must be one of {COMPENSATIONS}, got {compensation!r}")
-    check_evaluation(net, x, labels, (compensation,), x_calibration)
+    check_evaluation(net, x, labels, (compensation,), x_calibration, BATCH_SIZE)
     study = _Study(net, state, model, x, labels, t_s, compensation, reads, x_calibration, workers, engine)
     of = conditions(state, reads)
     measured = measure_chips(study.measure, n_chips, len(of), seed, executor, progress, known, on_chip)
@@ -239,5 +239,5 @@ class _Study:
         digital = {"only": [bar for bar in bars if bar != what], "all but": [what]}.get(kind, [])
         state = state | {name: self.state[name] for bar in digital for name in bars[bar]}
         if self.compensation == "adabs":
-            state = adabs(self.net, state, self.x_calibration, **options)
+            state = adabs(self.net, state, self.x_calibration, BATCH_SIZE, **options)
         return accuracy(self.net, state, self.x, self.labels, **options)

@@ -12,7 +12,7 @@ import numpy as np
 from pcmref import store, tables
 from pcmref.errors import FileError, SettingError, ShapeError, whole_number
 from pcmref.fast.resnet import ResNet
-from pcmref.nn.adabs import adabs, check_batches
+from pcmref.nn.adabs import BATCH_SIZE, adabs, check_batches
 from pcmref.nn.functional import check_labels
 from pcmref.pcm.chip import Chip, Reading
 from pcmref.pcm.crossbar import Periphery, multiply
@@ -191,7 +191,7 @@ def retention(
     x_calibration: np.ndarray | None = None,
     executor: Executor | None = None,
     name: str = "",
-    batch_size: int = 200,
+    batch_size: int = BATCH_SIZE,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     periphery: Periphery | None = None,
@@ -220,9 +220,7 @@ def retention(
     net.check_state(state)
     times_s, compensations = tuple(model.check_time(t_s) for t_s in times_s), tuple(compensations)
     n_chips, seed, reads = whole_number("n_chips", n_chips, 1), whole_number("seed", seed), whole_number("reads", reads, 1)
-    _check_study(net, x, labels, times_s, compensations, x_calibration)
-    if "adabs" in compensations:
-        check_batches(net, x_calibration.shape, batch_size)
+    _check_study(net, x, labels, times_s, compensations, x_calibration, batch_size)
     software = accuracy(net, state, x, labels, workers=workers, engine=engine)
     design = (times_s, compensations, reads)
     study = _Study(net, state, model, x, labels, *design, x_calibration, batch_size, workers, periphery, engine)
@@ -246,16 +244,16 @@ def rows_of(name: str, times_s, compensations, reads: int, measured: Measured) -
     return tuple(Row(name, c, t_s, k, read, of[k][c, t_s, read]) for c, t_s, k, read in design)
 
 
-def _check_study(net, x, labels, times_s, compensations, x_calibration) -> None:
+def _check_study(net, x, labels, times_s, compensations, x_calibration, batch_size) -> None:
     unknown = [c for c in compensations if c not in COMPENSATIONS]
     if unknown or not compensations or not times_s or len(set(compensations)) < len(compensations):
         raise SettingError(f"compensations must be some of {COMPENSATIONS} and there must be times; got {list(compensations)}")
     if len(set(times_s)) < len(times_s):
         raise SettingError(f"times must differ from each other, got {list(times_s)}")
-    check_evaluation(net, x, labels, compensations, x_calibration)
+    check_evaluation(net, x, labels, compensations, x_calibration, batch_size)
 
 
-def check_evaluation(net, x, labels, compensations, x_calibration) -> None:
+def check_evaluation(net, x, labels, compensations, x_calibration, batch_size) -> None:
     """SettingError or ShapeError where a study's images, labels or calibration images do not serve."""
     if "adabs" in compensations and x_calibration is None:
         raise SettingError("compensation 'adabs' needs x_calibration: a few hundred training images, without labels")
@@ -263,6 +261,8 @@ def check_evaluation(net, x, labels, compensations, x_calibration) -> None:
     for name, images in (("x", x), ("x_calibration", x_calibration)):
         if images is not None and (len(images) == 0 or not np.isfinite(images).all()):
             raise ShapeError(f"{name} holds no images, or NaN or infinity")
+    if "adabs" in compensations:
+        check_batches(net, x_calibration.shape, batch_size)
 
 
 @dataclass(frozen=True)

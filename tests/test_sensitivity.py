@@ -9,7 +9,8 @@ import pytest
 
 import pcmref
 from pcmref import cli, draws
-from pcmref.errors import SettingError
+from pcmref.errors import SettingError, ShapeError
+from pcmref.nn.adabs import BATCH_SIZE
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
 from pcmref.sensitivity import NOISES, OFF, SensitivityResult, conditions, sensitivity
@@ -96,6 +97,13 @@ def test_impossible_studies_are_refused():
     for change in ({"compensation": "magic"}, {"reads": 0}, {"compensation": "adabs", "x_calibration": None}):
         with pytest.raises(SettingError):
             study(**change)
+
+
+def test_a_last_calibration_image_without_a_variance_is_refused_before_the_work(monkeypatch):
+    """As in retention: 201 images of a pixel in batches of 200 leave one for the last, whose maps have one value a channel."""
+    monkeypatch.setattr("pcmref.sensitivity.measure_chips", lambda *_: pytest.fail("the work has begun"))
+    with pytest.raises(ShapeError, match="leave one for the last"):
+        study(compensation="adabs", x_calibration=np.zeros((BATCH_SIZE + 1, 1, 1, 1), np.float32))
 
 
 def test_the_command_writes_its_files_and_goes_on(tmp_path, monkeypatch, capsys):

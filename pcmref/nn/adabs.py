@@ -5,6 +5,8 @@ import numpy as np
 from pcmref.errors import SettingError, ShapeError, whole_number
 from pcmref.nn.resnet import ResNet
 
+BATCH_SIZE = 200  # calibration images that go forward together
+
 
 def check_batches(net: ResNet, shape: tuple[int, ...], batch_size: int) -> None:
     """ShapeError where the last batch of images [N, H, W, C] has one value a channel somewhere, which has no variance."""
@@ -17,7 +19,9 @@ def check_batches(net: ResNet, shape: tuple[int, ...], batch_size: int) -> None:
         )
 
 
-def adabs(net: ResNet, state: dict, x_calibration, batch_size: int = 200, momentum: float | None = None, **options) -> dict:
+def adabs(
+    net: ResNet, state: dict, x_calibration, batch_size: int = BATCH_SIZE, momentum: float | None = None, **options
+) -> dict:
     """A state with new running means and variances from calibration images, nothing else changed; no labels needed.
 
     state is a chip's as read, such as `chip.read(t_s, gdc=True)`; x_calibration [N, H, W, C]. Each batch goes forward in
