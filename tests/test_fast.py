@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -165,8 +166,10 @@ def test_a_spread_gradient_beyond_the_image_is_dropped():
 
 def test_an_unknown_engine_is_refused():
     net = pcmref.ResNet(1, 2, (1,), (1,))
-    with pytest.raises(SettingError, match="engine"):
-        net.forward(net.init(), np.zeros((1, 4, 4, 1), np.float32), engine="quick")
+    x = np.zeros((2, 4, 4, 1), np.float32)
+    for run in (net.forward, net.statistics, partial(pcmref.adabs, net)):
+        with pytest.raises(SettingError, match="engine"):
+            run(net.init(), x, engine="quick")
 
 
 def test_memory_is_used_again_once_nobody_refers_to_it():

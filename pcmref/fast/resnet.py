@@ -12,6 +12,7 @@ from pcmref.errors import SettingError
 from pcmref.fast.gather import Recycled
 from pcmref.fast.layers import CHUNK, Layers, folded, folded_layer
 from pcmref.nn import resnet as plain
+from pcmref.nn.blocks import layer
 from pcmref.nn.functional import matrix_product
 from pcmref.threads import chunks_of, map_chunks, single_threaded_blas
 
@@ -34,21 +35,21 @@ class ResNet(plain.ResNet):
         """
         if engine not in ENGINES:
             raise SettingError(f"engine must be one of {ENGINES}, got {engine!r}")
+        own_product = product is not matrix_product
         x = self.checked_images(x)
-        if engine == "plain" or x.dtype.kind == "O":
+        if engine == "plain" or x.dtype.kind == "O" or (train and own_product):
             return super().forward(state, x, train, product)
-        if product is not matrix_product:
-            if train:
-                return super().forward(state, x, train, product)
-            run = partial(super().forward, state, product=product)
-            return np.concatenate(map_chunks(lambda chunk: run(x[chunk]), chunks_of(len(x), CHUNK), workers))
-        state = self.checked_state(state, x.dtype)
+        state = self.checked_state(state, x.dtype, arrays_only=not own_product)
         if train:
             return self._train(state, x, workers)
-        state = folded(self.checked_values(state), [(conv, bn) for conv, bn, _ in self.conv_bn_pairs()], self.eps)
+        self.checked_values(state)
+        if own_product:
+            a_layer = partial(partial, layer, eps=self.eps, product=product)
+        else:
+            a_layer, state = folded_layer, folded(state, [(conv, bn) for conv, bn, _ in self.conv_bn_pairs()], self.eps)
 
         def evaluate(chunk):
-            return self._run(state, x[chunk], folded_layer())[0]
+            return self._run(state, x[chunk], a_layer(), product)[0]
 
         return np.concatenate(map_chunks(evaluate, chunks_of(len(x), CHUNK), workers))
 
@@ -74,8 +75,7 @@ class ResNet(plain.ResNet):
 
     def statistics(self, state, x, workers=None, engine="fast", product=matrix_product):
         """As nn's; nothing is kept for a backward pass: memory is that of the largest layers."""
-        if engine == "plain" or product is not matrix_product:
-            return super().statistics(state, x, engine="plain", product=product)
         x = self.checked_images(x)
-        _, tape = self._train(self.checked_state(state, x.dtype), x, workers, keep=False)
-        return {bn: (tape[bn].mean, tape[bn].var, tape[bn].count) for _, bn, _ in self.conv_bn_pairs()}
+        if engine != "fast" or x.dtype.kind == "O" or product is not matrix_product:
+            return super().statistics(state, x, engine=engine, product=product)
+        return self._statistics(self._train(self.checked_state(state, x.dtype), x, workers, keep=False)[1])

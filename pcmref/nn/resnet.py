@@ -300,7 +300,9 @@ class ResNet:
 
     def statistics(self, state: dict, x, **options) -> dict:
         """{batch norm: (mean [C], biased variance [C], number of values a channel)} of a training pass over x."""
-        _, tape = self.forward(state, x, train=True, **options)
+        return self._statistics(self.forward(state, x, train=True, **options)[1])
+
+    def _statistics(self, tape: dict) -> dict:
         return {bn: (tape[bn].mean, tape[bn].var, tape[bn].count) for _, bn, _ in self.conv_bn_pairs()}
 
     def updated_state(self, state: dict, tape: dict, momentum: float = 0.1) -> dict[str, np.ndarray]:
