@@ -1,7 +1,9 @@
 """What `Reference` calls of nn, run in plain decimals of 50 digits, gives every stored value of the network to the bit.
 
-Level 2 too. The stored values came from loops that shared no code with nn. No bound is carried, no number of golden's used:
-`golden/text.py` arranges some operations for the sake of their bounds, this is the text as the package runs it.
+Level 2 too. The stored values came from loops that shared no code with nn, but for the cases of pad shortcuts and
+bottlenecks, which came from nn itself: for those this shows only that no later change moves them. No bound is carried, no
+number of golden's used: `golden/text.py` arranges some operations for the sake of their bounds, this is the text as the
+package runs it.
 """
 
 from decimal import Decimal, localcontext

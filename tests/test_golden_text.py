@@ -1,7 +1,8 @@
 """The text gives what the independent twin of old has written into the file: values to the bit, bounds between half and twice.
 
-The network's values of file version 1 were computed in loops over decimals that shared no code with `pcmref.nn`. They never
-change. What is computed for new cases comes from nn's own functions; that these are right is what this test rests on them.
+The network's values of file version 1 were computed in loops over decimals that shared no code with `pcmref.nn`, all but the
+cases of pad shortcuts and bottlenecks. They never change. What is computed for new cases comes from nn's own functions; that
+these are right is what this test rests on them.
 """
 
 from dataclasses import replace
