@@ -32,7 +32,7 @@ def windows_backward(dy, x_shape, stride: int, padding: int):
     """dx: each pixel adds up what the windows that hold it hand back; dy [N, H_out, W_out, C, kH, kW] -> [N, H, W, C]."""
     n, h, width, c = x_shape
     _, h_out, w_out, _, k_h, k_w = dy.shape
-    dx = np.zeros((n, h + 2 * padding, width + 2 * padding, c), dy.dtype)
+    dx = np.zeros_like(dy, shape=(n, h + 2 * padding, width + 2 * padding, c))
     for i, j in np.ndindex(k_h, k_w):
         dx[:, i : i + h_out * stride : stride, j : j + w_out * stride : stride] += dy[..., i, j]
     return dx[:, padding : padding + h, padding : padding + width]  # without the border
@@ -187,7 +187,7 @@ def pad_shortcut_backward(dy, x_shape, stride: int = 1):
     before = (dy.shape[3] - x_shape[3]) // 2
     if dy.shape == x_shape:
         return dy
-    dx = np.zeros(x_shape, dy.dtype)
+    dx = np.zeros_like(dy, shape=x_shape, order="C")
     dx[:, ::stride, ::stride] = dy[..., before : before + x_shape[3]]
     return dx
 
