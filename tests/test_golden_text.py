@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pcmref.golden import file
 from pcmref.golden.expected import expected
-from pcmref.golden.number import Number, bounded, close, numbers
+from pcmref.golden.number import Number, bounded, numbers
 from pcmref.golden.ops import OPS
 from pcmref.golden.twin import DIGITS, TooCoarse, constant, exact
 from pcmref.golden.twin_ops import TWINS
@@ -92,4 +92,4 @@ def test_what_relu_holds_back_is_a_number_and_what_it_hands_on_is_closed():
         x = numbers(np.array([1.0, -1.0]), U)
         dx = F.relu_backward(x + x, F.relu(x))
         assert [len(v.terms) for v in dx] == [1, 1] and [float(v.closed().value) for v in dx] == [2.0, 0.0]
-        assert [v.error for v in bounded(close(x + x), U)] == pytest.approx([2.0, 2.0], rel=1e-6)  # (|1| + |1|)/(1 - u)
+        assert [v.error for v in bounded((x + x).close(), U)] == pytest.approx([2.0, 2.0], rel=1e-6)  # (|1| + |1|)/(1 - u)

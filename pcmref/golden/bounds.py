@@ -18,6 +18,8 @@ from pcmref.golden.ops import OPS
 
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 TINY = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
+LARGEST = {"float64": (2 - 2.0**-52) * 2.0**1023, "float32": 2.0**128 - 2.0**104, "float16": 65_504.0}
+LARGEST["bfloat16"] = 2.0**128 - 2.0**120
 STORAGE = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": np.float32}
 LIBM_ULP = 2.0  # of exp, log and power that the stored scale allows for
 KINK_SHARE = 0.1  # at most this part of an output may lie where two branches are right

@@ -25,6 +25,7 @@ class Case:
     params: dict = field(default_factory=dict)
     level: int = 1
     version: int = 1
+    dtype: str | None = None  # the only one it is judged in, where its inputs have all the bits of that dtype
 
     @property
     def key(self) -> str:

@@ -83,7 +83,8 @@ def check(backend, golden: list[Golden], dtypes: list[str], n: int = sampled.N_D
     """The verdicts on all cases in all dtypes, failures that follow from others marked."""
     capabilities = check_backend(backend, str(getattr(backend, "name", backend)))
     tests = count_tests(golden) * len(dtypes)
-    verdicts = [check_case(backend, capabilities, g, dtype, tests, n, seed) for dtype in dtypes for g in golden]
+    rows = [(g, dtype) for dtype in dtypes for g in golden if g.case.dtype in (None, dtype)]
+    verdicts = [check_case(backend, capabilities, g, dtype, tests, n, seed) for g, dtype in rows]
     return mark_suspects(verdicts)
 
 

@@ -10,9 +10,11 @@ from decimal import Decimal, localcontext
 import numpy as np
 
 from pcmref.golden import text, twin_pcm
+from pcmref.golden.number import bounded, numbers
 from pcmref.golden.ops import OPS
-from pcmref.golden.twin import DIGITS, DRAW, Bounded, TooCoarse, each, errors, flat, lift, nearest
+from pcmref.golden.twin import DIGITS, DRAW, Bounded, TooCoarse, each, errors, flat, is_narrow, lift, nearest
 from pcmref.golden.twin_ops import TWINS
+from pcmref.golden.wide import Precision, Wide
 
 ROUNDOFFS = (2.0**-53, 2.0**-24, 2.0**-11, 2.0**-8)  # float64, float32, float16, bfloat16
 _INFLATION = 1.5  # how much the bound may exceed its first-order part before a roundoff counts as too coarse
@@ -29,17 +31,52 @@ class Expected:
     kink: np.ndarray | None = None  # the other right value where two branches meet, NaN elsewhere
 
 
-def evaluate(op: str, inputs: dict, noise: dict, params: dict, u: float) -> dict[str, np.ndarray]:
-    """{output: array of Bounded numbers, or of integers} of an operation at unit roundoff u. Raises TooCoarse."""
+def evaluate(op: str, inputs: dict, noise: dict, params: dict, u: float, is_exact=is_narrow) -> dict[str, np.ndarray]:
+    """{output: array of Bounded numbers, or of integers} of an operation at unit roundoff u. Raises TooCoarse.
+
+    `is_exact` says of an array's value whether every backend meant here holds it without rounding.
+    """
     with localcontext(prec=DIGITS):
         if op not in TWINS:
-            return text.evaluate(op, inputs, params, u)
-        lifted = {k: lift(v, u) for k, v in inputs.items()}
-        found = TWINS[op](lifted, {k: lift(v, u, DRAW) for k, v in noise.items()}, params, u)
+            return _from_text(op, inputs, params, u, is_exact)
+        lifted = {k: lift(v, u, is_exact=is_exact) for k, v in inputs.items()}
+        found = TWINS[op](lifted, {k: lift(v, u, DRAW, is_exact) for k, v in noise.items()}, params, u)
         if op == "chip":  # and one forward pass with the weights as read
             state = inputs | {k.removeprefix("weight/"): v for k, v in found.items() if k.startswith("weight/")}
-            found |= text.evaluate("resnet", state, {k: params[k] for k in ("network", "eps")}, u)
+            found |= _from_text("resnet", state, {k: params[k] for k in ("network", "eps")}, u, is_exact)
         return found
+
+
+def _from_text(op, inputs, params, u, is_exact):
+    def number(values, folds):
+        return numbers(values, u, folds, is_exact if isinstance(values, np.ndarray) else is_narrow)
+
+    found = text.evaluate(op, inputs, params, number)
+    return {name: value if name.startswith("kink/") else bounded(value, u) for name, value in found.items()}
+
+
+def on_the_spot(op: str, inputs: dict, noise: dict, params: dict, precision: Precision) -> dict[str, Expected]:
+    """{output: Expected} for inputs and noise that the dtype under test holds, all its bits counted. Raises TooCoarse.
+
+    The network's operations run on arrays of numbers and take milliseconds; the others on the twin's, 50 digits each.
+    """
+    u = precision.u
+    if op in TWINS:
+        found = evaluate(op, inputs, noise, params, u, lambda value: True)
+        return {k: _expected(op, k, v, u, found.get(f"kink/{k}")) for k, v in found.items() if not k.startswith("kink/")}
+    found = text.evaluate(op, inputs, params, lambda values, folds: _wide(values, folds, precision))
+    made = {}
+    for name in found.keys() - {k for k in found if k.startswith("kink/")}:
+        value, scale, terms = found[name].expected()
+        kink = found.get(f"kink/{name}")
+        is_choice = name in OPS[op].exact
+        made[name] = Expected(value, None if is_choice else scale, 1.0 if is_choice else u, max(terms, 1), kink)
+    return made
+
+
+def _wide(values, folds: bool, precision: Precision) -> Wide:
+    """Inputs as they are; a parameter such as 0.1, a number and no array, is rounded to the precision."""
+    return Wide.of(values, precision, folds, 0 if isinstance(values, np.ndarray) or is_narrow(values) else 1)
 
 
 def expected(op: str, inputs: dict, noise: dict, params: dict) -> dict[str, Expected]:

@@ -14,7 +14,7 @@ from math import isinf
 
 import numpy as np
 
-from pcmref.golden.twin import Bounded, constant, each, exact, grid, largest, lift, total
+from pcmref.golden.twin import Bounded, constant, each, exact, grid, is_narrow, largest, lift, nearest, total
 
 
 class Number:
@@ -109,6 +109,18 @@ _CLOSED = np.frompyfunc(lambda v: Number([v.closed()], v.folds) if isinstance(v,
 class Numbers(np.ndarray):
     """An object array of Number, and of the plain 0 that np.pad and np.zeros put in."""
 
+    def close(self) -> "Numbers":
+        """Every sum added up."""
+        return _numbers(_CLOSED(_plain(self)))
+
+    def nearest(self) -> np.ndarray:
+        """The float64 nearest to each sum."""
+        return nearest(each(Number.closed, self))
+
+    def wrap(self, plain) -> "Numbers":
+        """A view of an array of this kind that went through np.asarray."""
+        return plain.view(Numbers)
+
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
         if out is not None:
             options["out"] = tuple(map(_plain, out))
@@ -124,7 +136,7 @@ class Numbers(np.ndarray):
 def _chosen(condition, values, zero):
     """The arguments of np.where: what a layer's backward hands on is closed, and where it hands on 0, that is a number."""
     first = next((v for v in np.ravel(values) if isinstance(v, Number)), None)
-    return condition, close(values), zero if first is None else grid((), lambda: Number([exact(zero, first.terms[0].u)]))
+    return condition, values.close(), zero if first is None else grid((), lambda: Number([exact(zero, first.terms[0].u)]))
 
 
 def _plain(value):
@@ -136,14 +148,9 @@ def _numbers(value):
     return value.view(Numbers) if isinstance(value, np.ndarray) and value.dtype.kind in "Ob" else value
 
 
-def close(values) -> Numbers:
-    """Every sum added up."""
-    return _numbers(_CLOSED(_plain(values)))
-
-
-def numbers(values, u: float, folds: bool = False) -> Numbers:
+def numbers(values, u: float, folds: bool = False, is_exact=is_narrow) -> Numbers:
     """An input array as `twin.lift` has it, each number a sum of one term."""
-    return _numbers(each(lambda term: Number([term], folds), lift(values, u)))
+    return _numbers(each(lambda term: Number([term], folds), lift(values, u, is_exact=is_exact)))
 
 
 def bounded(values, u: float) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Expected values of the network's operations from the text itself: nn's functions, run on numbers that carry a bound.
+"""Expected values of the network's operations from the text itself: nn's functions, run on numbers that carry a bound,
+one by one (`number`) or as arrays (`wide`).
 
 What one layer hands to the next is closed, as it is when it is stored there: a layer's product closes its sums here, relu and
 its backward do by themselves.
@@ -8,7 +9,6 @@ from functools import partial
 
 import numpy as np
 
-from pcmref.golden.number import Numbers, bounded, close, numbers
 from pcmref.golden.ops import OPS
 from pcmref.nn import functional as F
 from pcmref.nn.adabs import adabs
@@ -16,22 +16,22 @@ from pcmref.nn.blocks import Saved, layer, layer_backward, residual_block, resid
 from pcmref.nn.resnet import ResNet
 
 
-def evaluate(op: str, inputs: dict, params: dict, u: float) -> dict[str, np.ndarray]:
-    """{output: array of twin.Bounded} of an operation at unit roundoff u. Raises TooCoarse."""
+def evaluate(op: str, inputs: dict, params: dict, number) -> dict[str, np.ndarray]:
+    """{output: array of numbers} of an operation; `number(values, folds)` makes one of an array. Raises TooCoarse."""
     table, settings = OPS[op].inputs, {name: params[name] for name in OPS[op].params}
     arrays = {}
     for name, value in inputs.items():
         folds = name.endswith("weight") or (op, name) == ("batch_norm_backward", "dy")
-        arrays[name] = value if np.asarray(value).dtype.kind in "iu" else numbers(value, u, folds)
+        arrays[name] = value if np.asarray(value).dtype.kind in "iu" else number(value, folds)
     for name in settings.keys() & {"momentum", "smoothing"}:  # 1 - momentum is not to be rounded to float64
-        settings[name] = numbers(settings[name], u).item()
+        settings[name] = number(settings[name], False)
     arguments = settings | {name: arrays[name] for name in table if name in arrays}
     if "{param}" in table:
         arguments["state"] = {name: array for name, array in arrays.items() if name not in table}
     found = (_OWN[op] if op in _OWN else getattr(F, op))(**arguments)
     if not isinstance(found, dict):
         found = dict(zip(OPS[op].outputs, found if isinstance(found, tuple) else (found,), strict=True))
-    return {name: value if name.startswith("kink/") else bounded(value, u) for name, value in found.items()}
+    return found
 
 
 # ------------------------------------------------------------------ operations that are more than one function of nn
@@ -45,13 +45,13 @@ def _batch_norm_train(x, weight, bias, running_mean, running_var, eps, momentum)
 def _batch_norm_train_backward(dy, x, weight, eps):
     """With deviations from the batch's own mean for x, and 0 for the mean: they are formed first, in every backend."""
     mean, var = F.batch_statistics(x)
-    return F.batch_norm_train_backward(dy, close(x - mean), weight, 0, var, eps)
+    return F.batch_norm_train_backward(dy, (x - mean).close(), weight, 0, var, eps)
 
 
 def _relu_backward(dy, x):
     """At x = 0 both one-sided derivatives are right: 0, or 1 times dy."""
-    other = [np.nan if v.closed().value else float(d.closed().value) for d, v in zip(dy.flat, x.flat, strict=True)]
-    return {"dx": F.relu_backward(dy, F.relu(x)), "kink/dx": np.reshape(other, x.shape)}
+    other = np.where(x.nearest() == 0, dy.nearest(), np.nan)
+    return {"dx": F.relu_backward(dy, F.relu(x)), "kink/dx": other}
 
 
 def _global_avg_pool_backward(dy, x):
@@ -62,7 +62,7 @@ def _global_avg_pool_backward(dy, x):
 
 
 def _product(x, w):
-    return close(F.matrix_product(x, w))
+    return F.matrix_product(x, w).close()
 
 
 def _layer(train, eps):
@@ -72,7 +72,7 @@ def _layer(train, eps):
 def _centred(tape: dict) -> dict:
     """The tape with deviations for each batch norm's input, as in `_batch_norm_train_backward`."""
     layers = {name: saved for name, saved in tape.items() if isinstance(saved, Saved)}
-    return tape | {name: s._replace(z=close(s.z - s.mean), mean=0) for name, s in layers.items()}
+    return tape | {name: s._replace(z=(s.z - s.mean).close(), mean=0) for name, s in layers.items()}
 
 
 def _basic_block(x, state, stride, train, eps):
@@ -89,7 +89,7 @@ class _Network(ResNet):
     """nn's network without the checks of its inputs, which make plain arrays of them."""
 
     def forward(self, state, x, train=False):
-        logits, tape = self._run(state, x.view(Numbers), _layer(train, self.eps), _product)
+        logits, tape = self._run(state, state["fc.bias"].wrap(x), _layer(train, self.eps), _product)
         return (logits, tape) if train else logits
 
     def backward(self, state, tape, dlogits):

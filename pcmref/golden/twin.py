@@ -158,7 +158,15 @@ def grid(shape, entry) -> np.ndarray:
     return out
 
 
-def lift(values, u: float, roundings: int = 1) -> np.ndarray:
+def is_narrow(value: float) -> bool:
+    """Whether both bfloat16 (8 bits) and float16 (exponents -14 to 15) hold the value exactly."""
+    numerator, denominator = abs(value).as_integer_ratio()
+    while numerator and numerator % 2 == 0:
+        numerator //= 2
+    return value == 0 or (numerator < 2**8 and denominator <= 2**14 and abs(value) < 2**16)
+
+
+def lift(values, u: float, roundings: int = 1, is_exact=is_narrow) -> np.ndarray:
     """An input array: exact where eight significant bits hold the value (every dtype checked has them), else rounded."""
     values = np.asarray(values)
     if values.dtype == object:
@@ -166,17 +174,9 @@ def lift(values, u: float, roundings: int = 1) -> np.ndarray:
 
     def number(*index):
         value = float(values[index])
-        return exact(value, u) if is_narrow(value) else exact(value, u).rounded(roundings)
+        return exact(value, u) if is_exact(value) else exact(value, u).rounded(roundings)
 
     return grid(values.shape, number)
-
-
-def is_narrow(value: float) -> bool:
-    """Whether both bfloat16 (8 bits) and float16 (exponents -14 to 15) hold the value exactly."""
-    numerator, denominator = abs(value).as_integer_ratio()
-    while numerator and numerator % 2 == 0:
-        numerator //= 2
-    return value == 0 or (numerator < 2**8 and denominator <= 2**14 and abs(value) < 2**16)
 
 
 def flat(values: np.ndarray) -> list[Bounded]:

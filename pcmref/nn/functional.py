@@ -207,7 +207,7 @@ def max_pool2d(x, kernel: int, stride: int, padding: int = 0):
     """The largest value under each window: [N, H, W, C] -> [N, H_out, W_out, C]; the border never wins."""
     kernel, stride = whole_number("max_pool2d: kernel", kernel, 1), whole_number("max_pool2d: stride", stride, 1)
     whole_number("max_pool2d: padding (at most half the kernel, or windows would be empty)", padding, 0, kernel // 2)
-    if x.ndim != 4 or min(x.shape[1:3]) + 2 * padding < kernel or x.dtype.kind not in "fO":
+    if x.ndim != 4 or min(x.shape[1:3]) + 2 * padding < kernel or x.dtype.kind not in "fOV":
         raise ShapeError(f"max_pool2d needs floating-point x [N, H, W, C] of at least {kernel} pixels, got {x.dtype} {x.shape}")
     return windows(x, (kernel, kernel), stride, padding, -np.inf).max((4, 5))
 

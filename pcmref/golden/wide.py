@@ -1,0 +1,327 @@
+"""Numbers with a bound as NumPy arrays: what `number.py` does one by one, for a whole array at once.
+
+Nn's functions run on them, so that the expected value of any input, and how far a right backend may be from it, are there in
+milliseconds. The rules are those of `twin.Bounded` and `number.Number`, sums left open included. Two more are needed where
+inputs reach to the ends of a dtype's range: a rounding loses up to `underflow` beside its relative error, and where any order
+of adding could overflow there is no bound (TooCoarse). Values are carried wider than what is checked, and follow the
+bound themselves, at their own roundoff (`Wide.expected` counts it).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pcmref.golden.bounds import LARGEST, TINY, UNIT_ROUNDOFF
+from pcmref.golden.twin import LIBM, TooCoarse
+
+_SUMMED = ("value", "error", "magnitude", "terms")
+
+
+class Precision(NamedTuple):
+    """What a bound is for: the unit roundoff, what underflow takes, the largest number; and what carries the values."""
+
+    u: float
+    underflow: float
+    largest: float
+    carrier: type
+
+    @classmethod
+    def of(cls, dtype: str, u: float = 0.0, flush: bool = False) -> "Precision":
+        """That of a dtype whose sums are kept at roundoff u, where that is coarser; with `flush`, denormals may become 0."""
+        u = max(u, UNIT_ROUNDOFF[dtype])
+        underflow = TINY[dtype] if flush else TINY[dtype] * u
+        return cls(u, underflow, LARGEST[dtype], np.longdouble if dtype == "float64" else np.float64)
+
+
+class Wide(np.ndarray):
+    """Open sums: per element the value, the sums of its terms' errors (in units of u) and magnitudes, how many terms there
+    are, and the roundings in the longest chain. `folds` as in Number, for all elements alike."""
+
+    precision: Precision
+    folds = False
+
+    @classmethod
+    def of(cls, values, precision: Precision, folds: bool = False, roundings: int = 0) -> "Wide":
+        """Numbers that the backend holds as they are, or after `roundings`."""
+        values = np.asarray(values)
+        out = _made(precision, folds, values, 0.0, np.abs(values), 1.0, 0.0)
+        return _rounded(out, roundings) if roundings else out
+
+    def __array_finalize__(self, other):
+        self.precision = getattr(other, "precision", None)
+        self.folds = getattr(other, "folds", False)
+
+    def wrap(self, plain) -> "Wide":
+        """A view of an array of this kind that went through np.asarray."""
+        out = plain.view(Wide)
+        out.precision = self.precision
+        return out
+
+    def close(self) -> "Wide":
+        """Every sum added up, in any order: each of n terms meets at most n - 1 roundings (twin.total)."""
+        a, u = _fields(self), self.precision.u
+        k = np.maximum(a["terms"] - 1, 0)
+        if not (k * u < 0.5).all() or not (a["magnitude"] + a["error"] * u <= self.precision.largest).all():
+            raise TooCoarse
+        error = a["error"] + k / (1 - k * u) * (a["magnitude"] + a["error"] * u) + (k > 0) * (self.precision.underflow / u)
+        terms = np.minimum(a["terms"], 1)
+        magnitude = np.where(terms, np.abs(a["value"]), 0.0)
+        return _made(self.precision, self.folds, a["value"], error, magnitude, terms, a["roundings"] + k)
+
+    def nearest(self) -> np.ndarray:
+        """The float64 nearest to each sum."""
+        return self.view(np.ndarray)["value"].astype(np.float64)
+
+    def expected(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """(values, bounds in units of u, roundings in the longest chain); a little up, for the bounds' own rounding."""
+        a = _fields(self.close())
+        own = float(np.finfo(self.precision.carrier).eps) / 2
+        return self.nearest(), a["error"] * (1 + own / self.precision.u) * (1 + 1e-9), int(a["roundings"].max(initial=1))
+
+    def argmax(self, axis):
+        """The first largest; TooCoarse where another might be it."""
+        f = _fields(self.close())
+        at = np.expand_dims(f["value"].argmax(axis), axis)
+        gap = np.take_along_axis(f["value"], at, axis) - f["value"]
+        error = np.take_along_axis(f["error"], at, axis) + f["error"]
+        np.put_along_axis(error, at, 0.0, axis)
+        if ((gap <= error * self.precision.u) & (error > 0)).any():
+            raise TooCoarse
+        return at.squeeze(axis)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, axis=None, keepdims=False, **_):
+        like = next(v for v in inputs if isinstance(v, Wide))
+        if method == "reduce":
+            found = _REDUCTIONS[ufunc](like, axis, keepdims)
+        elif method == "__call__":
+            found = _OPERATIONS[ufunc](*(_operand(v, like) for v in inputs))
+        else:
+            return NotImplemented
+        if out is None:
+            return found
+        out[0].view(np.ndarray)[...] = found.view(np.ndarray)
+        return out[0]
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function in _FUNCTIONS:
+            return _FUNCTIONS[function](*args, **kwargs)
+        given = [v.view(np.ndarray) if isinstance(v, Wide) else v for v in args]
+        found = function(*given, **{k: v.view(np.ndarray) if isinstance(v, Wide) else v for k, v in kwargs.items()})
+        if isinstance(found, np.ndarray) and found.dtype == self.dtype:
+            found = self.wrap(found)
+            found.folds = self.folds
+        return found
+
+
+def _made(precision: Precision, folds: bool, value, error, magnitude, terms, roundings) -> Wide:
+    fields = [("value", precision.carrier), *((name, float) for name in ("error", "magnitude", "terms", "roundings"))]
+    out = np.empty(np.shape(value), fields).view(Wide)
+    for (name, _), of in zip(fields, (value, error, magnitude, terms, roundings), strict=True):
+        out.view(np.ndarray)[name] = of
+    out.precision, out.folds = precision, folds
+    return out
+
+
+def _fields(a: Wide) -> dict[str, np.ndarray]:
+    return {name: a.view(np.ndarray)[name] for name in a.dtype.names}
+
+
+def _operand(v, like: Wide) -> Wide:
+    """Another operand: whole numbers are exact, the equation's other constants are rounded, and fold."""
+    if isinstance(v, np.ndarray) and v.dtype == like.dtype:
+        return v if isinstance(v, Wide) else like.wrap(v)
+    whole = isinstance(v, (int, np.integer))
+    made = Wide.of(v, like.precision, not whole, 0 if whole else 1)
+    made.view(np.ndarray)["terms"] = v != 0  # a plain 0 is no term
+    return made
+
+
+def _rounded(a: Wide, times: int = 1) -> Wide:
+    """After `times` roundings of every term to the backend's precision."""
+    f, u = _fields(a), a.precision.u
+    error = f["error"] + times * (f["magnitude"] + f["error"] * u + f["terms"] * (a.precision.underflow / u))
+    return _made(a.precision, a.folds, f["value"], error, f["magnitude"], f["terms"], f["roundings"] + times)
+
+
+# ------------------------------------------------------------------------------------------------------ arithmetic
+
+
+def _add(a: Wide, b: Wide) -> Wide:
+    """Term by term; a 0 that is no number (a border) adds none."""
+    x, y = _fields(a), _fields(b)
+    summed = [x[name] + y[name] for name in _SUMMED]
+    return _made(a.precision, a.folds or b.folds, *summed, np.maximum(x["roundings"], y["roundings"]))
+
+
+def _negative(a: Wide) -> Wide:
+    f = _fields(a) | {"value": -a.view(np.ndarray)["value"]}
+    return _made(a.precision, a.folds, *f.values())
+
+
+def _factors(a: Wide, b: Wide) -> tuple[Wide, Wide, bool]:
+    """(a, b, folds) of a product: a factor that folds is multiplied into the other's terms, all else is added up first."""
+    if a.folds == b.folds:
+        return a.close(), b.close(), a.folds
+    return (a.close(), b, False) if a.folds else (a, b.close(), False)
+
+
+def _multiply(a: Wide, b: Wide) -> Wide:
+    """|xy - XY| <= |x| dy + |y| dx + dx dy, for every term."""
+    a, b, folds = _factors(a, b)
+    x, y, u = _fields(a), _fields(b), a.precision.u
+    error = x["magnitude"] * y["error"] + (y["magnitude"] + y["error"] * u) * x["error"]
+    product = [x["value"] * y["value"], error, x["magnitude"] * y["magnitude"], x["terms"] * y["terms"]]
+    return _in_range(_rounded(_made(a.precision, folds, *product, x["roundings"] + y["roundings"])))
+
+
+def _matmul(a: Wide, b: Wide) -> Wide:
+    """Sums of products, left open: x [..., K], y [K, ...]."""
+    a, b, _ = _factors(a, b)
+    x, y = ({name: np.ascontiguousarray(v) for name, v in _fields(c).items()} for c in (a, b))
+    u = a.precision.u
+    error = x["magnitude"] @ y["error"] + x["error"] @ (y["magnitude"] + y["error"] * u)
+    summed = [x["value"] @ y["value"], error, x["magnitude"] @ y["magnitude"], x["terms"] @ y["terms"]]
+    roundings = x["roundings"].max(-1, initial=0)[..., None] + y["roundings"].max(0, initial=0)
+    return _in_range(_rounded(_made(a.precision, False, *summed, roundings)))
+
+
+def _in_range(a: Wide) -> Wide:
+    f = _fields(a)
+    if not (f["magnitude"] + f["error"] * a.precision.u <= a.precision.largest).all():
+        raise TooCoarse
+    return a
+
+
+def _reciprocal(a: Wide) -> Wide:
+    """|1/x - 1/X| <= dx / (|x| (|x| - dx))."""
+    a = a.close()
+    f, low = _fields(a), _away_from_zero(a)
+    value = 1 / f["value"]
+    made = _made(a.precision, a.folds, value, f["error"] / (f["magnitude"] * low), np.abs(value), 1.0, f["roundings"])
+    return _in_range(_rounded(made))
+
+
+def _sqrt(a: Wide) -> Wide:
+    """|sqrt x - sqrt X| <= dx / sqrt x."""
+    a = a.close()
+    _away_from_zero(a)
+    f = _fields(a)
+    root = np.sqrt(f["value"])
+    return _rounded(_made(a.precision, a.folds, root, f["error"] / root, root, 1.0, f["roundings"]))
+
+
+def _exp(a: Wide) -> Wide:
+    """|e^x - e^X| <= e^x dx e^dx."""
+    f, u = _fields(a.close()), a.precision.u
+    if not (f["error"] * u < 0.5).all():
+        raise TooCoarse
+    value = np.exp(f["value"])
+    error = value * f["error"] * np.exp(f["error"] * u)
+    return _in_range(_rounded(_made(a.precision, False, value, error, value, 1.0, f["roundings"]), LIBM))
+
+
+def _log(a: Wide) -> Wide:
+    """|ln x - ln X| <= dx / (x - dx)."""
+    a = a.close()
+    f, low = _fields(a), _away_from_zero(a)
+    value = np.log(f["value"])
+    return _rounded(_made(a.precision, False, value, f["error"] / low, np.abs(value), 1.0, f["roundings"]), LIBM)
+
+
+def _away_from_zero(a: Wide) -> np.ndarray:
+    """The smallest magnitude that each computed number can have."""
+    f = _fields(a)
+    low = f["magnitude"] - f["error"] * a.precision.u
+    if not (low > 0.5 * f["magnitude"]).all():
+        raise TooCoarse
+    return low
+
+
+def _maximum(a: Wide, b: Wide) -> Wide:
+    """The larger; where it is not clear which one is, the larger error bound holds (twin.largest)."""
+    a, b = a.close(), b.close()
+    first = np.broadcast_to(a, np.broadcast_shapes(a.shape, b.shape)).view(np.ndarray)
+    other = np.broadcast_to(b, first.shape).view(np.ndarray)
+    high = np.where(first["value"] >= other["value"], first, other)
+    with np.errstate(invalid="ignore"):  # of two borders, at -infinity
+        gap = np.abs(first["value"] - other["value"])
+    unclear = ~(gap > (first["error"] + other["error"]) * a.precision.u)
+    for name in ("error", "roundings"):
+        high[name] = np.where(unclear, np.maximum(first[name], other[name]), high[name])
+    high["terms"] = np.isfinite(high["value"])
+    return a.wrap(high)
+
+
+def _greater(a: Wide, b: Wide) -> np.ndarray:
+    """Whether a > b, where the bounds leave no doubt (equal exact numbers are not above each other)."""
+    x, y = _fields(a.close()), _fields(b.close())
+    gap, error = x["value"] - y["value"], x["error"] + y["error"]
+    if ((np.abs(gap) <= error * a.precision.u) & (error > 0)).any():
+        raise TooCoarse
+    return (gap > 0).view(Wide)  # np.where with it comes back here
+
+
+_OPERATIONS = {
+    np.add: _add,
+    np.subtract: lambda a, b: _add(a, _negative(b)),
+    np.negative: _negative,
+    np.multiply: _multiply,
+    np.square: lambda a: _multiply(a, a),
+    np.matmul: _matmul,
+    np.true_divide: lambda a, b: _multiply(a, _reciprocal(b)),
+    np.sqrt: _sqrt,
+    np.exp: _exp,
+    np.log: _log,
+    np.maximum: _maximum,
+    np.greater: _greater,
+    np.less: lambda a, b: _greater(b, a),
+}
+
+
+# ---------------------------------------------------------------------------------------------- NumPy's functions
+
+
+def _sum(a: Wide, axis, keepdims: bool) -> Wide:
+    f = _fields(a)
+    summed = [f[name].sum(axis, keepdims=keepdims) for name in _SUMMED]
+    return _made(a.precision, a.folds, *summed, f["roundings"].max(axis, keepdims=keepdims, initial=0))
+
+
+def _largest(a: Wide, axis, keepdims: bool) -> Wide:
+    axes = [axis] if isinstance(axis, int) else list(axis)
+    moved = np.moveaxis(a, axes, range(len(axes)))
+    rows = moved.reshape(-1, *moved.shape[len(axes) :])
+    found = rows[0]
+    for row in rows[1:]:
+        found = _maximum(found, row)
+    return np.expand_dims(found, axes) if keepdims else found
+
+
+_REDUCTIONS = {np.add: _sum, np.maximum: _largest}
+
+
+def _where(condition, values: Wide, zero) -> Wide:
+    """What a layer's backward hands on is closed, and where it hands on 0, that is a number."""
+    plain, values = np.asarray(condition).view(np.ndarray), values.close()
+    nothing = Wide.of(float(zero), values.precision).view(np.ndarray)
+    return values.wrap(np.where(plain, values.view(np.ndarray), nothing))
+
+
+def _tensordot(a, b, axes) -> Wide:
+    """Sums of products over the axes of a and of b, as matrices."""
+    over = [[axis] if isinstance(axis, int) else list(axis) for axis in axes]
+    kept = [[i for i in range(v.ndim) if i not in of] for v, of in zip((a, b), over, strict=True)]
+    shape = tuple(v.shape[i] for v, free in zip((a, b), kept, strict=True) for i in free)
+    k = int(np.prod([a.shape[i] for i in over[0]]))
+    left, right = a.transpose(kept[0] + over[0]).reshape(-1, k), b.transpose(over[1] + kept[1]).reshape(k, -1)
+    return (left @ right).reshape(shape)
+
+
+def _pad(a: Wide, widths, constant_values=0) -> Wide:
+    """A border that holds a value and is no term of a sum, nor has it an error."""
+    out = np.pad(a.view(np.ndarray), widths)
+    out["value"][np.pad(np.zeros(a.shape, bool), widths, constant_values=True)] = constant_values
+    return a.wrap(out)
+
+
+_FUNCTIONS = {np.pad: _pad, np.where: _where, np.tensordot: _tensordot}
