@@ -1,4 +1,6 @@
-"""Numbers with a bound as arrays, held to golden's numbers of 50 digits, and the expected values made on the spot with them."""
+"""Arrays of numbers with a bound: their rules are the twin's, whatever carries the values, and cover every order of adding."""
+
+from decimal import localcontext
 
 import numpy as np
 import pytest
@@ -9,18 +11,19 @@ import pcmref
 from pcmref import draws
 from pcmref.golden import expected, file, text
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.bounds import LARGEST, TINY, UNIT_ROUNDOFF
+from pcmref.golden.bounds import LARGEST, TINY, UNIT_ROUNDOFF, Precision
 from pcmref.golden.case import Case
 from pcmref.golden.check import in_dtype
 from pcmref.golden.reference import Reference
-from pcmref.golden.twin import TooCoarse, errors, flat, is_narrow, nearest
+from pcmref.golden.twin import DIGITS, Bounded, TooCoarse, errors, flat, is_narrow, largest, lift, nearest, total
 from pcmref.golden.twin_ops import TWINS
 from pcmref.golden.verify import Golden, judge
-from pcmref.golden.wide import Precision, Wide
+from pcmref.golden.wide import Wide
+from pcmref.nn import functional as F
 from pcmref.strategies import convolutions, tensors
 
 U = 2.0**-53
-UNLIMITED = Precision(U, 0.0, np.inf, np.longdouble)  # the rules of the decimal numbers: no end to the range
+UNLIMITED = Precision(U, 0.0, np.inf, np.longdouble)  # as the decimal numbers: no end to the range
 OWN = float(np.finfo(np.longdouble).eps) / 2  # the values' own roundoff
 STORED = [g.case for g in file.read() if g.case.op not in TWINS and g.law is None]
 
@@ -74,6 +77,92 @@ def test_any_batch_norm_has_the_bound_of_the_decimal_numbers(x, weight, eps):
     inputs = {"x": x, "weight": weight, "bias": weight} | running
     hold_together("batch_norm_train", inputs, {"eps": eps, "momentum": 0.1})
     hold_together("batch_norm_train_backward", {"dy": x[::-1], "x": x, "weight": weight}, {"eps": eps})
+
+
+# ---------------------------------------------------------------------------------------------- the rules, one by one
+
+SINGLE = 2.0**-24
+small = st.integers(1, 255).map(lambda n: n / 32) | st.integers(-255, -1).map(lambda n: n / 32)
+
+
+def decimals(values, roundings=1, folds=False):
+    """Decimal numbers of float32, each rounded this often."""
+    terms = lift(np.atleast_1d(values), SINGLE, is_exact=lambda v: True)
+    terms = [b.rounded(times) if times else b for b, times in zip(terms, np.broadcast_to(roundings, terms.shape), strict=True)]
+    array = np.empty(len(terms), object)
+    array[:] = terms
+    return Wide.lifted(array, SINGLE, folds, is_narrow)
+
+
+def same(found: Wide, wanted: list[Bounded]):
+    for a, b in zip(found.bounded(), wanted, strict=True):
+        assert a.value == b.value and a.error == pytest.approx(b.error, rel=2.0**-40) and a.roundings == b.roundings
+
+
+@given(st.lists(small, min_size=2, max_size=9), st.integers(0, 5))
+def test_each_rule_is_the_twins(values, roundings):
+    with localcontext(prec=DIGITS):
+        a, b = decimals(values, roundings), decimals(values[::-1], 2)
+        x, y = a.bounded(), b.bounded()
+        same(a * b, list(x * y))
+        same(a / b, list(x / y))
+        same(-a, list(-x))
+        same(1 / a, [v.reciprocal().rounded() for v in x])  # 1 times it
+        same(np.sqrt(a * a), [(v * v).sqrt() for v in x])
+        same(np.exp(a), [v.exp() for v in x])
+        same(np.log(a * a), [(v * v).log() for v in x])
+        same(np.maximum(a, b), [largest(v, w) for v, w in zip(x, y, strict=True)])
+        same(a.sum(keepdims=True), [total(list(x))])
+        same((a[None] @ b[:, None])[0], [total(list(x * y))])
+        same(a + b - a, [total([v, w, -v]) for v, w in zip(x, y, strict=True)])
+
+
+@given(st.lists(small, min_size=2, max_size=20), small, st.randoms())
+def test_an_open_sum_covers_every_order_and_a_factor_folded_into_it(values, factor, random):
+    def held(number, got):
+        (b,) = flat(number.bounded())
+        return abs(float(got) - float(b.value)) <= b.error * SINGLE * (1 + 1e-9)
+
+    with localcontext(prec=DIGITS):
+        tenth, x = decimals(0.1, folds=True), decimals(values, 0)
+        summed = x.sum(keepdims=True) * tenth + 0.3
+        shuffled = np.float32(random.sample(values, len(values)))
+        assert held(summed, np.float32(0.1) * np.add.accumulate(shuffled)[-1] + np.float32(0.3))
+        assert held(summed, np.add.accumulate(np.float32([0.3, *(np.float32(0.1) * shuffled)]))[-1])
+        terms = [(x.sum(keepdims=True) * by).view(np.ndarray)["terms"][0] for by in (decimals(factor, 0), tenth)]
+        assert terms == [1, len(values)]  # only what folds is multiplied into the terms
+
+
+def test_a_plain_zero_is_no_term_but_a_difference_that_happens_to_be_zero_is_not_free_of_error():
+    with localcontext(prec=DIGITS):
+        a = decimals(0.125)
+        assert (a + 0).view(np.ndarray)["terms"] == 1 and (a * 0).view(np.ndarray)["terms"] == 0
+        (difference,) = (a - a).bounded()
+        assert difference.value == 0 and difference.error > 0
+
+
+def test_an_undecided_maximum_keeps_the_larger_error_and_an_undecided_comparison_is_refused():
+    with localcontext(prec=DIGITS):
+        pair = (decimals([0.125, 0.125], np.array([1, 9])) - decimals([0.125, 0.125], 0)).close()
+        error = [v.error for v in pair.bounded()]
+        assert error[1] > error[0] > 0
+        assert [flat(p.max(0, keepdims=True).bounded())[0].error for p in (pair, pair[::-1])] == [error[1]] * 2
+        assert [v.error for v in F.relu(pair).bounded()] == error
+        with pytest.raises(TooCoarse):
+            F.relu_backward(pair, F.relu(pair))
+        with pytest.raises(TooCoarse):
+            pair.argmax(0)
+        with_border = np.pad(decimals([-2.0, -3.0], 0), 1, constant_values=-np.inf)
+        (top,) = with_border.max(0, keepdims=True).bounded()
+        assert (top.value, top.error) == (-2, 0) and with_border.argmax(0) == 1
+
+
+def test_what_relu_holds_back_is_a_number_and_what_it_hands_on_is_closed():
+    with localcontext(prec=DIGITS):
+        x = decimals([1.0, -1.0], 0)
+        dx = F.relu_backward(x + x, F.relu(x))
+        assert dx.view(np.ndarray)["terms"].tolist() == [1, 1] and dx.nearest().tolist() == [2.0, 0.0]
+        assert [v.error for v in (x + x).bounded()] == pytest.approx([2.0, 2.0], rel=1e-6)  # (|1| + |1|)/(1 - u)
 
 
 # ------------------------------------------------------------------------------------------ expected values on the spot

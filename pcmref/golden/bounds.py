@@ -9,7 +9,9 @@ roundoff of the dtype the backend accumulates in and u_out that of the dtype it 
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +29,35 @@ KINK_SHARE = 0.1  # at most this part of an output may lie where two branches ar
 # The growth of a two-dimensional Winograd convolution F(m x m, 3 x 3): the squared product of the largest absolute row sums of
 # its three transforms (Lavin & Gray 2016). F(2, 3): 3 * 2 * 1.5; F(4, 3): 19 * 10 * 1.
 WINOGRAD_GROWTH = {"direct": None, "winograd F(2,3)": 81.0, "winograd F(4,3)": 36_100.0}
+
+
+class Precision(NamedTuple):
+    """What a bound is for: the unit roundoff, what underflow takes, the largest number; and what carries the values."""
+
+    u: float
+    underflow: float
+    largest: float
+    carrier: type = object
+
+    @classmethod
+    def of(cls, dtype: str, u: float = 0.0, flush: bool = False) -> "Precision":
+        """That of a dtype whose sums are kept at roundoff u, where that is coarser; with `flush`, denormals may become 0."""
+        u = max(u, UNIT_ROUNDOFF[dtype])
+        underflow = TINY[dtype] if flush else TINY[dtype] * u
+        return cls(u, underflow, LARGEST[dtype], np.longdouble if dtype == "float64" else np.float64)
+
+    @classmethod
+    def decimal(cls, u: float) -> "Precision":
+        """That of the stored values: 50 digits, and no end to the range."""
+        return cls(u, 0.0, np.inf)
+
+    def carried(self, values) -> np.ndarray:
+        """Values as what carries them."""
+        if self.carrier is not object:
+            return np.asarray(values, self.carrier)
+        return np.frompyfunc(lambda v: v if isinstance(v, Decimal) else Decimal(v.item() if hasattr(v, "item") else v), 1, 1)(
+            values
+        )
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ its `scale`, gives the tolerance of every dtype: |error| <= scale * u.
 """
 
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal, DivisionByZero, Overflow, localcontext
 
 import numpy as np
 
 from pcmref.golden import text, twin_pcm
-from pcmref.golden.number import bounded, numbers
+from pcmref.golden.bounds import Precision
 from pcmref.golden.ops import OPS
 from pcmref.golden.twin import DIGITS, DRAW, Bounded, TooCoarse, each, errors, flat, is_narrow, lift, nearest
 from pcmref.golden.twin_ops import TWINS
-from pcmref.golden.wide import Precision, Wide
+from pcmref.golden.wide import Wide
 
 ROUNDOFFS = (2.0**-53, 2.0**-24, 2.0**-11, 2.0**-8)  # float64, float32, float16, bfloat16
 _INFLATION = 1.5  # how much the bound may exceed its first-order part before a roundoff counts as too coarse
@@ -36,7 +36,7 @@ def evaluate(op: str, inputs: dict, noise: dict, params: dict, u: float, is_exac
 
     `is_exact` says of an array's value whether every backend meant here holds it without rounding.
     """
-    with localcontext(prec=DIGITS):
+    with localcontext(prec=DIGITS, traps=[DivisionByZero, Overflow]):  # two borders at -infinity compare as they are
         if op not in TWINS:
             return _from_text(op, inputs, params, u, is_exact)
         lifted = {k: lift(v, u, is_exact=is_exact) for k, v in inputs.items()}
@@ -49,10 +49,10 @@ def evaluate(op: str, inputs: dict, noise: dict, params: dict, u: float, is_exac
 
 def _from_text(op, inputs, params, u, is_exact):
     def number(values, folds):
-        return numbers(values, u, folds, is_exact if isinstance(values, np.ndarray) else is_narrow)
+        return Wide.lifted(values, u, folds, is_exact if isinstance(values, np.ndarray) else is_narrow)
 
     found = text.evaluate(op, inputs, params, number)
-    return {name: value if name.startswith("kink/") else bounded(value, u) for name, value in found.items()}
+    return {name: value if name.startswith("kink/") else value.bounded() for name, value in found.items()}
 
 
 def on_the_spot(op: str, inputs: dict, noise: dict, params: dict, precision: Precision) -> dict[str, Expected]:

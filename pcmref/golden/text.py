@@ -1,5 +1,4 @@
-"""Expected values of the network's operations from the text itself: nn's functions, run on numbers that carry a bound,
-one by one (`number`) or as arrays (`wide`).
+"""Expected values of the network's operations from the text itself: nn's functions, run on numbers that carry a bound.
 
 What one layer hands to the next is closed, as it is when it is stored there: a layer's product closes its sums here, relu and
 its backward do by themselves.

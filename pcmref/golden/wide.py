@@ -1,36 +1,29 @@
-"""Numbers with a bound as NumPy arrays: what `number.py` does one by one, for a whole array at once.
+"""Arrays of numbers with a bound, on which nn's own functions run.
 
-Nn's functions run on them, so that the expected value of any input, and how far a right backend may be from it, are there in
-milliseconds. The rules are those of `twin.Bounded` and `number.Number`, sums left open included. Two more are needed where
-inputs reach to the ends of a dtype's range: a rounding loses up to `underflow` beside its relative error, and where any order
-of adding could overflow there is no bound (TooCoarse). Values are carried wider than what is checked, and follow the
-bound themselves, at their own roundoff (`Wide.expected` counts it).
+A number is a sum left open: it knows its value, the errors and magnitudes of its terms, and how many there are. They are
+added up, in any order, when anything but another sum is done with it; so the bound covers every order, not nn's alone. A
+product adds up the sums in it first, but for a factor that `folds`: one that a backend may multiply into the terms of a sum
+beforehand, as many do with batch norm's weight / sqrt(var + eps). The rules are those of `twin.Bounded`, array by array; two
+more hold where inputs reach to the ends of a dtype's range: a rounding loses up to `underflow` beside its relative error,
+and where some order of adding could overflow there is no bound.
+
+NumPy does with these arrays what it does with any, except where a choice would hide an error: a maximum keeps the larger
+error of two numbers that the bounds do not tell apart, and a comparison that they do not decide raises TooCoarse.
+
+Values are carried wider than what is checked: as decimals of 50 digits for what is stored, as float64 or longdouble, in
+milliseconds, for what is judged on the spot. The latter stray from the exact value by the same bound at their own roundoff,
+which `expected` adds.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from decimal import Decimal
 
 import numpy as np
 
-from pcmref.golden.bounds import LARGEST, TINY, UNIT_ROUNDOFF
-from pcmref.golden.twin import LIBM, TooCoarse
+from pcmref.golden.bounds import Precision
+from pcmref.golden.twin import LIBM, Bounded, TooCoarse, grid, lift
 
 _SUMMED = ("value", "error", "magnitude", "terms")
-
-
-class Precision(NamedTuple):
-    """What a bound is for: the unit roundoff, what underflow takes, the largest number; and what carries the values."""
-
-    u: float
-    underflow: float
-    largest: float
-    carrier: type
-
-    @classmethod
-    def of(cls, dtype: str, u: float = 0.0, flush: bool = False) -> "Precision":
-        """That of a dtype whose sums are kept at roundoff u, where that is coarser; with `flush`, denormals may become 0."""
-        u = max(u, UNIT_ROUNDOFF[dtype])
-        underflow = TINY[dtype] if flush else TINY[dtype] * u
-        return cls(u, underflow, LARGEST[dtype], np.longdouble if dtype == "float64" else np.float64)
 
 
 class Wide(np.ndarray):
@@ -43,9 +36,21 @@ class Wide(np.ndarray):
     @classmethod
     def of(cls, values, precision: Precision, folds: bool = False, roundings: int = 0) -> "Wide":
         """Numbers that the backend holds as they are, or after `roundings`."""
-        values = np.asarray(values)
-        out = _made(precision, folds, values, 0.0, np.abs(values), 1.0, 0.0)
+        out = _made(precision, folds, precision.carried(values), 0.0, np.abs(np.asarray(values, float)), 1.0, 0.0)
         return _rounded(out, roundings) if roundings else out
+
+    @classmethod
+    def lifted(cls, values, u: float, folds: bool, is_exact: Callable) -> "Wide":
+        """Decimal numbers of an array, or of numbers of the twin, as `twin.lift` has them."""
+        terms = lift(values, u, is_exact=is_exact)
+        value, *rest = (np.frompyfunc(lambda v, of=of: getattr(v, of), 1, 1)(terms) for of in ("value", "error", "roundings"))
+        error, roundings = (np.asarray(v, float) for v in rest)
+        return _made(Precision.decimal(u), folds, value, error, np.abs(np.asarray(value, float)), 1.0, roundings)
+
+    def bounded(self) -> np.ndarray:
+        """The sums as numbers of the twin."""
+        f, u = _fields(self.close()), self.precision.u
+        return grid(self.shape, lambda *i: Bounded(Decimal(f["value"][i]), f["error"][i], u, round(f["roundings"][i])))
 
     def __array_finalize__(self, other):
         self.precision = getattr(other, "precision", None)
@@ -65,12 +70,12 @@ class Wide(np.ndarray):
             raise TooCoarse
         error = a["error"] + k / (1 - k * u) * (a["magnitude"] + a["error"] * u) + (k > 0) * (self.precision.underflow / u)
         terms = np.minimum(a["terms"], 1)
-        magnitude = np.where(terms, np.abs(a["value"]), 0.0)
+        magnitude = np.where(terms, np.abs(self.nearest()), 0.0)
         return _made(self.precision, self.folds, a["value"], error, magnitude, terms, a["roundings"] + k)
 
     def nearest(self) -> np.ndarray:
         """The float64 nearest to each sum."""
-        return self.view(np.ndarray)["value"].astype(np.float64)
+        return np.asarray(self.view(np.ndarray)["value"], np.float64)
 
     def expected(self) -> tuple[np.ndarray, np.ndarray, int]:
         """(values, bounds in units of u, roundings in the longest chain); a little up, for the bounds' own rounding."""
@@ -196,9 +201,8 @@ def _reciprocal(a: Wide) -> Wide:
     """|1/x - 1/X| <= dx / (|x| (|x| - dx))."""
     a = a.close()
     f, low = _fields(a), _away_from_zero(a)
-    value = 1 / f["value"]
-    made = _made(a.precision, a.folds, value, f["error"] / (f["magnitude"] * low), np.abs(value), 1.0, f["roundings"])
-    return _in_range(_rounded(made))
+    error, magnitude = f["error"] / (f["magnitude"] * low), 1 / f["magnitude"]
+    return _in_range(_rounded(_made(a.precision, a.folds, 1 / f["value"], error, magnitude, 1.0, f["roundings"])))
 
 
 def _sqrt(a: Wide) -> Wide:
@@ -206,8 +210,8 @@ def _sqrt(a: Wide) -> Wide:
     a = a.close()
     _away_from_zero(a)
     f = _fields(a)
-    root = np.sqrt(f["value"])
-    return _rounded(_made(a.precision, a.folds, root, f["error"] / root, root, 1.0, f["roundings"]))
+    root = np.sqrt(f["magnitude"])
+    return _rounded(_made(a.precision, a.folds, np.sqrt(f["value"]), f["error"] / root, root, 1.0, f["roundings"]))
 
 
 def _exp(a: Wide) -> Wide:
@@ -216,16 +220,18 @@ def _exp(a: Wide) -> Wide:
     if not (f["error"] * u < 0.5).all():
         raise TooCoarse
     value = np.exp(f["value"])
-    error = value * f["error"] * np.exp(f["error"] * u)
-    return _in_range(_rounded(_made(a.precision, False, value, error, value, 1.0, f["roundings"]), LIBM))
+    size = np.asarray(value, float)
+    error = size * f["error"] * np.exp(f["error"] * u)
+    return _in_range(_rounded(_made(a.precision, False, value, error, size, 1.0, f["roundings"]), LIBM))
 
 
 def _log(a: Wide) -> Wide:
     """|ln x - ln X| <= dx / (x - dx)."""
     a = a.close()
     f, low = _fields(a), _away_from_zero(a)
-    value = np.log(f["value"])
-    return _rounded(_made(a.precision, False, value, f["error"] / low, np.abs(value), 1.0, f["roundings"]), LIBM)
+    value = np.frompyfunc(Decimal.ln, 1, 1)(f["value"]) if a.precision.carrier is object else np.log(f["value"])
+    size = np.abs(np.asarray(value, float))
+    return _rounded(_made(a.precision, False, value, f["error"] / low, size, 1.0, f["roundings"]), LIBM)
 
 
 def _away_from_zero(a: Wide) -> np.ndarray:
@@ -248,7 +254,7 @@ def _maximum(a: Wide, b: Wide) -> Wide:
     unclear = ~(gap > (first["error"] + other["error"]) * a.precision.u)
     for name in ("error", "roundings"):
         high[name] = np.where(unclear, np.maximum(first[name], other[name]), high[name])
-    high["terms"] = np.isfinite(high["value"])
+    high["terms"] = high["value"] != -np.inf
     return a.wrap(high)
 
 
@@ -291,9 +297,10 @@ def _largest(a: Wide, axis, keepdims: bool) -> Wide:
     axes = [axis] if isinstance(axis, int) else list(axis)
     moved = np.moveaxis(a, axes, range(len(axes)))
     rows = moved.reshape(-1, *moved.shape[len(axes) :])
-    found = rows[0]
-    for row in rows[1:]:
-        found = _maximum(found, row)
+    found = rows[:1]
+    for i in range(1, len(rows)):
+        found = _maximum(found, rows[i : i + 1])
+    found = found.reshape(moved.shape[len(axes) :])
     return np.expand_dims(found, axes) if keepdims else found
 
 
@@ -303,7 +310,7 @@ _REDUCTIONS = {np.add: _sum, np.maximum: _largest}
 def _where(condition, values: Wide, zero) -> Wide:
     """What a layer's backward hands on is closed, and where it hands on 0, that is a number."""
     plain, values = np.asarray(condition).view(np.ndarray), values.close()
-    nothing = Wide.of(float(zero), values.precision).view(np.ndarray)
+    nothing = Wide.of(zero, values.precision).view(np.ndarray)
     return values.wrap(np.where(plain, values.view(np.ndarray), nothing))
 
 
@@ -320,7 +327,7 @@ def _tensordot(a, b, axes) -> Wide:
 def _pad(a: Wide, widths, constant_values=0) -> Wide:
     """A border that holds a value and is no term of a sum, nor has it an error."""
     out = np.pad(a.view(np.ndarray), widths)
-    out["value"][np.pad(np.zeros(a.shape, bool), widths, constant_values=True)] = constant_values
+    out["value"][np.pad(np.zeros(a.shape, bool), widths, constant_values=True)] = a.precision.carried(constant_values)
     return a.wrap(out)
 
 
