@@ -1,7 +1,7 @@
 """Check a backend against golden vectors; write, list, verify and extend them.
 
-`check` runs a Python backend. For anything else, `write` a request, run it in your language, and `verify` the results: an
-.npz with arrays named op/vN/case/output.
+`check` runs a Python backend. For anything else, `write` a request, HDF5 or JSON, run it in your language, and `verify` the
+results: .npz or .json with arrays named op/vN/case/output.
 
 Exit status of check and verify:
   0  at least one case was judged, and all that were passed; operations of which no case could be judged are named
@@ -13,6 +13,8 @@ examples:
   pcmref golden check my_backend:Backend --dtype float32 --op conv2d --json report.json
   pcmref golden write request.h5 --op conv2d
   pcmref golden verify request.h5 results.npz --dtype float32
+  pcmref golden write --json request
+  pcmref golden verify request results.json --dtype float32
   pcmref golden list --level 2
   pcmref golden freeze mine.h5 conv2d inputs.npz --params '{"stride": 2, "padding": 1}' --name found_it
 """
@@ -26,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from pcmref.errors import PcmrefError, SettingError
-from pcmref.golden import file, report
+from pcmref.golden import file, json_vectors, report
 from pcmref.golden.backends import CONV_ALGORITHMS, Capabilities, check_backend, load_backend
 from pcmref.golden.case import Case
 from pcmref.golden.check import check, check_results, exit_status
@@ -37,7 +39,7 @@ from pcmref.readers import read_npz
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     selection = argparse.ArgumentParser(add_help=False)
-    selection.add_argument("--file", help="a golden file (default: the one that ships with pcmref)")
+    selection.add_argument("--file", help="a golden file, or a folder of JSON (default: the file that ships with pcmref)")
     selection.add_argument("--level", type=int, choices=(1, 2), default=1, help="1: under a minute, 2: all (default 1)")
     selection.add_argument("--op", action="append", choices=sorted(OPS), metavar="OP", help="only this operation (may repeat)")
     selection.add_argument("--case", action="append", metavar="OP/vN/NAME", help="only this case (may repeat)")
@@ -51,11 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--dtype", action="append", choices=DTYPES, help="may repeat (default: all the backend has)")
     one.add_argument("--seed", type=int, default=0, help="of the sampled operations (default 0)")
     one = actions.add_parser("write", parents=[selection], help="write cases to a file")
-    one.add_argument("path")
+    one.add_argument("path", nargs="?", metavar="FILE.h5")
+    one.add_argument("--json", metavar="FOLDER", help="write JSON for any language, a file an operation, instead of HDF5")
     one.add_argument("--rebuild", action="store_true", help="compute all expected values anew (minutes), instead of copying")
     one = actions.add_parser("verify", parents=[judging], help="judge a file of results")
-    one.add_argument("request", help="the golden file that was run")
-    one.add_argument("results", help=".npz with arrays op/vN/case/output")
+    one.add_argument("request", help="what was run: the golden file, or the folder or file of JSON")
+    one.add_argument("results", help=".npz or .json with arrays op/vN/case/output")
     one.add_argument("--dtype", choices=DTYPES, default="float64")
     one.add_argument("--accumulate-dtype", choices=DTYPES, help="what sums are kept in (default: the dtype)")
     one.add_argument("--conv-algorithm", choices=CONV_ALGORITHMS, default="direct", help="how convolutions are computed")
@@ -76,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _selected(arguments) -> list[file.Golden]:
-    golden = file.read(arguments.file or file.SHIPPED)
+    golden = json_vectors.read(arguments.file or file.SHIPPED)
     chosen = [
         g
         for g in golden
@@ -119,7 +122,18 @@ def _command(*words, **options) -> str:
     return shlex.join(words)
 
 
+def _hdf5(path: str) -> str:
+    """The path, whose name must say that it is HDF5; SettingError."""
+    if Path(path).suffix != ".h5":
+        raise SettingError(f"{path}: this is written as HDF5, so its name must end in .h5; `write --json FOLDER` writes JSON")
+    return path
+
+
 def _write(arguments) -> int:
+    if (arguments.path is None) == (arguments.json is None):
+        raise SettingError("write needs either FILE.h5 or --json FOLDER")
+    if arguments.path is not None:
+        _hdf5(arguments.path)
     if arguments.rebuild:
         if arguments.op or arguments.case or arguments.file:
             raise SettingError("--rebuild computes every case of a level; leave out --op, --case and --file")
@@ -127,8 +141,13 @@ def _write(arguments) -> int:
         print(file=sys.stderr)
     else:
         golden = _selected(arguments)
-    file.write(arguments.path, golden)
-    print(f"{arguments.path}: {len(golden)} cases, {Path(arguments.path).stat().st_size / 1e6:.2f} MB")
+    if arguments.json is not None:
+        written = json_vectors.write(arguments.json, golden)
+    else:
+        file.write(arguments.path, golden)
+        written = [Path(arguments.path)]
+    size = sum(path.stat().st_size for path in written)
+    print(f"{arguments.json or arguments.path}: {len(golden)} cases, {size / 1e6:.2f} MB")
     return 0
 
 
@@ -139,8 +158,10 @@ def _verify(arguments) -> int:
         conv_algorithm=arguments.conv_algorithm,
         libm_ulp=arguments.libm_ulp,
     )
-    results = read_npz(Path(arguments.results))
-    golden = file.read(arguments.request)
+    golden, results = json_vectors.read(arguments.request), Path(arguments.results)
+    as_json = results.suffix == ".json"
+    results = json_vectors.read_results(results, golden, arguments.dtype) if as_json else read_npz(results)
+    results = json_vectors.shaped(results, golden)
     unknown = set(arguments.case or ()) - {g.case.key for g in golden}
     if unknown:
         raise SettingError(f"{arguments.request} holds no case {sorted(unknown)[0]!r}; `pcmref golden list --file` shows them")
@@ -167,7 +188,7 @@ def _freeze(arguments) -> int:
     noise = {k.removeprefix("noise/"): v for k, v in arrays.items() if k.startswith("noise/")}
     inputs = {k: np.asarray(v) for k, v in arrays.items() if not k.startswith("noise/")}
     try:
-        golden = file.freeze(arguments.path, Case(arguments.op, arguments.name, arguments.why, inputs, noise, params))
+        golden = file.freeze(_hdf5(arguments.path), Case(arguments.op, arguments.name, arguments.why, inputs, noise, params))
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise SettingError(f"the inputs or params do not fit {arguments.op}: {error!r}; see validation/GOLDEN.md") from error
     except PcmrefError as error:

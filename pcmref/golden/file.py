@@ -5,6 +5,8 @@ also location and spread. Everything else about a case is JSON in the root attri
 libraries writes the same bytes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -134,13 +136,8 @@ def write(path, golden: list[Golden]) -> None:
     """Write cases to a golden file, atomically; GoldenError for a case that is not fit, FileError where the disk refuses."""
     arrays, described = {}, {}
     for g in golden:
-        check_case_fits(g.case, to_be_sampled=g.law is not None)
-        check_values_fit(g)
-        prefix = f"cases/{g.case.key}"
-        for group, values in (("inputs", g.case.inputs), ("noise", g.case.noise)):
-            arrays |= {f"{prefix}/{group}/{name}": value for name, value in values.items()}
-        described[g.case.key] = {"params": g.case.params, "level": g.case.level, "why": g.case.why}
-        described[g.case.key] |= _pack_law(prefix, g, arrays) if g.law else _pack_expected(prefix, g, arrays)
+        described[g.case.key], groups = pack(g)
+        arrays |= {f"cases/{g.case.key}/{group}/{name}": v for group, named in groups.items() for name, v in named.items()}
     ops = {
         op.name: {"version": op.version, "inputs": op.inputs, "noise": op.noise, "outputs": op.outputs} for op in OPS.values()
     }
@@ -148,26 +145,25 @@ def write(path, golden: list[Golden]) -> None:
     store.write(path, "golden", meta | {"cases": described, "ops": ops}, arrays)
 
 
-def _pack_expected(prefix: str, g: Golden, arrays: dict) -> dict:
-    outputs = {}
+def pack(g: Golden) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
+    """(what is said of a case, {group: {name: array}}); GoldenError for a case that is not fit."""
+    check_case_fits(g.case, to_be_sampled=g.law is not None)
+    check_values_fit(g)
+    about = {"params": g.case.params, "level": g.case.level, "why": g.case.why, "outputs": {}}
+    groups = {"inputs": dict(g.case.inputs), "noise": dict(g.case.noise)}
     for name, e in g.expected.items():
-        arrays[f"{prefix}/expected/{name}"] = e.value
-        outputs[name] = {"compare": "exact"}
+        about["outputs"][name] = {"compare": "exact"}
         if e.scale is not None:
-            arrays[f"{prefix}/scale/{name}"] = e.scale
-            outputs[name] = {"compare": "bound", "u_max": e.u_max, "terms": e.terms}
-        if e.kink is not None:
-            arrays[f"{prefix}/kink/{name}"] = e.kink
-    return {"outputs": outputs}
-
-
-def _pack_law(prefix: str, g: Golden, arrays: dict) -> dict:
-    outputs = {}
-    for name, one in g.law.items():
-        arrays[f"{prefix}/location/{name}"], arrays[f"{prefix}/spread/{name}"] = one.location, one.spread
+            about["outputs"][name] = {"compare": "bound", "u_max": e.u_max, "terms": e.terms}
+        for group, array in (("expected", e.value), ("scale", e.scale), ("kink", e.kink)):
+            if array is not None:
+                groups.setdefault(group, {})[name] = array
+    for name, one in (g.law or {}).items():
         bounds = {k: v for k, v in (("low", one.low), ("high", one.high)) if np.isfinite(v)}
-        outputs[name] = {"compare": "stat", "law": one.kind} | bounds
-    return {"outputs": outputs}
+        about["outputs"][name] = {"compare": "stat", "law": one.kind} | bounds
+        for group, array in (("location", one.location), ("spread", one.spread)):
+            groups.setdefault(group, {})[name] = array
+    return about, groups
 
 
 def read(path=SHIPPED) -> list[Golden]:
@@ -184,17 +180,25 @@ def read(path=SHIPPED) -> list[Golden]:
         if len(parts) != 6 or parts[0] != "cases":
             raise FileError(f"{path}: unexpected array {name!r}")
         grouped.setdefault("/".join(parts[1:4]), {}).setdefault(parts[4], {})[parts[5]] = array
-    try:
+    with misshapen(path):
         if grouped.keys() - meta["cases"].keys():
             raise ValueError(f"arrays of no case: {sorted(grouped.keys() - meta['cases'].keys())[:3]}")
-        return [_unpack(key, about, grouped.get(key, {})) for key, about in meta["cases"].items()]
+        return [unpack(key, about, grouped.get(key, {})) for key, about in meta["cases"].items()]
+
+
+@contextmanager
+def misshapen(path) -> Iterator[None]:
+    """FileError, naming the file, for whatever makes no case."""
+    try:
+        yield
     except GoldenError as error:
         raise FileError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileError(f"{path}: a case is incomplete or misshapen: {error!r}") from error
 
 
-def _unpack(key: str, about: dict, groups: dict) -> Golden:
+def unpack(key: str, about: dict, groups: dict) -> Golden:
+    """The case that `pack` made this of; misshapen ones raise whatever they do."""
     op, version, name = key.split("/")
     if op not in OPS:
         raise ValueError(f"unknown operation {op!r}")

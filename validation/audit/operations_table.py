@@ -1,4 +1,4 @@
-"""The table of operations in validation/GOLDEN.md, from the package's own table.
+"""The tables of operations, equations and mistakes in validation/GOLDEN.md, from the package's own.
 
 python validation/audit/operations_table.py
 """
@@ -6,6 +6,8 @@ python validation/audit/operations_table.py
 from pathlib import Path
 
 from pcmref import store, tables
+from pcmref.golden.json_vectors import EQUATIONS
+from pcmref.golden.mistakes import MISTAKES
 from pcmref.golden.ops import OPS, Op
 
 DOCUMENT = Path(__file__).parents[1] / "GOLDEN.md"
@@ -23,8 +25,12 @@ def _row(op: Op) -> list[str]:
 
 
 def document(text: str) -> str:
-    """The document with the table as it is now, a row an operation."""
-    return tables.filled(text, {"operations": tables.markdown([HEAD, *map(_row, OPS.values())])})
+    """The document with the tables as they are now: a row an operation, its equation, a row a mistake."""
+    equations = "\n\n".join(f"`{op}`\n```\n{EQUATIONS[op]['equation'].strip()}\n```" for op in OPS)
+    mistakes = [[f"`{name}`", m["kind"], m["effect"], m["hits"]] for name, m in MISTAKES.items()]
+    parts = {"operations": tables.markdown([HEAD, *map(_row, OPS.values())]), "equations": equations}
+    parts["mistakes"] = tables.markdown([["mistake", "kind", "what it does", "whom it hits"], *mistakes])
+    return tables.filled(text, parts)
 
 
 if __name__ == "__main__":
