@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,20 @@ def test_numbers_are_as_c_and_javascript_can_read_them(folder):
     assert all(isinstance(v, str) for v in draws["expected"]["raw"]["data"])
     relu = json.loads((folder / "relu.json").read_text())["cases"]["relu/v1/kink"]["inputs"]["x"]["data"]
     assert relu[:2] == ["0x0p+0", "-0x0p+0"]
+
+
+def test_a_case_for_one_dtype_stays_one(tmp_path):
+    linear = next(g for g in GOLDEN if g.case.key == "linear/v1/plain")
+    case = replace(linear.case, dtype="float32", inputs=linear.case.inputs | {"b": np.float64(np.float32([0.1] * 4))})
+    one = replace(linear, case=case)
+    json_vectors.write(tmp_path, [one])
+    file.write(tmp_path / "x.h5", [one])
+    for path in (tmp_path, tmp_path / "x.h5"):
+        again = json_vectors.read(path)[0].case
+        assert again.dtype == "float32" and again.inputs["b"].tobytes() == case.inputs["b"].tobytes()
+    file.write(tmp_path / "x.h5", [replace(one, case=replace(case, dtype="float8"))])
+    with pytest.raises(FileError, match="'float8' is no dtype"):
+        file.read(tmp_path / "x.h5")
 
 
 def test_each_case_says_what_it_is_for(folder):

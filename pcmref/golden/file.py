@@ -7,6 +7,7 @@ libraries writes the same bytes.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from pcmref.golden.case import Case
 from pcmref.golden.cases import all_cases
 from pcmref.golden.cases_pcm import law_cases
 from pcmref.golden.expected import Expected, directional_derivative, expected, law
-from pcmref.golden.ops import OPS
+from pcmref.golden.ops import DTYPES, OPS
 from pcmref.golden.reference import Reference
 from pcmref.golden.twin_ops import TWINS
 from pcmref.golden.valid_cases import GoldenError, check_case_fits, check_values_fit
@@ -150,6 +151,7 @@ def pack(g: Golden) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     check_case_fits(g.case, to_be_sampled=g.law is not None)
     check_values_fit(g)
     about = {"params": g.case.params, "level": g.case.level, "why": g.case.why, "outputs": {}}
+    about |= {"dtype": g.case.dtype} if g.case.dtype else {}
     groups = {"inputs": dict(g.case.inputs), "noise": dict(g.case.noise)}
     for name, e in g.expected.items():
         about["outputs"][name] = {"compare": "exact"}
@@ -204,6 +206,9 @@ def unpack(key: str, about: dict, groups: dict) -> Golden:
         raise ValueError(f"unknown operation {op!r}")
     inputs, noise = groups.get("inputs", {}), groups.get("noise", {})
     case = Case(op, name, str(about["why"]), inputs, noise, dict(about["params"]), int(about["level"]), int(version[1:]))
+    case = replace(case, dtype=about.get("dtype"))
+    if case.dtype not in (None, *DTYPES):
+        raise ValueError(f"{case.dtype!r} is no dtype")
     values, laws = {}, {}
     for output, how in about["outputs"].items():
         if how["compare"] == "stat":
