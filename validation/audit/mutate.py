@@ -249,9 +249,9 @@ class Copy:
         output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        loaded = tuple(f"{TOP / room}{os.sep}" for room in ("pcmref", "tests", "docs"))
-        for name, module in list(sys.modules.items()):
-            if str(getattr(module, "__file__", None)).startswith(loaded):
+        loaded = tuple(f"{TOP / room}{os.sep}" for room in ("tests", "docs"))
+        for name, module in list(sys.modules.items()):  # pcmref by name: it may be installed from another checkout
+            if name.partition(".")[0] == "pcmref" or str(getattr(module, "__file__", None)).startswith(loaded):
                 del sys.modules[name]
         sys.path.insert(0, str(self.folder))
         os.environ |= {"PYTHONPATH": str(self.folder), "COLUMNS": "400"}
