@@ -43,6 +43,7 @@ def test_d02_sigma_is_in_microsiemens():
     assert replace(JOSHI, g_max_us=50.0).programming_std_us(50.0) / 50 == near(0.0422, 4)
 
 
+@pytest.mark.confirms(1)
 def test_d29_read_noise_at_t0_beside_the_programming_noise_or_in_it():
     """As coded everywhere, a reading at t_0 scatters more than sigma_prog; taken out of it, exactly as much.
 
