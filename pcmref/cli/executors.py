@@ -89,7 +89,7 @@ class DaskWorkers(Executor):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Sending large graph")  # once, and on purpose
                 self.shared = self.client.submit(_Shared, function, pure=False)
-        return self.executor.submit(_call_shared, self.shared, _versions(), *arguments)
+        return self.executor.submit(_call_shared, self.shared, versions(), *arguments)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self.executor.shutdown(wait and not cancel_futures)
@@ -101,11 +101,11 @@ class _Shared:
         self.function = function
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     return {"pcmref": pcmref.__version__, "numpy": numpy.__version__, "scipy": scipy.__version__}
 
 
-def _call_shared(shared: _Shared, versions: dict, *arguments):
-    if _versions() != versions:  # results would be equal to the bound only
-        raise SettingError(f"a Dask worker has {_versions()}, the study was started with {versions}; make them the same")
+def _call_shared(shared: _Shared, wanted: dict, *arguments):
+    if versions() != wanted:  # results would be equal to the bound only
+        raise SettingError(f"a Dask worker has {versions()}, the study was started with {wanted}; make them the same")
     return shared.function(*arguments)

@@ -24,11 +24,16 @@ class Evaluation(NamedTuple):
 def add_arguments(add, n_images: int = 1000, n_calibration: int = 1280) -> None:
     kinds = "a CIFAR-10 folder or archive, a folder of IDX files or of images by class, an .npz, or a shipped name"
     add("--data", default="fashionmnist-evaluation", help=f"images: {kinds} (default: %(default)s)")
-    add("--mean", type=float, nargs="+", help="of images/255, a number a channel (default: the network's, else the data's)")
-    add("--std", type=float, nargs="+", help="of images/255, a number a channel, beside --mean")
+    add_normalisation(add, "the network's, else the data's")
     add("--images", type=int, default=n_images, help="images to evaluate, the first ones; 0 means all (default: %(default)s)")
     drawn = "calibration images for adabs, drawn from the training images"
     add("--calibration", type=int, default=n_calibration, help=f"{drawn} (default: %(default)s)")
+
+
+def add_normalisation(add, default: str) -> None:
+    """--mean and --std, which `asked_for` reads."""
+    add("--mean", type=float, nargs="+", help=f"of images/255, a number a channel (default: {default})")
+    add("--std", type=float, nargs="+", help="of images/255, a number a channel, beside --mean")
 
 
 def evaluation(arguments, file: library.NetworkFile, recalibrates: bool) -> Evaluation:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pcmref import library
-from pcmref.cli.images import asked_for
+from pcmref.cli.images import add_normalisation, asked_for
 from pcmref.errors import FileError
 
 
@@ -21,8 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", type=Path, help="a state: a PyTorch file (state_dict, checkpoint), .safetensors or .npz")
     add("target", type=Path, help="the network file to write (.h5)")
-    add("--mean", type=float, nargs="+", help="mean of images/255, one number a channel, that the network was trained with")
-    add("--std", type=float, nargs="+", help="standard deviation of images/255, one number a channel")
+    add_normalisation(add, "none; what the network was trained with goes into the file")
     add("--eps", type=float, help="batch norm's epsilon that the network was trained with (default: 1e-5, PyTorch's)")
 
 

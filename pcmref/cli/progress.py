@@ -24,7 +24,7 @@ class ProgressBar:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-            self.bar = None
+        self.bar = self.first = None  # another count may follow
 
     def update(self, done: int, total: int) -> None:
         try:

@@ -11,12 +11,11 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-import scipy
 
 import pcmref
 from pcmref import store
 from pcmref.cli import images
-from pcmref.cli.executors import open_executor
+from pcmref.cli.executors import open_executor, versions
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import FileError, MissingExtraError, SettingError
 from pcmref.fast.resnet import ENGINES
@@ -58,8 +57,7 @@ def identity(arrays: dict[str, np.ndarray], settings: dict) -> dict:
         digest.update(f"{name} {np.asarray(array).dtype.str} {np.shape(array)}\n".encode())
         digest.update(np.ascontiguousarray(array).data)
     plain = json.loads(json.dumps(settings, default=asdict))
-    versions = {"pcmref": pcmref.__version__, "numpy": np.__version__, "scipy": scipy.__version__}
-    return {"arrays": digest.hexdigest(), "code": source_digest(), "versions": versions, "settings": plain}
+    return {"arrays": digest.hexdigest(), "code": source_digest(), "versions": versions(), "settings": plain}
 
 
 class Kept:

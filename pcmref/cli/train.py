@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pcmref
-from pcmref.cli.images import asked_for
+from pcmref.cli.images import add_normalisation, asked_for
 from pcmref.cli.progress import ProgressBar
 from pcmref.cli.resumed_study import make_folder
 from pcmref.fast.resnet import ENGINES
@@ -33,16 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("recipe", type=Path, help="a recipe file (.toml)")
     add("--data", required=True, help="folder of the IDX files or of images by class, CIFAR-10's archive or folder, or .npz")
-    add("--mean", type=float, nargs="+", help="of images/255, a number a channel (default: of the training images)")
-    add("--std", type=float, nargs="+", help="of images/255, a number a channel, beside --mean")
+    add_normalisation(add, "of the training images")
     add("--out", type=Path, default=Path("out"), help="folder for the networks (default: %(default)s)")
     add("--resume", action="store_true", help="go on from the checkpoint in the folder")
-    add(
-        "--engine",
-        choices=ENGINES,
-        default="fast",
-        help="plain: the text of pcmref.nn itself, slow (default: fast)",
-    )
+    add("--engine", choices=ENGINES, default="fast", help="plain: the text of pcmref.nn itself, slow (default: fast)")
     add("--workers", type=int, default=None, help="threads (default: one per core)")
 
 
@@ -76,23 +70,20 @@ def run(arguments: argparse.Namespace) -> int:
         last = time.monotonic()
         return True
 
-    bars = {}
+    bar = ProgressBar("", "image")
 
     def progress(stage: str, done: int, total: int) -> None:
-        if stage not in bars:
-            for bar in bars.values():
-                bar.close()
-            bars[stage] = ProgressBar(stage, "image")
-        bars[stage].update(done, total)
+        if stage != bar.label:  # the next stage begins
+            bar.close()
+            bar.label = stage
+        bar.update(done, total)
 
     try:
-        options = {"due": due, "stopped": lambda: bool(signals), "progress": progress, "workers": arguments.workers}
-        options |= {"engine": arguments.engine}
-        options["commit"] = source_commit()
+        options = {"due": due, "stopped": lambda: bool(signals), "progress": progress, "commit": source_commit()}
+        options |= {"engine": arguments.engine, "workers": arguments.workers}
         paths = carry_out(plan, data, arguments.out, arguments.resume, **options)
     finally:
-        for bar in bars.values():
-            bar.close()
+        bar.close()
         for number, handler in previous.items():
             signal.signal(number, handler)
     for path in paths:

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import zlib
+from functools import partial, wraps
 
 import bombs
 import h5py
@@ -34,14 +35,19 @@ def body_damaged(rng: random.Random, sound: bytes):
     return sealed(body), False
 
 
-def description(rng: random.Random, sound: bytes):
+def on_file(refused: bool):
+    """The attack that change(rng, h5py.File) makes, the checksum right again; whether it must be refused."""
+
+    def attack(change):
+        return wraps(change)(lambda rng, sound: (resealed(sound, partial(change, rng)), refused))
+
+    return attack
+
+
+@on_file(refused=False)
+def description(rng: random.Random, file):
     """The JSON in `meta`, changed."""
-
-    def change(file):
-        text = hostile_json(rng, json.loads(file.attrs["meta"]))
-        file.attrs["meta"] = text
-
-    return resealed(sound, change), False
+    file.attrs["meta"] = hostile_json(rng, json.loads(file.attrs["meta"]))
 
 
 def attribute(rng: random.Random, sound: bytes):
@@ -64,144 +70,117 @@ def _names(file) -> list[str]:
     return sorted(names)
 
 
-def links(rng: random.Random, sound: bytes):
+@on_file(refused=True)
+def links(rng: random.Random, file):
     """Links out of the tree or the file, cycles, depth, and objects that are neither data set nor group."""
-
-    def change(file):
-        victim = rng.choice(_names(file))
-        kind = rng.randrange(7)
-        if kind < 3:
-            del file[victim]
-            file[victim] = (h5py.SoftLink(rng.choice(("/", "/fc.weight", "/nowhere"))),
-                            h5py.ExternalLink(rng.choice(("/etc/passwd", "other.h5", "/dev/zero")), "/x"),
-                            np.dtype("f8"))[kind]  # fmt: skip
-        elif kind == 3:
-            group = file.require_group("deep")
-            group["again"] = group
-        elif kind == 4:
-            file.create_group("/".join("abcdefghijklmnop"))
-        elif kind == 5:
-            file["\x1b[2J"] = h5py.SoftLink("/")
-        else:
-            for i in range(30):
-                file[f"many{i}"] = h5py.SoftLink(f"/many{(i + 1) % 30}")
-
-    return resealed(sound, change), True
+    victim = rng.choice(_names(file))
+    kind = rng.randrange(7)
+    if kind < 3:
+        del file[victim]
+        file[victim] = (h5py.SoftLink(rng.choice(("/", "/fc.weight", "/nowhere"))),
+                        h5py.ExternalLink(rng.choice(("/etc/passwd", "other.h5", "/dev/zero")), "/x"),
+                        np.dtype("f8"))[kind]  # fmt: skip
+    elif kind == 3:
+        group = file.require_group("deep")
+        group["again"] = group
+    elif kind == 4:
+        file.create_group("/".join("abcdefghijklmnop"))
+    elif kind == 5:
+        file["\x1b[2J"] = h5py.SoftLink("/")
+    else:
+        for i in range(30):
+            file[f"many{i}"] = h5py.SoftLink(f"/many{(i + 1) % 30}")
 
 
-WRONG_DTYPES = (lambda: "words", lambda: np.array(["a", "b"], object), lambda: np.zeros(2, [("a", "f4"), ("b", "i8")]),
-                lambda: np.zeros(3, complex), lambda: np.zeros(3, np.longdouble), lambda: np.void(b"opaque"),
-                lambda: h5py.Empty("f8"), lambda: np.zeros(2, "S5"))  # fmt: skip
+WRONG_DTYPES = (  # what create_dataset is given; a reference is to the file's root
+    lambda root: {"data": "words"},
+    lambda root: {"data": np.array(["a", "b"], object), "dtype": h5py.string_dtype()},
+    lambda root: {"data": np.zeros(2, [("a", "f4"), ("b", "i8")])},
+    lambda root: {"data": np.zeros(3, complex)},
+    lambda root: {"data": np.zeros(3, np.longdouble)},
+    lambda root: {"data": np.void(b"opaque")},
+    lambda root: {"data": h5py.Empty("f8")},
+    lambda root: {"data": np.zeros(2, "S5")},
+    lambda root: {"data": [root], "dtype": h5py.ref_dtype},
+    lambda root: {"data": np.array([np.array([1, 2]), np.zeros(0, int)], object), "dtype": h5py.vlen_dtype(np.int32)},
+    lambda root: {"shape": (2,), "dtype": np.dtype(("f8", (3,)))},
+    lambda root: {"shape": (2,), "dtype": h5py.regionref_dtype},
+)
 
 
-def dtypes(rng: random.Random, sound: bytes):
+@on_file(refused=True)
+def dtypes(rng: random.Random, file):
     """A data set of text, records, references, variable length, or no content at all."""
-
-    def change(file):
-        victim = rng.choice(_names(file))
-        del file[victim]
-        kind = rng.randrange(len(WRONG_DTYPES) + 4)
-        if kind < len(WRONG_DTYPES):
-            value = WRONG_DTYPES[kind]()
-            text = isinstance(value, np.ndarray) and value.dtype == object
-            file.create_dataset(victim, data=value, dtype=h5py.string_dtype() if text else None)
-        elif kind == len(WRONG_DTYPES):
-            file.create_dataset(victim, data=[file.ref], dtype=h5py.ref_dtype)
-        elif kind == len(WRONG_DTYPES) + 1:
-            file.create_dataset(victim, (3,), dtype=h5py.vlen_dtype(np.int32))[0] = [1, 2]
-        elif kind == len(WRONG_DTYPES) + 2:
-            file.create_dataset(victim, (2,), dtype=np.dtype(("f8", (3,))))
-        else:
-            file.create_dataset(victim, (2,), dtype=h5py.regionref_dtype)
-
-    return resealed(sound, change), True
+    victim = rng.choice(_names(file))
+    del file[victim]
+    file.create_dataset(victim, **rng.choice(WRONG_DTYPES)(file.ref))
 
 
-def storage(rng: random.Random, sound: bytes):
+@on_file(refused=True)
+def storage(rng: random.Random, file):
     """Declared sizes beyond what is stored, storage elsewhere, filters that are not ours."""
-    made = {}
-
-    def change(file):
-        victim = rng.choice(_names(file))
-        shape, dtype = file[victim].shape, file[victim].dtype
-        del file[victim]
-        kind = rng.randrange(9)
-        if kind == 0:
-            file.create_dataset(victim, (rng.choice((1 << 34, 1 << 50, 300_000_000)),), dtype, chunks=(4096,))
-        elif kind == 1:
-            file.create_dataset(victim, (60_000_000,), "u1", chunks=(1,))
-        elif kind == 2:
-            file.create_dataset(victim, (4,), "f8", external=[(rng.choice(("/dev/zero", "/etc/passwd", "x.h5")), 0, 32)])
-        elif kind == 3:
-            layout = h5py.VirtualLayout((4,), "f8")
-            layout[:] = h5py.VirtualSource("/etc/passwd", "x", (4,))
-            file.create_virtual_dataset(victim, layout)
-        elif kind == 4:
-            how = rng.choice(({"compression": "lzf"}, {"scaleoffset": 3}, {"fletcher32": True}))
-            file.create_dataset(victim, data=np.zeros(5000, "f4"), chunks=(5000,), **how)
-        elif kind == 5:
-            _chunk_bomb(file, victim, 8_000, 400_000_000)
-        elif kind == 6:  # a chunk far larger than the array
-            chunk = 100_000_000
-            item = file.create_dataset(victim, (2,), "f8", maxshape=(None,), chunks=(chunk,), compression="gzip")
-            item.id.write_direct_chunk((0,), bombs.zlib_stream(8 * chunk))
-        elif kind == 7:  # a chunk that says it is stored without its filters
-            item = file.create_dataset(victim, (1000,), "f8", chunks=(1000,), compression="gzip")
-            item.id.write_direct_chunk((0,), bytes(rng.choice((8000, 100))), filter_mask=1)
-        else:
-            item = file.create_dataset(victim, (1000,), "f8", chunks=(1000,), compression="gzip", shuffle=True)
-            item.id.write_direct_chunk((0,), rng.choice((b"\0", b"no deflate", zlib.compress(bytes(10)))))
-        made["shape"] = shape
-
-    return resealed(sound, change), True
+    victim = rng.choice(_names(file))
+    dtype = file[victim].dtype
+    del file[victim]
+    kind = rng.randrange(9)
+    if kind == 0:
+        file.create_dataset(victim, (rng.choice((1 << 34, 1 << 50, 300_000_000)),), dtype, chunks=(4096,))
+    elif kind == 1:
+        file.create_dataset(victim, (60_000_000,), "u1", chunks=(1,))
+    elif kind == 2:
+        file.create_dataset(victim, (4,), "f8", external=[(rng.choice(("/dev/zero", "/etc/passwd", "x.h5")), 0, 32)])
+    elif kind == 3:
+        layout = h5py.VirtualLayout((4,), "f8")
+        layout[:] = h5py.VirtualSource("/etc/passwd", "x", (4,))
+        file.create_virtual_dataset(victim, layout)
+    elif kind == 4:
+        how = rng.choice(({"compression": "lzf"}, {"scaleoffset": 3}, {"fletcher32": True}))
+        file.create_dataset(victim, data=np.zeros(5000, "f4"), chunks=(5000,), **how)
+    elif kind == 5:  # a small chunk whose deflate stream does not end where the chunk does
+        item = file.create_dataset(victim, (1000,), "f8", chunks=(1000,), compression="gzip")
+        item.id.write_direct_chunk((0,), bombs.zlib_stream(400_000_000))
+    elif kind == 6:  # a chunk far larger than the array
+        item = file.create_dataset(victim, (2,), "f8", maxshape=(None,), chunks=(100_000_000,), compression="gzip")
+        item.id.write_direct_chunk((0,), bombs.zlib_stream(800_000_000))
+    elif kind == 7:  # a chunk that says it is stored without its filters
+        item = file.create_dataset(victim, (1000,), "f8", chunks=(1000,), compression="gzip")
+        item.id.write_direct_chunk((0,), bytes(rng.choice((8000, 100))), filter_mask=1)
+    else:
+        item = file.create_dataset(victim, (1000,), "f8", chunks=(1000,), compression="gzip", shuffle=True)
+        item.id.write_direct_chunk((0,), rng.choice((b"\0", b"no deflate", zlib.compress(bytes(10)))))
 
 
-def _chunk_bomb(file, name: str, declared: int, real: int) -> None:
-    """A small chunk whose deflate stream does not end where the chunk does."""
-    item = file.create_dataset(name, (declared // 8,), "f8", chunks=(declared // 8,), compression="gzip")
-    item.id.write_direct_chunk((0,), bombs.zlib_stream(real))
-
-
-def declared(rng: random.Random, sound: bytes):
+@on_file(refused=True)
+def declared(rng: random.Random, file):
     """An honest file that unpacks to far more than its size: 350 MB of zeros in 350 kB."""
-
-    def change(file):
-        victim = rng.choice(_names(file))
-        del file[victim]
-        item = file.create_dataset(victim, (350, 1_000_000), "u1", chunks=(10, 1_000_000), compression="gzip", shuffle=True)
-        for i in range(0, 350, 10):
-            item.id.write_direct_chunk((i, 0), bombs.zlib_stream(10_000_000))
-
-    return resealed(sound, change), True
+    victim = rng.choice(_names(file))
+    del file[victim]
+    item = file.create_dataset(victim, (350, 1_000_000), "u1", chunks=(10, 1_000_000), compression="gzip", shuffle=True)
+    for i in range(0, 350, 10):
+        item.id.write_direct_chunk((i, 0), bombs.zlib_stream(10_000_000))
 
 
-def arrays(rng: random.Random, sound: bytes):
+@on_file(refused=False)
+@np.errstate(all="ignore")
+def arrays(rng: random.Random, file):
     """Missing, extra and misshapen arrays; other dtypes; NaN and infinity."""
     kind = rng.choice(("missing", "extra", "shape", "dtype", "value", "value"))
-    chosen = []
-
-    def change(file):
-        victim = rng.choice(_names(file))
-        value = np.array(file[victim][()])
-        chosen.append(victim)
-        if kind == "extra":
-            file[rng.choice(("unknown", "state/unknown", "layer9.0.conv1.weight", "cases/x", "\x1b[2J"))] = value
-            return
-        del file[victim]
-        if kind == "shape":
-            value = rng.choice((value.ravel()[:-1], value[None], np.zeros((0, 3)), np.zeros((1,) * 12), np.zeros(())))
-        elif kind == "dtype":
-            with np.errstate(all="ignore"):
-                value = value.astype(rng.choice(("i4", "u1", "?", "f2", "f4", ">f8", "u8")))
-        elif kind == "value" and value.size:
-            flat = value.astype(np.float64) if rng.random() < 0.5 or value.dtype.kind != "f" else value
-            value = np.array(flat)
-            value.flat[rng.randrange(value.size)] = rng.choice((np.nan, np.inf, -np.inf, -1.0, 1e300, -1e-300, 5e-324))
-        if kind != "missing":
-            file[victim] = value
-
-    with np.errstate(all="ignore"):
-        return resealed(sound, change), False
+    victim = rng.choice(_names(file))
+    value = np.array(file[victim][()])
+    if kind == "extra":
+        file[rng.choice(("unknown", "state/unknown", "layer9.0.conv1.weight", "cases/x", "\x1b[2J"))] = value
+        return
+    del file[victim]
+    if kind == "shape":
+        value = rng.choice((value.ravel()[:-1], value[None], np.zeros((0, 3)), np.zeros((1,) * 12), np.zeros(())))
+    elif kind == "dtype":
+        value = value.astype(rng.choice(("i4", "u1", "?", "f2", "f4", ">f8", "u8")))
+    elif kind == "value" and value.size:
+        flat = value.astype(np.float64) if rng.random() < 0.5 or value.dtype.kind != "f" else value
+        value = np.array(flat)
+        value.flat[rng.randrange(value.size)] = rng.choice((np.nan, np.inf, -np.inf, -1.0, 1e300, -1e-300, 5e-324))
+    if kind != "missing":
+        file[victim] = value
 
 
 ATTACKS = (*[body_damaged] * 3, *[description] * 2, attribute, links, dtypes, storage, declared, *[arrays] * 3)
