@@ -93,7 +93,7 @@ class NamedBackend:
 
     Inputs, noise and params come as keywords; what stands in braces there (`{param}`) as one dict, `state` or `noise`.
     A method returns its output, a tuple of all outputs in the table's order, or {output: array}. A subclass sets `dtypes`,
-    and `tensor` and `array`, which turn NumPy's arrays into the backend's own and back.
+    and `tensor` and `array`, which turn NumPy's arrays (copies, in C order and the machine's byte order) into its own and back.
     """
 
     name, version, dtypes = "unnamed", "0", ("float64",)
@@ -105,9 +105,14 @@ class NamedBackend:
     def run(self, op: str, version: int, inputs: dict, noise: dict, params: dict) -> dict[str, np.ndarray]:
         if version != OPS[op].version:
             raise Unsupported(f"{self.name} has no {op} version {version}")
-        inputs, noise = ({name: self.tensor(value) for name, value in given.items()} for given in (inputs, noise))
+        inputs, noise = ({name: self._handed(value) for name, value in given.items()} for given in (inputs, noise))
         arguments = params | _by_name("state", inputs, OPS[op].inputs) | _by_name("noise", noise, OPS[op].noise)
         return {name: self.array(value) for name, value in self.call(op, arguments).items()}
+
+    def _handed(self, array: np.ndarray):
+        """The array as the backend's own; a framework's `tensor` gets a copy in C order and this machine's byte order."""
+        framework = self.tensor is not np.asarray
+        return self.tensor(np.array(array, array.dtype.newbyteorder("="), order="C") if framework else array)
 
     def call(self, op: str, arguments: dict) -> dict:
         """{output: value} of the operation's method; Unsupported where there is none."""

@@ -92,6 +92,25 @@ def tolerance(op: str, value, scale, terms: int, inputs: dict, capabilities: Cap
     return Tolerance(scale * u + stored, min(1.0, 4 / sqrt(max(terms, 1))) * scale * u + stored, u)
 
 
+def in_dtype(arrays: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+    """Floating-point arrays as the dtype stores them (bfloat16: float32), copies; integers as they are.
+
+    Noise need not be narrow: for bfloat16 it is rounded to nearest, ties to even.
+    """
+
+    def convert(array):
+        array = np.array(array)
+        if array.dtype.kind != "f":
+            return array
+        array = array.astype(STORAGE[dtype])
+        if dtype == "bfloat16":
+            bits = array.view(np.uint32)
+            array = ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+        return array
+
+    return {name: convert(array) for name, array in arrays.items()}
+
+
 def native(values) -> np.ndarray:
     """Results as an array of this machine's byte order; their numbers stay as they are."""
     values = np.asarray(values)

@@ -4,42 +4,31 @@ Three routes lead here: a backend object, a file of results, and the pytest suit
 """
 
 import zlib
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 
 from pcmref.errors import PcmrefError
-from pcmref.golden import sampled
+from pcmref.golden import relations, sampled
 from pcmref.golden.backends import Capabilities, Unsupported, check_backend
-from pcmref.golden.bounds import STORAGE
+from pcmref.golden.bounds import in_dtype
 from pcmref.golden.ops import OPS, RANDOM
 from pcmref.golden.verify import Golden, Verdict, is_checked_in, judge, judge_samples, mark_suspects
 
 
-def in_dtype(arrays: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
-    """Floating-point arrays as the dtype stores them (bfloat16: float32), copies; integers as they are.
-
-    Noise need not be narrow: for bfloat16 it is rounded to nearest, ties to even.
-    """
-
-    def convert(array):
-        array = np.array(array)
-        if array.dtype.kind != "f":
-            return array
-        array = array.astype(STORAGE[dtype])
-        if dtype == "bfloat16":
-            bits = array.view(np.uint32)
-            array = ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
-        return array
-
-    return {name: convert(array) for name, array in arrays.items()}
-
-
 def check_case(
-    backend, capabilities: Capabilities, golden: Golden, dtype: str, n_tests: int = 1, n: int = sampled.N_DRAWS, seed=0
-):
-    """The verdict on one case in one dtype."""
+    backend,
+    capabilities: Capabilities,
+    golden: Golden,
+    dtype: str,
+    n_tests: int = 1,
+    n: int = sampled.N_DRAWS,
+    seed: int = 0,
+    relate: bool = True,
+) -> Verdict:
+    """The verdict on one case in one dtype; its relations too where `relate`."""
     case = golden.case
     verdict = Verdict(case.op, case.key, dtype, "skip")
     if capabilities.ops and case.op not in capabilities.ops:
@@ -52,39 +41,52 @@ def check_case(
         return replace(verdict, message="the backend takes the noise: compared to the bound instead")
     if golden.law is None and case.op in RANDOM and not capabilities.accepts_noise:
         return replace(verdict, message="the backend takes no noise: sampled instead")
-    inputs, noise = in_dtype(case.inputs, dtype), in_dtype(case.noise, dtype)
     try:
         if golden.law is not None:
-            stream = zlib.crc32(case.key.encode()) + seed  # another stream for every case
-            results = backend.sample(case.op, case.version, dict(inputs), deepcopy(case.params), n=n, seed=stream)
-            verdict = judge_samples(golden, results, dtype, n_tests)
-        else:
-            results = backend.run(case.op, case.version, dict(inputs), dict(noise), deepcopy(case.params))
-            verdict = judge(golden, results, capabilities, dtype)
+            return _check_samples(backend, capabilities, golden, dtype, n_tests, n, seed)
+        results, fault = relations.call(backend, case, dtype)
+        verdict = judge(golden, results, capabilities, dtype)
     except Unsupported as reason:
         return replace(verdict, status="unsupported", message=str(reason))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's code: whatever it raises, sys.exit too, is a verdict, not our end
-        return replace(verdict, status="error", message=f"{type(error).__name__}: {error}".splitlines()[0][:300])
-    changed = _changed(inputs, case.inputs, dtype) + _changed(noise, case.noise, dtype)
-    if changed:
-        message = f"changed its input: {', '.join(changed)}" + (f"; {verdict.message}" if verdict.message else "")
-        return replace(verdict, status="fail", message=message)
-    return verdict
+        return replace(verdict, status="error", message=relations.crash(error))
+    if fault or verdict.status == "fail" or not relate:
+        return _with_fault(verdict, fault)
+    return relations.check(backend, capabilities, golden, dtype, results, verdict)
 
 
-def _changed(handed: dict[str, np.ndarray], original: dict[str, np.ndarray], dtype: str) -> list[str]:
-    """The names of the arrays that no longer hold what the backend was handed."""
-    return [name for name, fresh in in_dtype(original, dtype).items() if fresh.tobytes() != handed[name].tobytes()]
+def _check_samples(backend, capabilities: Capabilities, golden: Golden, dtype: str, n_tests: int, n: int, seed: int) -> Verdict:
+    """The verdict on draws; where determinism is declared, the same seed gives the same ones."""
+    case, inputs = golden.case, in_dtype(golden.case.inputs, dtype)
+
+    def sample(n):
+        stream = zlib.crc32(case.key.encode()) + seed  # another stream for every case
+        return backend.sample(case.op, case.version, dict(inputs), deepcopy(case.params), n=n, seed=stream)
+
+    verdict = judge_samples(golden, sample(n), dtype, n_tests)
+    fault = relations.changed(inputs, case.inputs, dtype)
+    if not fault and verdict.status != "fail" and capabilities.deterministic:
+        first = {k: np.array(v) for k, v in sample(100).items()}
+        if relations.other_bits(first, sample(100)):
+            fault = "the same seed twice: other draws, though the backend declares itself deterministic"
+    return _with_fault(verdict, fault)
 
 
-def check(backend, golden: list[Golden], dtypes: list[str], n: int = sampled.N_DRAWS, seed: int = 0) -> list[Verdict]:
-    """The verdicts on all cases in all dtypes, failures that follow from others marked."""
+def _with_fault(verdict: Verdict, fault: str) -> Verdict:
+    """The verdict, or a failure where the backend did what no right one does."""
+    return replace(verdict, status="fail", message="; ".join(filter(None, (fault, verdict.message)))) if fault else verdict
+
+
+def check(
+    backend, golden: list[Golden], dtypes: list[str], n: int = sampled.N_DRAWS, seed: int = 0, related: Collection[str] = OPS
+) -> list[Verdict]:
+    """The verdicts on all cases in all dtypes, failures that follow from others marked; relations only of `related`."""
     capabilities = check_backend(backend, str(getattr(backend, "name", backend)))
     tests = count_tests(golden) * len(dtypes)
     rows = [(g, dtype) for dtype in dtypes for g in golden if g.case.dtype in (None, dtype)]
-    verdicts = [check_case(backend, capabilities, g, dtype, tests, n, seed) for g, dtype in rows]
+    verdicts = [check_case(backend, capabilities, g, dtype, tests, n, seed, g.case.op in related) for g, dtype in rows]
     return mark_suspects(verdicts)
 
 

@@ -88,6 +88,8 @@ def terminal(report: Report) -> str:
     lines += [markdown(report)] if report.verdicts else []
     for (op, dtype), n in not_judged(report.verdicts).items():
         lines.append(f"NOT JUDGED {op} {dtype}: all of its {n} cases are inconclusive, which is no pass")
+    for refused, n in Counter(text for v in report.verdicts for text in v.refused).items():
+        lines.append(printable(f"NOT CHECKED {refused} ({n} case{'s' * (n > 1)})"))
     for dtype, (agree, images) in top1(report.verdicts).items():
         lines.append(f"end to end, {dtype}: top-1 agrees in {agree} of {images} images")
     lines.append(f"{report.backend} {report.version}: {summary}; {compared:,} numbers compared, {kinks} of them at a kink")

@@ -51,7 +51,7 @@ def _caught(mutant, golden: list[Golden]) -> Finding:
     if not mutant.takes_noise:  # of the operations that it does not touch, one is enough
         untouched = next(g.case.key for g in golden if g.law and g.case.op != mutant.planted)
         golden = [g for g in golden if g.law and (g.case.op == mutant.planted or g.case.key == untouched)]
-    verdicts = check(mutant, golden, ["float64"])
+    verdicts = check(mutant, golden, ["float64"], related=(mutant.planted,))
     failed = {v.op for v in verdicts if v.status in FAILED}
     times = max((v.times_bound for v in verdicts if v.status in FAILED), default=0.0)
     cases = sum(v.status in FAILED for v in verdicts)

@@ -46,6 +46,7 @@ class Verdict:
     compared: int = 0  # elements
     kinks: int = 0  # elements where two values were right
     suspects: tuple[str, ...] = ()  # failed operations that this one is made of
+    refused: tuple[str, ...] = ()  # relations that the backend raised Unsupported for: not checked
     top1: tuple[int, int] | None = None  # end to end: (images with the golden largest logit, images); never judged
 
 

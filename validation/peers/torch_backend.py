@@ -4,7 +4,6 @@ cd validation/peers && pcmref golden check torch_backend:Backend --level 2
 cd validation/peers && pcmref golden check torch_backend:BFloat16
 """
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from autograd import Autograd
@@ -19,7 +18,7 @@ class Backend(Autograd):
     name, version, dtypes, compute = "PyTorch", torch.__version__, ("float64", "float32"), None
 
     def tensor(self, array):
-        t = torch.from_numpy(np.ascontiguousarray(array)).reshape(np.shape(array))  # NumPy makes a scalar one-dimensional
+        t = torch.from_numpy(array)
         return t if self.compute is None or array.dtype.kind in "iu" else t.to(self.compute)
 
     def array(self, tensor):

@@ -1,0 +1,223 @@
+"""Relations that a right backend keeps, whatever its values: they need no other expected value than a case's own.
+
+Most are a case made of a case: the same inputs in another layout, other rows of them, a chip at another time. What the backend
+gives for it is judged as every case is. The rest looks at memory: inputs are not changed, outputs lie in memory of their own.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from pcmref.golden.backends import Capabilities, Unsupported
+from pcmref.golden.bounds import KINK_SHARE, in_dtype, native
+from pcmref.golden.case import Case
+from pcmref.golden.ops import OPS
+from pcmref.golden.verify import Golden, Verdict, judge
+
+MANY = 17  # rows: more than any case of the file has, and no multiple of a vector's length
+MANY_NUMBERS = 30_000  # no more of them in an input of MANY rows
+
+# Operations whose rows depend on each other: their order may change, nothing else.
+_COUPLED = (
+    "batch_norm_train",
+    "batch_norm_train_backward",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
+    "basic_block_backward",
+    "resnet_backward",
+)
+_NO_ROWS = ("map", "adabs", "clip_weights", "inject_weight_noise")
+
+
+def call(backend, case: Case, dtype: str, arrange: Callable = np.array) -> tuple[dict[str, np.ndarray], str]:
+    """(results, fault): fault says that the backend changed an input, or that outputs lie in memory of inputs or each other.
+
+    arrange: array -> the same numbers in another layout.
+    """
+    inputs, noise = ({k: arrange(v) for k, v in in_dtype(a, dtype).items()} for a in (case.inputs, case.noise))
+    results = backend.run(case.op, case.version, dict(inputs), dict(noise), deepcopy(case.params))
+    fault = changed(inputs, case.inputs, dtype) or changed(noise, case.noise, dtype)
+    return results, fault or _shared(results, inputs | noise)
+
+
+def changed(handed: dict[str, np.ndarray], original: dict[str, np.ndarray], dtype: str) -> str:
+    """Which arrays no longer hold what the backend was handed, in words; nothing where all do."""
+    names = other_bits(in_dtype(original, dtype), handed)
+    return f"changed its input: {', '.join(names)}" if names else ""
+
+
+def other_bits(first: dict[str, np.ndarray], second: dict) -> list[str]:
+    """The names of the arrays that are not the same to the bit, in whatever layout."""
+    return [k for k, v in first.items() if native(v).tobytes() != native(second[k]).tobytes()]
+
+
+def _shared(results, handed: dict[str, np.ndarray]) -> str:
+    if not isinstance(results, dict):
+        return ""
+    outputs = [(f"output {k}", v) for k, v in results.items() if isinstance(v, np.ndarray)]
+    inputs = [(f"input {k}", v) for k, v in handed.items()]
+    for (a, x), (b, y) in (*combinations(outputs, 2), *((out, given) for out in outputs for given in inputs)):
+        if np.may_share_memory(x, y) and np.shares_memory(x, y):
+            return f"{a} lies in the memory of {b}"
+    return ""
+
+
+def crash(error: BaseException) -> str:
+    """One line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+# ------------------------------------------------------------------------------------------------------------- layouts
+
+
+def _read_only(a):
+    a = np.array(a)
+    a.flags.writeable = False
+    return a
+
+
+def _with_gaps(a):
+    """Every second element of an array that holds NaN, or -1, between them."""
+    wide = np.full([2 * n for n in a.shape], np.nan if a.dtype.kind == "f" else -1, a.dtype)
+    view = wide[(..., *(slice(None, None, 2),) * a.ndim)]
+    view[...] = a
+    return view
+
+
+def _backwards(a):
+    around = (..., *(slice(None, None, -1),) * a.ndim)
+    return np.array(a[around])[around]
+
+
+def _mapped(folder: str, a):
+    """The array as a read-only map of a file."""
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        file.write(a.tobytes() or b"\0")
+    return np.memmap(file.name, a.dtype, "r", shape=a.shape)
+
+
+def _layouts(folder: str) -> dict[str, Callable]:
+    return {
+        "read-only inputs": _read_only,
+        "strided inputs": _with_gaps,
+        "inputs with negative strides": _backwards,
+        "Fortran-ordered inputs": lambda a: np.array(a, order="F"),
+        "big-endian inputs": lambda a: a.astype(a.dtype.newbyteorder(">")),
+        "memory-mapped inputs": partial(_mapped, folder),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- other cases
+
+
+def rows(golden: Golden, index) -> Golden:
+    """The case with other rows: where the first axis is images, or any, of inputs and expected values alike."""
+    case, op = golden.case, OPS[golden.case.op]
+
+    def taken(arrays, table):
+        return {k: v[index] if k in _by_row(table) else v for k, v in arrays.items()}
+
+    def expected(name, e):
+        if name not in _by_row(op.outputs):
+            return e
+        return replace(e, **{k: getattr(e, k)[index] for k in ("value", "scale", "kink") if getattr(e, k) is not None})
+
+    inputs, noise = taken(case.inputs, op.inputs), taken(case.noise, op.noise)
+    return Golden(replace(case, inputs=inputs, noise=noise), {k: expected(k, e) for k, e in golden.expected.items()})
+
+
+def _by_row(table: dict) -> set[str]:
+    return {name.split(" ")[0] for name, (dims, _) in table.items() if dims.split(",")[0] in ("N", "D", "any")}
+
+
+def _only(golden: Golden, names) -> Golden:
+    return replace(golden, expected={k: e for k, e in golden.expected.items() if k in names})
+
+
+def _other_rows(golden: Golden) -> Iterator[tuple[str, Golden]]:
+    """The rows in another order; each alone, and many of them, where they do not depend on each other."""
+    case, table = golden.case, OPS[golden.case.op]
+    by_row = [case.inputs[k] for k in sorted(_by_row(table.inputs) & case.inputs.keys())]
+    if case.op in _NO_ROWS or not by_row or by_row[0].ndim == 0:
+        return
+    n = len(by_row[0])
+    if n > 1:
+        yield "rows in another order", rows(golden, np.roll(np.arange(n), 1))
+    if case.op in _COUPLED or case.params.get("train"):
+        return
+    alone = _only(golden, golden.expected.keys() if case.op == "chip" else _by_row(table.outputs))
+    for i in range(n if 1 < n <= 4 else 0):
+        yield f"row {i} alone", rows(alone, [i])
+    if n < MANY and MANY * max(v[0].size for v in by_row) <= MANY_NUMBERS:
+        yield f"{MANY} rows", rows(alone, np.arange(MANY) % n)
+
+
+def _halved(golden: Golden) -> Golden:
+    """Other inputs of the same shapes, which are right ones too; what comes of them is not judged."""
+    case = golden.case
+    half = {k: v / 2 if v.dtype.kind == "f" else v for k, v in case.inputs.items()}
+    return Golden(replace(case, inputs=half, noise={k: v / 2 for k, v in case.noise.items()}), {})
+
+
+class Relation(NamedTuple):
+    """A case made of a case, in a layout."""
+
+    name: str
+    golden: Golden
+    arrange: Callable = np.array
+
+
+def _relations(golden: Golden, folder: str) -> Iterator[Relation]:
+    yield Relation("a second call", golden)
+    yield Relation("other inputs", _halved(golden))
+    yield from (Relation(name, golden, arrange) for name, arrange in _layouts(folder).items())
+    yield from (Relation(*other) for other in _other_rows(golden))
+    if golden.case.op == "chip":
+        later = replace(golden.case, params=golden.case.params | {"t_s": 2 * golden.case.params["t_s"]})
+        same = [k for k in golden.expected if k.startswith(("g_prog_us/", "nu/"))]
+        yield Relation("the same chip read at another time", _only(replace(golden, case=later), same))
+
+
+def check(backend, capabilities: Capabilities, golden: Golden, dtype: str, results: dict, verdict: Verdict) -> Verdict:
+    """The verdict on a case's results, or the failure of the first relation that is broken.
+
+    `refused` of it names the relations that the backend raised Unsupported for.
+    """
+    first, refused = {k: np.array(v) for k, v in results.items()}, []
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        for name, related, arrange in _relations(golden, folder):
+            found = Verdict(verdict.op, verdict.case, dtype, "fail")
+            try:
+                again, fault = call(backend, related.case, dtype, arrange)
+                if not fault and name == "a second call" and capabilities.deterministic and other_bits(first, again):
+                    fault = "other bits, though the backend declares itself deterministic"
+                if not fault and other_bits(first, results):
+                    fault = "it changed the results of an earlier call, which lie in scratch memory"
+                if not fault:
+                    found = _judge(related, again, capabilities, dtype)
+            except Unsupported as reason:
+                refused.append(f"{name}: {reason}")
+                continue
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # as in check: a stranger's code
+                fault = crash(error)
+            if found.status == "fail":
+                return replace(found, message=f"{name}: {fault or found.message}")
+    return replace(verdict, refused=tuple(refused))
+
+
+def _judge(golden: Golden, results, capabilities: Capabilities, dtype: str) -> Verdict:
+    """The verdict on a case made of a case; skip where there is nothing to judge."""
+    kinks = [np.isfinite(e.kink).mean() for e in golden.expected.values() if e.kink is not None and e.kink.size]
+    if not golden.expected or any(share > KINK_SHARE for share in kinks):  # of few rows, more may be either value
+        return Verdict(golden.case.op, golden.case.key, dtype, "skip")
+    if isinstance(results, dict):
+        results = {k: v for k, v in results.items() if k in golden.expected}
+    return judge(golden, results, capabilities, dtype)
