@@ -9,9 +9,8 @@ import reprlib
 
 from pcmref.errors import FileError
 
-MAX_BYTES = 64 << 20  # of one file
-MAX_DEPTH, MAX_CONTAINERS = 16, 200_000  # objects and lists: parsed, an empty one takes 30 times its bytes
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+MAX_BYTES, MAX_VALUES, MAX_DEPTH = 32 << 20, 2_000_000, 16  # of one file; parsed, a short value takes 30 times its bytes
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[][{}]', re.DOTALL)  # a text without an end: all of the rest
 _TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
 
 
@@ -31,23 +30,22 @@ def read(path, schema: dict, max_bytes: int = MAX_BYTES):
 
 
 def _check_nesting(content: bytes) -> None:
-    """ValueError where lists and objects are nested too deep or too many; what is no JSON the parser finds."""
-    depth = containers = 0
+    """ValueError where there are too many values, or they are nested too deep; what is no JSON the parser finds."""
+    if content.count(b",") >= MAX_VALUES:
+        raise ValueError(f"over {MAX_VALUES} values")
+    depth = 0
     for token in _TOKENS.finditer(content):
-        first = content[token.start()]
-        if first in b"[{":
-            depth, containers = depth + 1, containers + 1
-            if depth > MAX_DEPTH or containers > MAX_CONTAINERS:
-                raise ValueError(f"more than {MAX_DEPTH} levels or {MAX_CONTAINERS} lists and objects")
-        elif first in b"]}":
-            depth -= 1
+        depth += (token.group() in (b"[", b"{")) - (token.group() in (b"]", b"}"))
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
 
 
 def _object(pairs: list) -> dict:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is there twice")
+    found = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} is there twice")
+        found[name] = value
     return found
 
 

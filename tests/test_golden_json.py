@@ -208,12 +208,14 @@ def test_the_schemas_mean_to_others_what_they_mean_here(folder):
 
 HOSTILE = [
     (b"[" * 100_000, "levels"),
-    (b"[" + b"[]," * 300_000 + b"[]]", "levels or"),
+    (b"[" + b"[]," * 2_000_000 + b"[]]", "over 2000000 values"),
     (b'{"a": 1, "a": 2}', "twice"),
     (b'{"schema": NaN}', "NaN is no JSON"),
     (b'{"schema": ' + b"1" * 10_000 + b"}", "JSON"),
     (b"\xff\xfe", "JSON"),
     (b'"' + b"\\" * 1_000_001, "JSON"),
+    (b'"' + b'\\"' * 1_000_000, "JSON"),
+    (b"{" + b'"a":1,' * 500_000 + b'"a":1}', "twice"),
     (b'{"schema": "pcmref-golden-json', "JSON"),
     (b"", "JSON"),
 ]
@@ -294,6 +296,7 @@ def test_results_come_back_as_json(tmp_path, request_name, capsys):
     assert run("verify", request, as_json(path, wrong)) == 1
     assert "linear/v1/plain" in capsys.readouterr().out
     assert run("verify", request, as_json(path, {"linear/v1/none/y": np.ones(2)})) == 2
+    assert "r.json: results: the request holds no 'linear/v1/none/y'" in capsys.readouterr().err
     assert run("verify", request, as_json(path, {"linear/v1/plain/y": np.ones((3, 5))})) == 1
     assert run("verify", request, as_json(path, {"linear/v1/plain/y": np.array([math.nan] * 12)})) == 1
 
@@ -333,3 +336,11 @@ def test_a_folder_of_other_json_is_left_alone(tmp_path, capsys):
     assert "relu.json" in capsys.readouterr().err and not (tmp_path / "q" / "linear.json").exists()
     (tmp_path / "empty").mkdir()
     assert run("verify", tmp_path / "empty", tmp_path / "r.json") == 2
+
+
+@pytest.mark.parametrize("limit", ["MAX_BYTES", "MAX_VALUES"])
+def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(json_files, limit, 1000)
+    with pytest.raises(FileError, match="choose fewer cases"):
+        json_vectors.write(tmp_path / "q", GOLDEN)
+    assert not (tmp_path / "q").exists()

@@ -44,15 +44,14 @@ def write(folder, golden: list[Golden]) -> list[Path]:
     others = sorted(path.name for path in folder.glob("*.json") if path.name not in texts)
     if others:
         raise FileError(f"{folder}: holds {others[0]}, which is no part of this; write to an empty folder")
+    sizes = [len(text.encode()) for text in texts.values()]
+    if sum(sizes) > json_files.MAX_BYTES or any(text.count(",") >= json_files.MAX_VALUES for text in texts.values()):
+        raise FileError(f"{folder}: would hold {sum(sizes)} bytes, more than is read; choose fewer cases by --op and --case")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{folder}: cannot be made: {error.strerror}") from error
     for name, text in texts.items():
-        if len(text) > json_files.MAX_BYTES:
-            raise FileError(
-                f"{folder / name}: would have {len(text)} characters, more than is read; choose fewer cases by --case"
-            )
         store.write_text(folder / name, text + "\n")
     return [folder / name for name in texts]
 
@@ -76,7 +75,7 @@ def _case(golden: Golden) -> dict:
     about["params"] = {k: str(v) if k == "seed" else v for k, v in about["params"].items()}
     for how in about["outputs"].values():
         how |= {k: hexadecimal(v) for k, v in how.items() if isinstance(v, float)}
-    arrays = {group: {name: _listed(array) for name, array in named.items()} for group, named in groups.items() if named}
+    arrays = {group: {name: listed(array) for name, array in named.items()} for group, named in groups.items() if named}
     return about | {"mistakes": mistakes_of(golden.case)} | arrays
 
 
@@ -85,7 +84,7 @@ def hexadecimal(value: float) -> str:
     return re.sub(r"\.?0*p", "p", float(value).hex(), count=1)
 
 
-def _listed(array) -> dict:
+def listed(array) -> dict:
     """An array as its dtype, shape and flat data in C order."""
     array, data = np.asarray(array), np.ravel(array).tolist()
     if array.dtype.kind == "f":
@@ -168,7 +167,9 @@ def read_results(path, golden: list[Golden], dtype: str) -> dict[str, np.ndarray
     """The arrays of a JSON file of results by op/vN/case/output, floats in `dtype` where it holds them exactly; FileError."""
     content, wanted, arrays = json_files.read(path, schema("results")), _wanted(golden), {}
     for key, entry in content["results"].items():
-        exact = key in wanted and wanted[key].dtype.kind in "iu"
+        if key not in wanted:
+            raise FileError(f"{path}: results: the request holds no {key!r}; names are op/vN/case/output")
+        exact = wanted[key].dtype.kind in "iu"
         arrays[key] = array = _array(f"{path}: results: {key!r}", entry, wanted[key].dtype if exact else np.float64)
         if not exact:
             with np.errstate(over="ignore"):

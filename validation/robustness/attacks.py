@@ -174,3 +174,7 @@ def hostile_json(rng: random.Random, meta: dict) -> str:
         if not isinstance(meta, dict):
             break
     return json.dumps(meta)
+
+
+def changed_json(rng: random.Random, sound: bytes) -> Attacked:
+    return Attacked(hostile_json(rng, json.loads(sound)).encode("utf-8", "surrogatepass"))

@@ -28,7 +28,9 @@ import attacks_hdf5
 import attacks_npz
 import attacks_tar
 from attacks import Attacked
-from readers import READERS, Reader
+from readers import READERS as OTHERS
+from readers import Reader
+from readers_json import JSON_READERS
 
 from pcmref.errors import PcmrefError
 
@@ -36,7 +38,8 @@ TIME_LIMIT_S = 30.0
 MEMORY_LIMIT = 1 << 30  # bytes beyond what the process had before, for one file of at most 40 MB
 ADDRESS_SPACE = 6 << 30
 ATTACKS = {"hdf5": attacks_hdf5.ATTACKS, "npz": attacks_npz.ATTACKS, "tar": attacks_tar.ATTACKS, "idx": (attacks.idx,),
-           "toml": (attacks.toml,)}  # fmt: skip
+           "toml": (attacks.toml,), "json": (attacks.changed_json,)}  # fmt: skip
+READERS = [*OTHERS, *JSON_READERS]
 _CHANGES = ("os.", "shutil.", "subprocess.", "socket.", "pty.", "ctypes.", "exec")
 _HARMLESS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.getxattr")
 
