@@ -10,6 +10,7 @@ as often again and resumed each time: its last bytes must be those of a run that
 """
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -199,11 +200,10 @@ def main() -> int:
     parser.add_argument("--train", type=int, default=20, help="of the training that is resumed")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    rng, total, where = random.Random(arguments.seed), Counter(), os.getcwd()
+    rng, total = random.Random(arguments.seed), Counter()
     pyplot()  # imported here, so that the children need not
-    with tempfile.TemporaryDirectory(prefix="pcmref-kill-") as name:
+    with tempfile.TemporaryDirectory(prefix="pcmref-kill-") as name, contextlib.chdir(name):
         folder = Path(name)
-        os.chdir(folder)
         prepare(folder)
         shares = {c: 4 if c == "bench" else (arguments.kills - 4) // (len(COMMANDS) - 1) for c in COMMANDS}
         for command, kills in shares.items():
@@ -213,7 +213,6 @@ def main() -> int:
         print(f"{'all commands':20} {dict(total)}", flush=True)
         if arguments.train:
             print(f"{'resumed training':20} {dict(kill_training(arguments.train, rng, folder, 160, 3))}", flush=True)
-        os.chdir(where)
     return 0
 
 

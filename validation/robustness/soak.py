@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import kill
@@ -66,9 +66,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     arguments = parser.parse_args()
-    seen, calls, where = [], 0, os.getcwd()
-    with tempfile.TemporaryDirectory(prefix="pcmref-soak-") as name:
-        os.chdir(name)
+    seen, calls = [], 0
+    with tempfile.TemporaryDirectory(prefix="pcmref-soak-") as name, chdir(name):
         kill.prepare(Path(name))
         Path("out").mkdir()
         end = time.monotonic() + 60 * arguments.minutes
@@ -77,7 +76,6 @@ def main() -> int:
                 calls += one_round(len(seen))
             gc.collect()
             seen.append(held())
-        os.chdir(where)
     seen = seen[2:]
     quarter = max(len(seen) // 4, 1)
     first, last = seen[:quarter], seen[-quarter:]
