@@ -54,6 +54,17 @@ def test_the_moving_average_is_that_of_training_batch_by_batch(momentum):
     assert all(np.array_equal(got[name], expected[name]) for name in state)
 
 
+@pytest.mark.confirms(36)
+def test_with_a_momentum_the_batches_enter_one_after_the_other():
+    """To the bit, as in one batch: a momentum of 1/4 adds two bits a batch to what was there."""
+    x, there, m = np.round(4 * X[:16]), np.array([1.0, -2.0, 0.5]), 0.25
+    state = NET.init(0, np.float64) | {"bn1.running_mean": there}
+    state["conv1.weight"] = np.round(8 * state["conv1.weight"])
+    new = pcmref.adabs(NET, state, np.concatenate([x, 2 * x]), batch_size=16, momentum=m)
+    mean = F.conv2d(x, state["conv1.weight"], 1, 1).mean((0, 1, 2))
+    assert np.array_equal(new["bn1.running_mean"], (1 - m) * ((1 - m) * there + m * mean) + m * (2 * mean))
+
+
 def test_a_moving_average_goes_on_where_it_stopped():
     state = NET.init(0, np.float64)
     once = pcmref.adabs(NET, state, X[:20], batch_size=5, momentum=0.3)

@@ -51,6 +51,15 @@ def test_shapes_of_the_usual_convolutions(x, w, stride, padding, y):
     assert F.conv2d_shape(x, w, stride, padding) == y
 
 
+@pytest.mark.confirms(30)
+def test_convolutions_have_stride_1_and_no_padding_unless_told_otherwise():
+    x, w = np.arange(20.0).reshape(1, 4, 5, 1), np.arange(6.0).reshape(1, 1, 2, 3)
+    y = F.conv2d(x, w)
+    assert np.array_equal(y, F.conv2d(x, w, 1, 0))
+    for gradient, told in zip(F.conv2d_backward(y, x, w), F.conv2d_backward(y, x, w, 1, 0), strict=True):
+        assert np.array_equal(gradient, told)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
 def test_every_operation_keeps_the_dtype(dtype):
     x, w = normal("x", 2, 5, 5, 3).astype(dtype), normal("w", 4, 3, 3, 3).astype(dtype)

@@ -39,6 +39,9 @@ def test_covariance_at_one_time_is_the_variance_of_a_reading(t_s):
     g = np.array([0.1, 2.0, 25.0])
     variance = moments.read_noise_covariance_us2(JOSHI, (g, g), g, (t_s, t_s))
     np.testing.assert_allclose(variance, JOSHI.read_noise_std_us(g, g, t_s) ** 2, rtol=1e-14)
+    still = replace(JOSHI, reads_noisily=False)
+    assert not still.read_noise_std_us(g, g, t_s).any()
+    assert not moments.read_noise_covariance_us2(still, (g, g), g, (t_s, t_s)).any()
     assert moments.read_correlation(JOSHI, t_s, t_s) == pytest.approx(1, rel=1e-15)
 
 

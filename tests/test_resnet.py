@@ -60,18 +60,19 @@ def test_resnet8_has_one_block_a_stage():
 
 
 @pytest.mark.confirms(30, 33, 79, 80, 85)
+@pytest.mark.parametrize("engine", ["plain", "fast"])
 @pytest.mark.parametrize("net", [TINY, TINY_IMAGENET], ids=["small", "imagenet"])
-def test_gradients_by_central_differences(net):
+def test_gradients_by_central_differences(net, engine):
     """Every parameter and the input, each along two axes and two mixed directions."""
     state, x, labels = case(net, np.longdouble)
-    logits, tape = net.forward(state, x, train=True)
+    logits, tape = net.forward(state, x, train=True, engine=engine)
     grads = net.backward(state, tape, F.softmax_cross_entropy_backward(logits, labels))
     assert set(grads) == {*net.trainable(), "input"}
     for name, gradient in grads.items():
 
         def loss(value, name=name):
             moved, images = (state, value) if name == "input" else (state | {name: value}, x)
-            return F.softmax_cross_entropy(net.forward(moved, images, train=True)[0], labels)
+            return F.softmax_cross_entropy(net.forward(moved, images, train=True, engine=engine)[0], labels)
 
         check_gradient(loss, gradient, x if name == "input" else state[name], 2, STEP)
 
