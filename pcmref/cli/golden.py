@@ -1,9 +1,11 @@
 """Check a backend against golden vectors; write, list, verify and extend them.
 
-`check` runs a Python backend. For anything else, `write` a request, HDF5 or JSON, run it in your language, and `verify` the
-results: .npz or .json with arrays named op/vN/case/output.
+`check` runs a Python backend: on the stored cases, and on generated ones with all the bits of a dtype and sizes up to those of
+real layers. `fuzz` looks further, and keeps the smallest input that fails; `run` runs such a file, or a case, again. For
+anything else, `write` a request, HDF5 or JSON, run it in your language, and `verify` the results: .npz or .json with arrays
+named op/vN/case/output.
 
-Exit status of check and verify:
+Exit status of check, run, fuzz and verify:
   0  at least one case was judged, and all that were passed; operations of which no case could be judged are named
   1  a case failed or crashed, or passed although its failure was expected, or every case was inconclusive
   2  nothing was compared: the backend cannot be loaded or supports nothing of what was asked, or an input is wrong
@@ -11,6 +13,8 @@ Exit status of check and verify:
 examples:
   pcmref golden check pcmref.golden:Reference
   pcmref golden check my_backend:Backend --dtype float32 --op conv2d --json report.json
+  pcmref golden fuzz my_backend:Backend --ops conv2d,linear --seconds 60
+  pcmref golden run fuzz.h5 my_backend:Backend
   pcmref golden write request.h5 --op conv2d
   pcmref golden verify request.h5 results.npz --dtype float32
   pcmref golden write --json request
@@ -27,12 +31,14 @@ from pathlib import Path
 
 import numpy as np
 
+from pcmref.cli.progress import ProgressBar
 from pcmref.errors import PcmrefError, SettingError
-from pcmref.golden import file, json_vectors, report
+from pcmref.golden import covering, file, fuzz, json_vectors, report
 from pcmref.golden.backends import CONV_ALGORITHMS, Capabilities, check_backend, load_backend
 from pcmref.golden.case import Case
 from pcmref.golden.check import check, check_results, exit_status
 from pcmref.golden.ops import DTYPES, OPS
+from pcmref.golden.verify import Verdict, mark_suspects
 from pcmref.readers import read_npz
 
 
@@ -40,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     selection = argparse.ArgumentParser(add_help=False)
     selection.add_argument("--file", help="a golden file, or a folder of JSON (default: the file that ships with pcmref)")
-    selection.add_argument("--level", type=int, choices=(1, 2), default=1, help="1: under a minute, 2: all (default 1)")
+    selection.add_argument(
+        "--level", type=int, choices=(1, 2, 3), default=1, help="1: seconds, 2: a minute, 3: ResNet-34's layers too (default 1)"
+    )
     selection.add_argument("--op", action="append", choices=sorted(OPS), metavar="OP", help="only this operation (may repeat)")
     selection.add_argument("--case", action="append", metavar="OP/vN/NAME", help="only this case (may repeat)")
     judging = argparse.ArgumentParser(add_help=False)
@@ -52,6 +60,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("backend", help="package.module:Backend")
     one.add_argument("--dtype", action="append", choices=DTYPES, help="may repeat (default: all the backend has)")
     one.add_argument("--seed", type=int, default=0, help="of the sampled operations (default 0)")
+    one = actions.add_parser("run", parents=[judging], help="run a backend on one case or file, relations included")
+    one.add_argument("what", metavar="CASE", help="op/vN/name, or a golden file such as fuzz has written")
+    one.add_argument("backend", help="package.module:Backend")
+    one = actions.add_parser("fuzz", parents=[judging], help="look for the smallest input on which a backend is wrong")
+    one.add_argument("backend", help="package.module:Backend")
+    one.add_argument("--dtype", action="append", choices=DTYPES, help="may repeat (default: all the backend has)")
+    one.add_argument("--ops", type=lambda text: text.split(","), help="only these, with commas (default: all the backend has)")
+    one.add_argument("--seconds", type=float, help="how long to look (default 60, without --examples)")
+    one.add_argument("--examples", type=int, help="cases of every operation in every dtype")
+    one.add_argument("--seed", type=int, default=0, help="of the cases (default 0)")
+    one.add_argument("--out", default="fuzz.h5", metavar="FILE.h5", help="where failing cases go (default fuzz.h5)")
     one = actions.add_parser("write", parents=[selection], help="write cases to a file")
     one.add_argument("path", nargs="?", metavar="FILE.h5")
     one.add_argument("--json", metavar="FOLDER", help="write JSON for any language, a file an operation, instead of HDF5")
@@ -107,11 +126,56 @@ def _finish(arguments, name: str, version: str, route: str, verdicts) -> int:
 
 def _check(arguments) -> int:
     backend = load_backend(arguments.backend)
-    golden = _selected(arguments)
-    dtypes = arguments.dtype or list(check_backend(backend, arguments.backend).dtypes)
-    verdicts = check(backend, golden, dtypes, seed=arguments.seed)
+    capabilities = check_backend(backend, arguments.backend)
+    dtypes = arguments.dtype or list(capabilities.dtypes)
+    generated = [] if arguments.file else _generated(arguments, capabilities, dtypes)
+    stored = [] if generated and arguments.case else _selected(arguments)
+    verdicts = check(backend, stored, dtypes, seed=arguments.seed)
+    with ProgressBar("generated cases", "case") as bar:
+        for done, key in enumerate(generated, 1):
+            if (one := covering.golden(key, capabilities)) is not None:
+                verdicts += check(backend, [one], dtypes, related=one.case.op if arguments.case else ())
+            bar.update(done, len(generated))
     route = _command("check", arguments.backend, file=arguments.file, seed=arguments.seed)
-    return _finish(arguments, backend.name, backend.version, route, verdicts)
+    return _finish(arguments, backend.name, backend.version, route, mark_suspects(verdicts))
+
+
+def _generated(arguments, capabilities, dtypes) -> list[str]:
+    """The keys of the generated cases that are asked for."""
+    if arguments.case:
+        return [key for key in arguments.case if covering.is_key(key)]
+    return covering.keys(arguments.op or capabilities.ops or OPS, dtypes, arguments.level)
+
+
+def _run(arguments) -> int:
+    is_file = Path(arguments.what).exists()
+    options = {"file": arguments.what if is_file else None, "case": None if is_file else [arguments.what]}
+    chosen = {"level": 3, "op": None, "dtype": None, "seed": 0} | options
+    return _check(argparse.Namespace(**chosen, **{k: v for k, v in vars(arguments).items() if k not in chosen}))
+
+
+def _fuzz(arguments) -> int:
+    _hdf5(arguments.out)
+    backend = load_backend(arguments.backend)
+    capabilities = check_backend(backend, arguments.backend)
+    unknown = set(arguments.ops or ()) - OPS.keys()
+    if unknown:
+        raise SettingError(f"--ops: no operation is called {sorted(unknown)[0]!r}; there are {', '.join(sorted(OPS))}")
+    seconds = 60.0 if arguments.seconds is None and arguments.examples is None else arguments.seconds
+    options = {"seconds": seconds, "examples": arguments.examples, "seed": arguments.seed}
+    with ProgressBar("fuzz", "second" if seconds is not None else "case") as bar:
+        dtypes = arguments.dtype or capabilities.dtypes
+        found = fuzz.fuzz(backend, capabilities, dtypes, arguments.ops, **options, progress=bar.update)
+    if found.failures:
+        file.write(arguments.out, [golden for golden, _ in found.failures])
+    for golden, verdict in found.failures:
+        print(f"{report.line(verdict)}; {golden.case.why}")
+    if found.failures:
+        print(f"repeat: {_command('run', arguments.out, arguments.backend)}")
+    print(found.line())
+    if found.failures:
+        return 1
+    return exit_status([Verdict("", "", "", status) for status in found.statuses])
 
 
 def _command(*words, **options) -> str:

@@ -15,26 +15,29 @@ def pytest_addoption(parser):
     group = parser.getgroup("pcmref", "pcmref: conformance of a backend")
     group.addoption("--pcmref-backend", metavar="package.module:Backend", help="the backend to check")
     group.addoption("--pcmref-dtype", metavar="DTYPE", help="only this dtype (default: all the backend has)")
-    group.addoption("--pcmref-level", type=int, choices=(1, 2), default=1, help="1: under a minute, 2: all cases")
+    group.addoption("--pcmref-level", type=int, choices=(1, 2, 3), default=1, help="1: seconds, 2: a minute, 3: more")
+    group.addoption("--pcmref-fuzz", type=float, metavar="SECONDS", help="look for inputs that fail, so long in each dtype")
     group.addoption("--pcmref-file", metavar="FILE", help="a golden file (default: the one that ships)")
 
 
 def pytest_generate_tests(metafunc):
-    if "golden" not in metafunc.fixturenames:
+    option, asked = metafunc.config.option, {"golden", "key", "seconds"} & set(metafunc.fixturenames)
+    if not asked:
         return
-    option = metafunc.config.option
-    metafunc.config.stash[_COMPARED] = []
+    metafunc.config.stash.setdefault(_COMPARED, [])
     if not option.pcmref_backend:
         raise pytest.UsageError("say which backend to check: --pcmref-backend=package.module:Backend")
-    metafunc.parametrize(("backend", "capabilities", "golden", "dtype", "n_tests"), _rows(option))
+    backend, capabilities, dtypes, cases = _asked_for(option)
+    rows = _ROWS[asked.pop()](option, capabilities, dtypes, cases)
+    names, rows = ("backend", "capabilities", *rows[0]), [pytest.param(backend, capabilities, *r, id=i) for i, *r in rows[1]]
+    metafunc.parametrize(names, rows)
 
 
-def _rows(option):
-    """A parameter set for every case and dtype; UsageError where backend, file or dtype are not what they should be."""
+def _asked_for(option):
+    """(backend, capabilities, dtypes, stored cases); UsageError where backend, file or dtype are not what they should be."""
     from pcmref.errors import PcmrefError
     from pcmref.golden import file
     from pcmref.golden.backends import check_backend, load_backend
-    from pcmref.golden.check import count_tests
     from pcmref.golden.ops import DTYPES
 
     try:
@@ -46,8 +49,30 @@ def _rows(option):
     dtypes = [option.pcmref_dtype] if option.pcmref_dtype else list(capabilities.dtypes)
     if not set(dtypes) <= set(DTYPES):
         raise pytest.UsageError(f"--pcmref-dtype must be one of {DTYPES}, got {option.pcmref_dtype!r}")
+    return backend, capabilities, dtypes, cases
+
+
+def _stored(option, capabilities, dtypes, cases):
+    from pcmref.golden.check import count_tests
+
     n_tests = count_tests(cases) * len(dtypes)
-    return [pytest.param(backend, capabilities, g, d, n_tests, id=f"{g.case.key}-{d}") for d in dtypes for g in cases]
+    rows = [(f"{g.case.key}-{d}", g, d, n_tests) for d in dtypes for g in cases if g.case.dtype in (None, d)]
+    return ("golden", "dtype", "n_tests"), rows
+
+
+def _generated(option, capabilities, dtypes, cases):
+    from pcmref.golden import covering
+    from pcmref.golden.ops import OPS
+
+    keys = [] if option.pcmref_file else covering.keys(capabilities.ops or OPS, dtypes, option.pcmref_level)
+    return ("key",), [(key, key) for key in keys]
+
+
+def _searches(option, capabilities, dtypes, cases):
+    return ("dtype", "seconds"), [(d, d, option.pcmref_fuzz) for d in dtypes if option.pcmref_fuzz]
+
+
+_ROWS = {"golden": _stored, "key": _generated, "seconds": _searches}  # of each test: ((argument, ...), [(id, value, ...)])
 
 
 @pytest.fixture

@@ -1,17 +1,43 @@
-"""One test a golden case and dtype: the verdict of `pcmref golden check`."""
+"""One test a golden case and dtype, stored or generated: the verdict of `pcmref golden check`. One search a dtype."""
 
 import pytest
 
+from pcmref.golden import covering
 from pcmref.golden.check import check_case
+from pcmref.golden.fuzz import fuzz
 from pcmref.golden.report import line
 
 
-def test_case(backend, capabilities, golden, dtype, n_tests, compared, route, record_property):
-    verdict = check_case(backend, capabilities, golden, dtype, n_tests)
-    record_property("status", verdict.status)
-    record_property("times_bound", verdict.times_bound)
-    if verdict.status in ("unsupported", "skip", "inconclusive"):
-        pytest.skip(f"{verdict.status}: {verdict.message}")
-    if verdict.status not in ("pass", "loose"):
-        pytest.fail(line(verdict, route), pytrace=False)
-    compared.append(verdict.case)
+@pytest.fixture
+def accept(compared, route, record_property):
+    """Record a verdict: skip where nothing was judged, fail where it failed."""
+
+    def accept(verdict):
+        record_property("status", verdict.status)
+        record_property("times_bound", verdict.times_bound)
+        if verdict.status in ("unsupported", "skip", "inconclusive"):
+            pytest.skip(f"{verdict.status}: {verdict.message}")
+        if verdict.status not in ("pass", "loose"):
+            pytest.fail(line(verdict, route), pytrace=False)
+        compared.append(verdict.case)
+
+    return accept
+
+
+def test_case(backend, capabilities, golden, dtype, n_tests, accept):
+    accept(check_case(backend, capabilities, golden, dtype, n_tests))
+
+
+def test_generated_case(backend, capabilities, key, accept):
+    golden = covering.golden(key, capabilities)
+    if golden is None:
+        pytest.skip("inconclusive: no bound says anything of it")
+    accept(check_case(backend, capabilities, golden, golden.case.dtype, relate=False))
+
+
+def test_fuzz(backend, capabilities, dtype, seconds, compared):
+    found = fuzz(backend, capabilities, [dtype], seconds=seconds)
+    if found.failures:
+        pytest.fail("\n".join(f"{line(verdict)}; {golden.case.why}" for golden, verdict in found.failures), pytrace=False)
+    assert found.cases, "no case could be made"
+    compared.append(found.line())

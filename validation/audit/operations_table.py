@@ -1,4 +1,4 @@
-"""The tables of operations, equations and mistakes in validation/GOLDEN.md, from the package's own.
+"""The tables of operations, generated cases, equations and mistakes in validation/GOLDEN.md, from the package's own.
 
 python validation/audit/operations_table.py
 """
@@ -6,6 +6,7 @@ python validation/audit/operations_table.py
 from pathlib import Path
 
 from pcmref import store, tables
+from pcmref.golden import covering, factors
 from pcmref.golden.json_vectors import EQUATIONS
 from pcmref.golden.mistakes import MISTAKES
 from pcmref.golden.ops import OPS, Op
@@ -24,11 +25,23 @@ def _row(op: Op) -> list[str]:
     return [f"`{op.name}`", _arrays(op.inputs), _arrays(op.noise), params, outputs, ", ".join(op.dtypes)]
 
 
+def _levels(levels: dict[str, tuple]) -> str:
+    return "; ".join(f"{factor}: {', '.join(_level(v) for v in values)}" for factor, values in levels.items())
+
+
+def _level(value) -> str:
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return f"{value:,}" if type(value) is int and abs(value) < 2**40 else str(value)
+
+
 def document(text: str) -> str:
     """The document with the tables as they are now: a row an operation, its equation, a row a mistake."""
     equations = "\n\n".join(f"`{op}`\n```\n{EQUATIONS[op]['equation'].strip()}\n```" for op in OPS)
     mistakes = [[f"`{name}`", m["kind"], m["effect"], m["hits"]] for name, m in MISTAKES.items()]
     parts = {"operations": tables.markdown([HEAD, *map(_row, OPS.values())]), "equations": equations}
+    covered = [[f"`{op}`", str(len(covering.design(op))), _levels(levels)] for op, levels in factors.FACTORS.items()]
+    parts["covered"] = tables.markdown([["operation", "cases a dtype", "every pair of these levels that fits"], *covered])
     parts["mistakes"] = tables.markdown([["mistake", "kind", "what it does", "whom it hits"], *mistakes])
     return tables.filled(text, parts)
 

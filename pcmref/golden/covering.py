@@ -1,0 +1,120 @@
+"""A design that covers all pairs of levels of each operation's factors, in every dtype; its cases are made when asked for.
+
+Their names say dtype and number, conv2d/v1/cover-float32-17; the same name is the same case for ever. What is stored in the
+golden file has eight bits and few channels; mistakes in a vector's tail, beyond some size, for one kernel, or of a product of
+fewer bits show here.
+"""
+
+from dataclasses import replace
+from functools import cache
+from itertools import combinations
+
+import numpy as np
+
+from pcmref.golden import drawn, factors
+from pcmref.golden.backends import Capabilities
+from pcmref.golden.bounds import Precision, accumulation_roundoff
+from pcmref.golden.case import Case
+from pcmref.golden.expected import Expected, on_the_spot
+from pcmref.golden.ops import DTYPES, OPS
+from pcmref.golden.twin import TooCoarse
+from pcmref.golden.verify import Golden
+
+TRIES = 6  # seeds, until none of a network's choices is left open by the bounds
+LEVEL_1 = 12  # the first cases of an operation, which cover the most pairs
+
+
+@cache
+def design(op: str) -> tuple[dict, ...]:
+    """Settings in which every pair of levels that fits occurs: greedily, each with as many pairs as there are left to add."""
+    levels = factors.FACTORS[op]
+    pairs = ((a, b) for a, b in combinations(levels, 2) if (a, b) not in factors.APART)
+    missing = {((a, x), (b, y)): None for a, b in pairs for x in levels[a] for y in levels[b]}
+    found = []
+    while missing:
+        first = next(iter(missing))
+        setting = _completed(op, dict(first), missing) or _completed(op, dict(first), {})
+        if setting is not None:
+            found.append({factor: setting[factor] for factor in levels})
+            for pair in combinations(found[-1].items(), 2):
+                missing.pop(pair, None)
+        missing.pop(first, None)  # where nothing is left to choose, the pair does not fit
+    return tuple(found)
+
+
+def _completed(op: str, setting: dict, missing: dict) -> dict | None:
+    """The setting with a level for every factor, each with the most missing pairs; None where a factor has none that fits."""
+    levels = factors.FACTORS[op]
+    for factor in sorted(levels.keys() - setting.keys(), key=lambda f: (-len(levels[f]), f)):
+        possible = [level for level in levels[factor] if factors.fits(op, setting | {factor: level})]
+        gains = [sum(_pair(levels, (factor, x), other) in missing for other in setting.items()) for x in possible]
+        if not possible:
+            return None
+        setting = setting | {factor: possible[int(np.argmax(gains))]}
+    return setting if factors.fits(op, setting) else None
+
+
+def _pair(levels: dict, *two: tuple) -> tuple:
+    return tuple(sorted(two, key=lambda item: list(levels).index(item[0])))
+
+
+def names(op: str, dtype: str, level: int) -> list[str]:
+    """The names of an operation's cases in a dtype up to a level: from 2 on joshi32's layers too, from 3 ResNet-34's."""
+    if op not in factors.FACTORS or dtype not in OPS[op].dtypes:
+        return []
+    many = {"cover": len(design(op)) if level > 1 else min(LEVEL_1, len(design(op)))}
+    if op.startswith("conv2d"):
+        many |= {network: len(factors.LAYERS[network]) for network in ("joshi32", "resnet34")[: level - 1]}
+    return [f"{kind}-{dtype}-{i}" for kind, n in many.items() for i in range(n)]
+
+
+def golden(key: str, capabilities: Capabilities) -> Golden | None:
+    """The case of a key with what is expected of a backend of these capabilities; None where no bound says anything."""
+    op, _, name = key.split("/")
+    kind, dtype, i = name.split("-")
+    setting = design(op)[int(i)] if kind == "cover" else factors.layer_setting(*factors.LAYERS[kind][int(i)])
+    level = {"joshi32": 2, "resnet34": 3}.get(kind, 1 if int(i) < LEVEL_1 else 2)
+    tries = (made(drawn.make(op, name, setting, dtype, seed, level), capabilities) for seed in range(TRIES))
+    return next((one for one in tries if one is not None), None)
+
+
+def is_key(key: str) -> bool:
+    """Whether a case of this design has the key."""
+    op, version, name = key.split("/") if key.count("/") == 2 else ("", "", "")
+    return op in OPS and version == "v1" and any(name in names(op, dtype, 3) for dtype in DTYPES)
+
+
+def made(case: Case, capabilities: Capabilities) -> Golden | None:
+    """A drawn case with what is expected of a backend of these capabilities; None where no bound says anything."""
+    precision = Precision.of(case.dtype, accumulation_roundoff(case.op, capabilities, case.dtype))
+    few, index = _distinct(case)
+    try:
+        with np.errstate(over="ignore"):  # what overflows has no bound
+            expected = on_the_spot(case.op, few.inputs, few.noise, case.params, precision)
+    except TooCoarse:
+        return None
+    if index is not None:
+        expected = {k: _taken(e, index) for k, e in expected.items()}
+    bounds = [
+        (e.scale.max(initial=0) * precision.u, np.abs(e.value).max(initial=0)) for e in expected.values() if e.scale is not None
+    ]
+    loose = any(bound > largest / 4 > 0 for bound, largest in bounds)
+    return None if loose else Golden(case, expected)
+
+
+def _distinct(case: Case) -> tuple[Case, np.ndarray | None]:
+    """The case with each of its devices once, and where each device is among these; the case itself where all are different."""
+    n = max((v.size for v in case.inputs.values()), default=0)
+    if not OPS[case.op].device or n <= drawn.POOL or case.op not in drawn.ELEMENTWISE:
+        return case, None
+    first = {k: {name: v[: drawn.POOL] for name, v in getattr(case, k).items()} for k in ("inputs", "noise")}
+    return replace(case, **first), np.arange(n) % drawn.POOL
+
+
+def _taken(e: Expected, index) -> Expected:
+    return replace(e, value=e.value[index], scale=None if e.scale is None else e.scale[index])
+
+
+def keys(ops, dtypes, level: int) -> list[str]:
+    """The keys of all cases up to a level."""
+    return [f"{op}/v{OPS[op].version}/{name}" for dtype in dtypes for op in ops for name in names(op, dtype, level)]

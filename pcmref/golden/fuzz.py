@@ -1,0 +1,153 @@
+"""Looking for inputs on which a backend is wrong: any case that `drawn` can make, by hypothesis, and the smallest that fails.
+
+A round asks for a few cases of every operation in every dtype, and the next round for others. The same seed gives the same
+cases in the same order, however many of them there is time for. Needs hypothesis.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from zlib import crc32
+
+from pcmref.errors import MissingExtraError
+from pcmref.golden import covering, drawn, factors
+from pcmref.golden.backends import Capabilities
+from pcmref.golden.check import check_case
+from pcmref.golden.ops import OPS, RANDOM
+from pcmref.golden.verify import Golden, Verdict
+
+A_ROUND = 5  # cases of an operation in a dtype; the first rounds reach all of them soon
+KEPT = (1, 3)  # numbers that are not 0 in a sparse input, which is what a failure shrinks to
+
+_NAMES = {"c": "channels in", "o": "channels or classes out", "n": "images", "devices": "devices", "stride": "strides"}
+
+
+class _Wrong(Exception):
+    """The backend failed; hypothesis looks for a smaller input."""
+
+
+@dataclass
+class Found:
+    """What a search came to: failures with their verdicts, one for each operation and dtype, and what was tried."""
+
+    failures: list[tuple[Golden, Verdict]] = field(default_factory=list)
+    statuses: Counter = field(default_factory=Counter)  # of the cases judged
+    cases: Counter = field(default_factory=Counter)  # by (operation, dtype)
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # of the whole numbers among the factors
+
+    def line(self) -> str:
+        """What was covered, in one line."""
+        named = {"c": "channels in", "o": "channels or classes out", "n": "images", "devices": "devices", "stride": "stride"}
+        reach = [
+            f"{name} {low:,} to {high:,}" for f, name in named.items() if f in self.ranges for low, high in [self.ranges[f]]
+        ]
+        ops, dtypes = (len({where[i] for where in self.cases}) for i in (0, 1))
+        counts = ", ".join(f"{n:,} {status}" for status, n in sorted(self.statuses.items()))
+        return f"covered {self.cases.total():,} cases of {ops} operations in {dtypes} dtypes ({counts}); {', '.join(reach)}"
+
+
+def fuzz(
+    backend,
+    capabilities: Capabilities,
+    dtypes,
+    ops=None,
+    *,
+    seconds: float | None = None,
+    examples: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Search for `seconds`, or until every operation has had `examples` cases in every dtype; `progress(done, total)`.
+
+    MissingExtraError without hypothesis.
+    """
+    try:
+        import hypothesis  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("fuzzing needs hypothesis: install pcmref with the extra `test`") from error
+    found, started, turn = Found(), time.monotonic(), 0
+    todo = [(op, d) for op in ops or capabilities.ops or OPS for d in dtypes if op in factors.FACTORS and d in OPS[op].dtypes]
+    todo = [(op, d) for op, d in todo if capabilities.accepts_noise or op not in RANDOM]
+    while todo:
+        for op, dtype in list(todo):
+            passed = time.monotonic() - started
+            if (seconds is not None and passed >= seconds) or (examples is not None and turn * A_ROUND >= examples):
+                return found
+            number = crc32(f"{seed}/{turn}/{op}/{dtype}".encode())
+            if (failure := _search(backend, capabilities, op, dtype, number, found)) is not None:
+                found.failures.append(failure)
+                todo.remove((op, dtype))
+            if progress is not None:
+                progress(*((int(passed), int(seconds)) if seconds is not None else (found.cases.total(), examples * len(todo))))
+        turn += 1
+    return found
+
+
+def _search(backend, capabilities, op: str, dtype: str, number: int, found: Found) -> tuple[Golden, Verdict] | None:
+    """The smallest failure among a round's cases."""
+    import hypothesis
+    from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+    from hypothesis import strategies as st
+
+    last = []
+
+    @hypothesis.seed(number)
+    @settings(
+        max_examples=A_ROUND,
+        phases=(Phase.generate, Phase.shrink),
+        database=None,
+        deadline=None,
+        verbosity=Verbosity.quiet,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
+    @given(_setting(op), st.integers(0, 2**16), st.integers(0, 9))
+    def one(setting, draws_seed, sparse):
+        case = drawn.make(op, f"fuzz-{dtype}", setting, dtype, draws_seed)
+        if sparse < len(KEPT):
+            case = drawn.sparse(case, KEPT[sparse])
+        golden = covering.made(case, capabilities)
+        hypothesis.assume(golden is not None)
+        verdict = check_case(backend, capabilities, golden, dtype)
+        found.cases[op, dtype] += 1
+        found.statuses[verdict.status] += 1
+        for factor, level in setting.items():
+            if isinstance(level, int) and not isinstance(level, bool):
+                low, high = found.ranges.get(factor, (level, level))
+                found.ranges[factor] = min(low, level), max(high, level)
+        if verdict.status in ("fail", "error"):
+            last[:] = [(golden, verdict)]
+            raise _Wrong
+
+    try:
+        one()
+    except (_Wrong, hypothesis.errors.Flaky):  # flaky: a backend that is wrong now and then is wrong
+        golden, verdict = last[0]
+        named = replace(golden.case, name=f"fuzz-{dtype}-{number:08x}")
+        return replace(golden, case=named), replace(verdict, case=named.key)
+    except hypothesis.errors.Unsatisfiable:  # the bounds left no case of this round
+        pass
+    return None
+
+
+def _setting(op: str):
+    """A strategy of settings: a level of every factor, or any whole number between them."""
+    from hypothesis import strategies as st
+
+    levels = factors.FACTORS[op]
+
+    @st.composite
+    def build(draw):
+        setting = {}
+        for factor in draw(st.permutations(list(levels))):
+            level = draw(st.sampled_from(levels[factor]))
+            if factor in factors.WHOLE and draw(st.booleans()):
+                level = draw(st.integers(min(levels[factor]), max(levels[factor])))
+            if not factors.fits(op, setting | {factor: level}):
+                possible = [v for v in levels[factor] if factors.fits(op, setting | {factor: v})]
+                level = draw(st.sampled_from(possible)) if possible else draw(st.nothing())
+            setting[factor] = level
+        return {factor: setting[factor] for factor in levels}
+
+    return build()

@@ -1,0 +1,207 @@
+"""The covering design and the search: what is covered, and that mistakes of real kernels are noticed."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from pcmref.cli import main
+from pcmref.fast.backend import Backend as Fast
+from pcmref.golden import covering, drawn, factors, file
+from pcmref.golden.bounds import in_dtype
+from pcmref.golden.check import check_case
+from pcmref.golden.correct_backends import Blocked, Reordered
+from pcmref.golden.fuzz import fuzz
+from pcmref.golden.ops import OPS
+from pcmref.golden.reference import Reference
+
+CAPABILITIES = Reference().capabilities()
+
+
+def verdicts(backend, op, dtype, level=2):
+    keys = covering.keys([op], [dtype], level)
+    made = (golden for key in keys if (golden := covering.golden(key, CAPABILITIES)) is not None)
+    return (check_case(backend, CAPABILITIES, golden, dtype, relate=False) for golden in made)
+
+
+def is_noticed(backend, op, dtype):
+    return any(v.status in ("fail", "error") for v in verdicts(backend, op, dtype))
+
+
+# ------------------------------------------------------------------------------------------------------------ the design
+
+
+def test_every_operation_but_the_whole_chip_has_a_design():
+    assert factors.FACTORS.keys() == OPS.keys() - {"chip"}
+
+
+@pytest.mark.parametrize("op", factors.FACTORS)
+def test_every_pair_of_levels_that_fits_occurs(op):
+    levels, settings = factors.FACTORS[op], covering.design(op)
+    covered = {pair for s in settings for pair in combinations(s.items(), 2)}
+    assert all(s.keys() == levels.keys() and factors.fits(op, s) for s in settings)
+    for a, b in combinations(levels, 2):
+        for pair in [((a, x), (b, y)) for x in levels[a] for y in levels[b]]:
+            if (a, b) in factors.APART or pair in covered:
+                continue
+            others = [f for f in levels if f not in (a, b)]
+            picks = np.random.default_rng(0).integers(0, 10**6, (200, len(others)))
+            tried = ({f: levels[f][n % len(levels[f])] for f, n in zip(others, row, strict=True)} for row in picks)
+            assert not any(factors.fits(op, dict(pair) | other) for other in tried), pair
+
+
+def test_the_design_reaches_what_kernels_get_wrong():
+    conv = factors.FACTORS["conv2d"]
+    assert {2**k + d for k in range(1, 8) for d in (-1, 0, 1)} <= {*conv["c"]} and max(conv["c"]) == 130
+    assert {k for kernel in conv["kernel"] for k in kernel} == {*range(1, 8)} and any(a != b for a, b in conv["kernel"])
+    assert conv["stride"] == (1, 2, 3, 4) and conv["padding"] == tuple(range(7)) and conv["n"] == (1, 2, 3, 5, 17, 64)
+    assert all(h != w for h, w in conv["size"]) and max(min(size) for size in conv["size"]) > 8
+    assert max(factors.FACTORS["linear"]["o"]) == 1000 and max(factors.FACTORS["read"]["devices"]) == 10**6
+    assert max(factors.FACTORS["read"]["t_s"]) >= 30 * 365 * 86_400 and min(factors.FACTORS["read"]["t_s"]) == 20.0
+
+
+def test_a_case_is_the_same_for_ever_and_holds_numbers_of_its_dtype():
+    for key in (
+        "conv2d/v1/cover-float32-7",
+        "read/v1/cover-float64-3",
+        "batch_norm/v1/cover-bfloat16-5",
+        "linear/v1/cover-float16-2",
+    ):
+        one, again = (covering.golden(key, CAPABILITIES) for _ in range(2))
+        assert one.case.key == key and covering.is_key(key)
+        for name, value in one.case.inputs.items():
+            assert value.tobytes() == again.case.inputs[name].tobytes()
+            np.testing.assert_array_equal(in_dtype({"": value}, one.case.dtype)[""], value)
+    assert not covering.is_key("conv2d/v1/cover-float32-9999") and not covering.is_key("conv2d/v1/3x3")
+    full = covering.golden("conv2d/v1/joshi32-float32-0", CAPABILITIES).case.inputs["x"]
+    assert np.any(full != full.astype(np.float16))  # more bits than half precision has
+
+
+def test_of_many_devices_each_has_the_value_of_its_like():
+    setting = {"profile": "joshi2020", "devices": 1000, "t_s": 3600.0}
+    golden = covering.made(drawn.make("read", "many", setting, "float64"), CAPABILITIES)
+    again = Reference().run("read", 1, golden.case.inputs, golden.case.noise, golden.case.params)["g_us"]
+    assert golden.expected["g_us"].value.shape == (1000,) and len(np.unique(golden.expected["g_us"].value)) <= drawn.POOL
+    np.testing.assert_allclose(golden.expected["g_us"].value, again, rtol=1e-13)
+
+
+# ------------------------------------------------------------------------------------------ right ones pass, wrong ones fail
+
+
+@pytest.mark.parametrize(
+    "op", ["conv2d", "conv2d_backward", "batch_norm_train_backward", "linear", "softmax_cross_entropy", "sgd_step"]
+)
+@pytest.mark.parametrize("backend", [Reference(), Reordered(), Blocked(), Fast()], ids=lambda b: b.name)
+def test_right_backends_pass(backend, op):
+    if hasattr(backend, op):
+        for dtype in ("float64", "float32"):
+            assert [v for v in verdicts(backend, op, dtype, level=1) if v.status not in ("pass", "loose", "unsupported")] == []
+
+
+def cut(x, bits):
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.rint(mantissa * 2.0**bits) / 2.0**bits, exponent).astype(x.dtype)
+
+
+class Wrong(Reference):
+    """pcmref's backend, but for one operation: wrong(own, arguments)."""
+
+    def __init__(self, op, wrong):
+        self.op, self.wrong = op, wrong
+
+    def call(self, op, arguments):
+        own = lambda a: super(Wrong, self).call(op, a)  # noqa: E731
+        return self.wrong(own, arguments) if op == self.op else own(arguments)
+
+
+def _tail(own, a):
+    out = own(a)
+    y = out["y"].copy()
+    y[..., y.shape[-1] // 8 * 8 :] *= y.dtype.type(1.001)
+    return {"y": y}
+
+
+def _when(condition, factor=1.001):
+    def wrong(own, a):
+        out = own(a)
+        return {k: v * v.dtype.type(factor) if condition(a) else v for k, v in out.items()}
+
+    return wrong
+
+
+def _flush(own, a):
+    return {k: np.where(np.abs(v) < 1e-30, v.dtype.type(0), v) for k, v in own(a).items()}
+
+
+MISTAKES = {
+    "TF32 products": ("conv2d", "float32", lambda own, a: own(a | {"x": cut(a["x"], 11), "w": cut(a["w"], 11)})),
+    "bfloat16 products": ("linear", "float32", lambda own, a: own(a | {"x": cut(a["x"], 8)})),
+    "TF32 in float64": ("conv2d_backward", "float64", lambda own, a: own(a | {"dy": cut(a["dy"], 11)})),
+    "float32 in float64": ("batch_norm", "float64", lambda own, a: own(a | {"x": a["x"].astype("f").astype(float)})),
+    "ten bits in drift": ("drift", "float64", lambda own, a: own(a | {"nu": cut(a["nu"], 11)})),
+    "ten bits in read": ("read", "float64", lambda own, a: own(a | {"z": cut(a["z"], 11)})),
+    "the vector's tail": ("conv2d", "float32", _tail),
+    "above 16 channels": ("batch_norm", "float32", _when(lambda a: a["x"].shape[3] > 16)),
+    "more than 4 images": ("conv2d", "float32", _when(lambda a: len(a["x"]) > 4)),
+    "beyond 8x8": ("max_pool2d", "float32", _when(lambda a: min(a["x"].shape[1:3]) > 8)),
+    "one kernel size": ("conv2d", "float32", _when(lambda a: a["w"].shape[2:] == (5, 5))),
+    "one stride with one padding": ("conv2d", "float32", _when(lambda a: (a["stride"], a["padding"]) == (3, 4))),
+    "above ten classes": ("softmax_cross_entropy", "float32", _when(lambda a: a["logits"].shape[1] > 10)),
+    "many devices": ("program", "float64", _when(lambda a: a["g_target_us"].size > 5000)),
+    "beyond a year": ("drift", "float64", _when(lambda a: a["t_s"] > 4e7)),
+    "small numbers flushed": ("conv2d", "float32", _flush),
+    "negative gamma": ("batch_norm", "float32", lambda own, a: own(a | {"weight": np.abs(a["weight"])})),
+    "eps of its own": ("batch_norm_train", "float32", lambda own, a: own(a | {"eps": 1e-5})),
+    "G_max of its own": ("program", "float64", lambda own, a: own(a | {"model": a["model"] | {"g_max_us": 25.0}})),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_of_real_kernels_is_noticed(mistake):
+    op, dtype, wrong = MISTAKES[mistake]
+    assert is_noticed(Wrong(op, wrong), op, dtype)
+
+
+# ------------------------------------------------------------------------------------------------------------ the search
+
+
+def test_a_search_finds_the_same_again_and_shrinks_it():
+    backend = Wrong("conv2d", _when(lambda a: len(a["w"]) > 16))
+    first, again = (fuzz(backend, CAPABILITIES, ["float32"], ["conv2d", "relu"], examples=40, seed=3) for _ in range(2))
+    assert first.cases == again.cases and [g.case.key for g, _ in first.failures] == [g.case.key for g, _ in again.failures]
+    ((golden, verdict),) = first.failures
+    assert golden.case.inputs["w"].shape[0] == 17 and golden.case.inputs["x"].shape[3] == 1 and verdict.status == "fail"
+    assert first.statuses["pass"] and "of 2 operations in 1 dtypes" in first.line()
+    other = fuzz(backend, CAPABILITIES, ["float32"], ["relu"], examples=5, seed=4)
+    assert not other.failures and other.cases.total() == 5
+
+
+def test_a_backend_that_raises_is_found_and_an_interrupt_is_handed_on():
+    def crash(own, a):
+        raise ValueError("no such kernel")
+
+    def interrupt(own, a):
+        raise KeyboardInterrupt
+
+    found = fuzz(Wrong("relu", crash), CAPABILITIES, ["float64"], ["relu"], examples=5)
+    assert [v.status for _, v in found.failures] == ["error"]
+    with pytest.raises(KeyboardInterrupt):
+        fuzz(Wrong("relu", interrupt), CAPABILITIES, ["float64"], ["relu"], examples=5)
+
+
+def test_the_commands_keep_a_failure_and_repeat_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "planted.py").write_text(
+        "from pcmref.golden import Reference\n\n\nclass Backend(Reference):\n"
+        "    def relu(self, x):\n        y = super().relu(x)\n        return y * y.dtype.type(1 + (x.shape[-1] > 8))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    out = str(tmp_path / "found.h5")
+    assert main(["golden", "fuzz", "planted:Backend", "--ops", "relu", "--examples", "30", "--out", out]) == 1
+    text = capsys.readouterr().out
+    assert "repeat: pcmref golden run" in text and "covered" in text
+    assert {g.case.inputs["x"].shape[-1] for g in file.read(out)} == {9}
+    assert main(["golden", "run", out, "planted:Backend"]) == 1
+    assert main(["golden", "run", out, "pcmref.golden:Reference"]) == 0
+    assert main(["golden", "run", "relu/v1/cover-float32-3", "pcmref.golden:Reference"]) == 0
+    assert main(["golden", "fuzz", "pcmref.golden:Reference", "--ops", "relu", "--examples", "5", "--out", out]) == 0
+    assert main(["golden", "fuzz", "pcmref.golden:Reference", "--ops", "nonsense"]) == 2
