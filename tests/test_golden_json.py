@@ -12,7 +12,7 @@ import pytest
 import pcmref
 from pcmref import cli, json_files
 from pcmref.errors import FileError
-from pcmref.golden import Reference, file, json_vectors
+from pcmref.golden import Capabilities, Reference, check_results, file, json_vectors
 from pcmref.golden.check import in_dtype
 from pcmref.golden.json_vectors import EQUATIONS, hexadecimal, schema
 from pcmref.golden.mistakes import MISTAKES, PROPERTIES, mistakes_of
@@ -121,6 +121,10 @@ def test_a_case_for_one_dtype_stays_one(tmp_path):
     for path in (tmp_path, tmp_path / "x.h5"):
         again = json_vectors.read(path)[0].case
         assert again.dtype == "float32" and again.inputs["b"].tobytes() == case.inputs["b"].tobytes()
+    results = {"linear/v1/plain/y": np.zeros((3, 4))}
+    assert check_results(results, [one], Capabilities(), "float64") == []
+    narrow = {"linear/v1/plain/y": np.zeros((3, 4), np.float32)}
+    assert check_results(narrow, [one], Capabilities(dtypes=("float32",)), "float32")[0].status == "fail"
     file.write(tmp_path / "x.h5", [replace(one, case=replace(case, dtype="float8"))])
     with pytest.raises(FileError, match="'float8' is no dtype"):
         file.read(tmp_path / "x.h5")

@@ -100,7 +100,7 @@ def check_results(
 ) -> list[Verdict]:
     """The verdicts on a file of results: {"<op>/v<N>/<case>/<output>": array}; `cases`: only those.
 
-    Cases without any result are unsupported; a case with some outputs missing fails. Results of a case that is sampled are
+    Cases for another dtype do not count, cases without any result are unsupported; a case with some outputs missing fails. Results of a case that is sampled are
     draws [n, *shape]. PcmrefError for a name that is no case's, or a dtype that the capabilities do not have.
     """
     if dtype not in capabilities.dtypes:
@@ -116,7 +116,7 @@ def check_results(
     for g in golden:
         key, found = g.case.key, by_case.get(g.case.key)
         blank = Verdict(g.case.op, key, dtype, "unsupported", "no result for this case")
-        if cases is not None and key not in cases:
+        if g.case.dtype not in (None, dtype) or (cases is not None and key not in cases):
             continue
         if found is None:
             verdicts += [] if g.law is not None or not is_checked_in(g.case.op, dtype) else [blank]
