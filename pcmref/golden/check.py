@@ -100,8 +100,9 @@ def check_results(
 ) -> list[Verdict]:
     """The verdicts on a file of results: {"<op>/v<N>/<case>/<output>": array}; `cases`: only those.
 
-    Cases for another dtype do not count, cases without any result are unsupported; a case with some outputs missing fails. Results of a case that is sampled are
-    draws [n, *shape]. PcmrefError for a name that is no case's, or a dtype that the capabilities do not have.
+    Cases for another dtype do not count, cases without any result are unsupported; a case with some outputs missing fails.
+    Results of a case that is sampled are draws [n, *shape]. PcmrefError for a name that is no case's, or a dtype that the
+    capabilities do not have.
     """
     if dtype not in capabilities.dtypes:
         raise PcmrefError(f"results in {dtype}, but the capabilities name {', '.join(capabilities.dtypes)}")
