@@ -21,7 +21,7 @@ from pcmref.golden.twin import TooCoarse
 from pcmref.golden.verify import Golden
 
 TRIES = 6  # seeds, until none of a network's choices is left open by the bounds
-LEVEL_1 = 12  # the first cases of an operation, which cover the most pairs
+LEVEL_1 = 8  # the first cases of an operation, which cover the most pairs
 
 
 @cache
@@ -43,15 +43,24 @@ def design(op: str) -> tuple[dict, ...]:
 
 
 def _completed(op: str, setting: dict, missing: dict) -> dict | None:
-    """The setting with a level for every factor, each with the most missing pairs; None where a factor has none that fits."""
+    """The setting with a level for every factor, each with the most missing pairs; None where a factor has none that fits.
+
+    Such a factor is asked first the next time.
+    """
     levels = factors.FACTORS[op]
-    for factor in sorted(levels.keys() - setting.keys(), key=lambda f: (-len(levels[f]), f)):
-        possible = [level for level in levels[factor] if factors.fits(op, setting | {factor: level})]
-        gains = [sum(_pair(levels, (factor, x), other) in missing for other in setting.items()) for x in possible]
-        if not possible:
-            return None
-        setting = setting | {factor: possible[int(np.argmax(gains))]}
-    return setting if factors.fits(op, setting) else None
+    order = sorted(levels.keys() - setting.keys(), key=lambda f: (-len(levels[f]), f))
+    for _ in order:
+        whole = dict(setting)
+        for factor in order:
+            possible = [level for level in levels[factor] if factors.fits(op, whole | {factor: level})]
+            if not possible:
+                order = [factor, *(f for f in order if f != factor)]
+                break
+            gains = [sum(_pair(levels, (factor, x), other) in missing for other in whole.items()) for x in possible]
+            whole[factor] = possible[int(np.argmax(gains))]
+        else:
+            return whole
+    return None
 
 
 def _pair(levels: dict, *two: tuple) -> tuple:
@@ -98,7 +107,7 @@ def made(case: Case, capabilities: Capabilities) -> Golden | None:
     bounds = [
         (e.scale.max(initial=0) * precision.u, np.abs(e.value).max(initial=0)) for e in expected.values() if e.scale is not None
     ]
-    loose = any(bound > largest / 4 > 0 for bound, largest in bounds)
+    loose = bounds and all(bound > largest / 4 > 0 for bound, largest in bounds)
     return None if loose else Golden(case, expected)
 
 

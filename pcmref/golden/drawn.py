@@ -10,13 +10,14 @@ from math import prod, sqrt
 import numpy as np
 
 from pcmref import draws
-from pcmref.golden.bounds import LARGEST, TINY, in_dtype
+from pcmref.golden.bounds import LARGEST, TINY, UNIT_ROUNDOFF, in_dtype
 from pcmref.golden.case import Case
 from pcmref.golden.cases_pcm import AIHWKIT, CLAMPED, CROSSSIM, JOSHI2020
 from pcmref.golden.ops import OPS
 from pcmref.nn.resnet import ResNet
 
 POOL = 150  # distinct devices of a case; of more devices, each is one of these
+_FAR = 32.0
 ELEMENTWISE = ("program", "drift_exponent", "drift", "read")
 
 
@@ -61,7 +62,7 @@ class _Maker:
             return self.batch_norm(op)
         if op in ("linear", "linear_backward"):
             x, w = self.pair((s["n"], s["c"]), (s["o"], s["c"]), 1)
-            rest = {"b": self.normal("b", s["o"])} if op == "linear" else {"dy": self.normal("dy", s["n"], s["o"])}
+            rest = {"b": self.fill("b", s["o"], terms=s["c"])} if op == "linear" else {"dy": self.normal("dy", s["n"], s["o"])}
             return {"x": x, "w": w} | rest, {}, {}
         if op.startswith("max_pool2d"):
             return self.max_pool2d(op)
@@ -101,8 +102,8 @@ class _Maker:
         if kind == "mixed":
             spread = {"float64": 60, "float16": 3}.get(dtype, 12)
             return z * np.exp2(self.integers(f"{name}/exponents", 2 * spread + 1, *shape) - spread)
-        if kind == "cancelling":  # far from 0, close together
-            return 4 + z / 4
+        if kind == "cancelling":  # far from 0, and so close together that their squares tell them apart no more
+            return _FAR + 4 * _FAR * sqrt(UNIT_ROUNDOFF[dtype]) * z
         return z
 
     def pair(self, x_shape, w_shape, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +128,7 @@ class _Maker:
     def batch_norm(self, op):
         s, c = self.s, self.s["c"]
         x, weight = self.fill("x", s["n"], *s["size"], c, terms=s["n"] * prod(s["size"])), self.normal("weight", c)
-        mean, var = 4 * (s["fill"] == "cancelling") + self.normal("mean", c), 0.5 + self.uniform("var", c)
+        mean, var = _FAR * (s["fill"] == "cancelling") + self.normal("mean", c), 0.5 + self.uniform("var", c)
         given = {"batch_norm": {"mean": mean, "var": var}, "batch_norm_backward": {"mean": mean, "var": var}}
         running = {"running_mean": mean, "running_var": var}
         if op.endswith("backward"):
@@ -221,8 +222,8 @@ class _Maker:
 
     def crossbar_mvm(self):
         s = self.s
-        inputs = {"x": self.normal("x", s["n"], s["c"]), "g_us": 25 * self.uniform("g", 2, s["c"], s["o"])}
-        digital = {"tile": [s["c"], s["o"]], "dac": None, "adc": None, "g_max_us": 25.0, "scale": 20.0}
+        inputs = {"x": self.normal("x", s["n"], s["c"]), "g_us": s["g_max_us"] * self.uniform("g", 2, s["c"], s["o"])}
+        digital = {"tile": [s["c"], s["o"]], "dac": None, "adc": None, "g_max_us": s["g_max_us"], "scale": 20.0}
         return inputs, {}, digital | {"alpha": s["alpha"]}
 
     def dac(self):

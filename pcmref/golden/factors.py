@@ -29,7 +29,7 @@ _LOSS = {"n": IMAGES, "o": CLASSES, "smoothing": (0.0, 0.1, 0.05, 0.5), "spread"
 _PIXELS = {"kernel": (1, 2, 3, 4, 5, 7), "stride": (1, 2, 3, 4), "padding": (0, 1, 2, 3)}
 _BLOCK = {"c": (2, 1, 3, 8, 17), "o": (2, 3, 5, 9, 17), "stride": (1, 2), "size": SIZES[:3], "n": (2, 3, 5), "eps": EPS[:3]}
 _NET = {
-    "widths": ((2, 3), (2,), (3, 4, 5), (4, 9)),
+    "widths": ((2,), (2, 3), (3, 4, 5), (4, 9)),
     "blocks": (1, 2, 3),
     "block": ("basic", "bottleneck"),
     "shortcut": ("projection", "pad"),
@@ -81,7 +81,13 @@ FACTORS: dict[str, dict[str, tuple]] = {
         "c": (1, 3, 8, 33, 130),
         "g_max_us": (25.0, 5.0, 50.0),
     },
-    "crossbar_mvm": {"n": (1, 2, 5), "c": (1, 3, 17, 65, 130, 257), "o": (1, 2, 5, 9), "alpha": (1.0, 0.75, 1.3)},
+    "crossbar_mvm": {
+        "n": (1, 2, 5),
+        "c": (1, 3, 17, 65, 130, 257),
+        "o": (1, 2, 5, 9),
+        "alpha": (1.0, 0.75, 1.3),
+        "g_max_us": (25.0, 5.0, 50.0),
+    },
     "dac": _CONVERTER,
     "adc": _CONVERTER,
     "inject_weight_noise": _STEPS | {"eta": (0.038, 0.01, 0.1), "seed": (0, 3, 2**40), "step": (0, 1, 1000)},
@@ -123,7 +129,7 @@ def layer_setting(c: int, o: int, kernel: int, stride: int, pixels: int) -> dict
     return {"n": 1, "c": c, "o": o, "fill": "full"} | shape
 
 
-def fits(op: str, s: dict, work: float = 2e5) -> bool:
+def fits(op: str, s: dict, work: float = 1.7e5) -> bool:
     """Whether a setting, or the part of one that is there, can be a case of the operation of at most `work` products."""
     height, width = s.get("size", (1, 1))
     kernel = s.get("kernel", 1)
