@@ -49,7 +49,7 @@ def _completed(op: str, setting: dict, missing: dict) -> dict | None:
     """
     levels = factors.FACTORS[op]
     order = sorted(levels.keys() - setting.keys(), key=lambda f: (-len(levels[f]), f))
-    for _ in order:
+    for _ in range(len(order) + 1):
         whole = dict(setting)
         for factor in order:
             possible = [level for level in levels[factor] if factors.fits(op, whole | {factor: level})]
