@@ -5,7 +5,7 @@ DATA ?= /usr/share/datasets/fashion-mnist
 PUBLIC := pcmref $(addprefix pcmref., errors nn.functional nn.resnet nn.adabs pcm.model pcm.mapping pcm.chip pcm.gdc \
 	pcm.moments pcm.crossbar training recipes study data readers library store times plots strategies checks golden)
 
-.PHONY: demo test test-slow lint wheel audit mutation costs readme retention noise-and-clipping imagenet against-torch figures docs docs-links docs-outputs fuzz soak same-answer clean
+.PHONY: demo test test-slow lint wheel audit mutation costs readme retention noise-and-clipping cifar10 imagenet against-torch figures docs docs-links docs-outputs fuzz soak same-answer clean
 
 $(VENV)/installed: pyproject.toml setup.py
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcmref needs Python 3.11 or newer")'
@@ -57,6 +57,10 @@ retention: $(VENV)/installed  ## an experiment like the paper's, on simulated ch
 noise-and-clipping: $(VENV)/installed  ## noise against clipping in training, two by two, into validation/noise_and_clipping.md (hours; goes on)
 	$(PYTHON) validation/experiments/noise_and_clipping.py run --data $(DATA)
 	$(PYTHON) validation/experiments/noise_and_clipping.py report
+
+cifar10: $(VENV)/installed  ## the paper's network on its own data, DATA=FOLDER of official files, into validation/cifar10.md (a day; goes on)
+	$(PYTHON) validation/experiments/cifar10.py run --data $(DATA)
+	$(PYTHON) validation/experiments/cifar10.py report
 
 imagenet: $(VENV)/installed  ## ResNet-18, -34 and -50 for ImageNet, from a file to logits inside 8 GB
 	$(PYTHON) validation/experiments/imagenet.py

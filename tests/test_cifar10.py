@@ -1,0 +1,102 @@
+"""`make cifar10`: train, measure, report, on a small CIFAR-10 in the genuine binary format."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_files import cifar_batches
+
+from pcmref.cli.executors import open_executor
+
+TOP = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def experiment(monkeypatch, tmp_path):
+    """validation/experiments/cifar10.py as a module that trains, keeps and reports in tmp_path, with a small recipe."""
+    monkeypatch.syspath_prepend(str(TOP / "validation" / "experiments"))
+    import cifar10
+    import measurements
+    import studies
+
+    for module in (measurements, studies, cifar10):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    for module in (studies, cifar10):
+        monkeypatch.setattr(module, "open_executor", lambda _: open_executor("threads", 1))
+        monkeypatch.setattr(module, "N_CALIBRATION", 20)
+        monkeypatch.setattr(module, "STANDARD_TIMES_S", (20.0, 1020.0, 86_400.0))
+    recipe = (TOP / "reference_weights" / "recipes" / "joshi32-cifar10.toml").read_text()
+    for old, new in (("joshi32", "resnet8"), ("epochs = 36", "epochs = 1"), ("epochs = 9", "epochs = 1"), ("2000", "0")):
+        recipe = recipe.replace(old, new)
+    recipe = recipe.replace("resnet32-", "small-").replace("flip = true", "flip = true\nbatch_size = 10")
+    (tmp_path / "small.toml").write_text(recipe)
+    monkeypatch.setattr(cifar10, "RECIPE", tmp_path / "small.toml")
+    monkeypatch.setattr(cifar10, "TRAINED", tmp_path / "trained")
+    (tmp_path / "validation").mkdir()
+    monkeypatch.setattr(cifar10, "VALIDATION", tmp_path / "validation")
+    monkeypatch.setattr(cifar10, "DOCUMENT", tmp_path / "validation" / "cifar10.md")
+    shutil.copy(TOP / "validation" / "cifar10.md", tmp_path / "validation")
+    (tmp_path / "README.md").write_text("before\n<!-- cifar10 -->\n<!-- end -->\nafter\n")
+    monkeypatch.setattr(cifar10, "TOP", tmp_path)
+    yield cifar10
+    for name in ("cifar10", "studies", "measurements", "retention"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The six official binary files, twelve images each."""
+    path = tmp_path / "cifar-10-batches-bin"
+    path.mkdir()
+    for name, (pixels, labels) in cifar_batches(12).items():
+        (path / f"{name}.bin").write_bytes(np.concatenate([labels[:, None], pixels], 1).astype(np.uint8).tobytes())
+    (path / "batches.meta.txt").write_text("\n".join(f"class {i}" for i in range(10)))
+    return path
+
+
+def command(experiment, monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["cifar10.py", *map(str, arguments)])
+    return experiment.main()
+
+
+def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experiment, folder, monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    third = tmp_path / "third.h5"
+    run = ["run", "--data", folder, "--images", 10, "--chips", 2, "--reads", 2, "--sensitivity-chips", 1]
+    run += ["--sensitivity-reads", 1, "--workers", 1]
+    assert command(experiment, monkeypatch, *run) == 0
+    shutil.copy(tmp_path / "trained" / "small-cifar10-noise.h5", third)
+    kept = {path.name: path.read_text() for path in (tmp_path / "results").glob("*.json")}
+    names = {
+        f"cifar10-{kind}-small-cifar10-{which}.json" for kind in ("retention", "sensitivity") for which in ("baseline", "noise")
+    }
+    assert kept.keys() == names
+    monkeypatch.setattr(
+        experiment.recipes, "carry_out", lambda plan, *_, **__: [experiment.TRAINED / f"{n}.h5" for n in plan.stages]
+    )
+    with_third = ["--third", third, "--mean", 0.5, 0.5, 0.5, "--std", 0.25, 0.25, 0.25]
+    assert command(experiment, monkeypatch, *run, *with_third) == 0
+    again = {path.name: path.read_text() for path in (tmp_path / "results").glob("*.json")}
+    assert {name: again[name] for name in kept} == kept and len(again) == 6
+    values = json.loads(again["cifar10-retention-third.json"])["values"]
+    assert values.keys() == {"software", "chip 0", "chip 1"} and len(values["chip 0"]) == 3 * 3 * 2
+    assert command(experiment, monkeypatch, "report") == 0
+    text = (tmp_path / "validation" / "cifar10.md").read_text()
+    assert "| at most 0.37 | C |" in text and "10 images, 2 chips, 2 reads" in text
+    assert text.index("## small-cifar10-baseline") < text.index("## small-cifar10-noise") < text.index("## third")
+    readme = (tmp_path / "README.md").read_text()
+    assert (
+        readme.startswith("before\n<!-- cifar10 -->\n10 images") and "| third |" in readme and readme.endswith("-->\nafter\n")
+    )
+    assert {path.name for path in (tmp_path / "validation").glob("*.png")} >= {"cifar10.png", "cifar10-sensitivity-third.png"}
+
+
+def test_what_is_missing_is_named(experiment, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="no network is measured yet"):
+        command(experiment, monkeypatch, "report")
+    with pytest.raises(SystemExit):
+        command(experiment, monkeypatch, "run")
+    assert "run needs --data FOLDER" in capsys.readouterr().err
