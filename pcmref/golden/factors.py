@@ -10,7 +10,7 @@ from pcmref.golden.ops import OPS
 CHANNELS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 130)
 OUT = (1, 2, 3, 5, 8, 9, 16, 17, 31, 33, 64, 65, 127, 130)
 IMAGES = (1, 2, 3, 5, 17, 64)
-SIZES = ((5, 4), (3, 7), (9, 11), (1, 9), (12, 17), (33, 2))
+SIZES = ((3, 2), (5, 4), (3, 7), (9, 11), (1, 9), (12, 17), (33, 2))
 KERNELS = ((1, 1), (3, 3), (2, 2), (4, 4), (5, 5), (6, 6), (7, 7), (1, 3), (3, 1), (2, 5), (7, 2))
 CLASSES = (1, 2, 3, 7, 9, 10, 11, 17, 33, 100, 127, 256, 1000)
 FILLS = ("eighths", "full", "mixed", "small", "large", "cancelling")
@@ -27,7 +27,7 @@ _NORM = _WIDE | {"eps": EPS}
 _LINEAR = {"n": IMAGES, "c": CHANNELS + (512,), "o": CLASSES, "fill": FILLS}
 _LOSS = {"n": IMAGES, "o": CLASSES, "smoothing": (0.0, 0.1, 0.05, 0.5), "spread": (1.0, 30.0, 1e-3)}
 _PIXELS = {"kernel": (1, 2, 3, 4, 5, 7), "stride": (1, 2, 3, 4), "padding": (0, 1, 2, 3)}
-_BLOCK = {"c": (2, 1, 3, 8, 17), "o": (2, 3, 5, 9, 17), "stride": (1, 2), "size": SIZES[:3], "n": (2, 3, 5), "eps": EPS[:3]}
+_BLOCK = {"c": (2, 1, 3, 8, 17), "o": (2, 3, 5, 9, 17), "stride": (1, 2), "size": SIZES[1:4], "n": (2, 3, 5), "eps": EPS[:3]}
 _NET = {
     "widths": ((2,), (2, 3), (3, 4, 5), (4, 9)),
     "blocks": (1, 2, 3),
@@ -129,7 +129,7 @@ def layer_setting(c: int, o: int, kernel: int, stride: int, pixels: int) -> dict
     return {"n": 1, "c": c, "o": o, "fill": "full"} | shape
 
 
-def fits(op: str, s: dict, work: float = 1.7e5) -> bool:
+def fits(op: str, s: dict, work: float = 6e4) -> bool:
     """Whether a setting, or the part of one that is there, can be a case of the operation of at most `work` products."""
     height, width = s.get("size", (1, 1))
     kernel = s.get("kernel", 1)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from autograd import Autograd
 
 import pcmref
+from pcmref.golden import Unsupported
 from pcmref.peers import torch_resnet
 
 
@@ -61,25 +62,25 @@ class Backend(Autograd):
     # --------------------------------------------------------------------------------------------- blocks, networks
 
     def basic_block(self, x, state, stride, train, eps):
-        return to_last(block(state, stride).train(train)(to_first(x)))
+        return to_last(block(state, stride, eps).train(train)(to_first(x)))
 
     def basic_block_backward(self, dy, x, state, stride, eps):
-        module, x = block(state, stride).train(), x.clone().requires_grad_()
+        module, x = block(state, stride, eps).train(), x.clone().requires_grad_()
         to_last(module(to_first(x))).backward(dy)
         return {"dx": x.grad} | {f"grad/{k}": v.grad for k, v in module.named_parameters()}
 
     def resnet(self, x, state, network, eps):
-        return network_of(state, network).eval()(to_first(x))
+        return network_of(state, network, eps).eval()(to_first(x))
 
     def resnet_backward(self, dlogits, x, state, network, eps):
-        net, x = network_of(state, network).train(), x.clone().requires_grad_()
+        net, x = network_of(state, network, eps).train(), x.clone().requires_grad_()
         logits = net(to_first(x))
         logits.backward(dlogits)
         return {"logits": logits, "grad/input": x.grad} | {f"grad/{k}": v.grad for k, v in net.named_parameters()}
 
     def adabs(self, x_calibration, state, network, batch_size, eps):
         """Cumulative averages: momentum n/(images so far), starting from nothing."""
-        net, x, seen = network_of(state, network).train(), x_calibration, 0
+        net, x, seen = network_of(state, network, eps).train(), x_calibration, 0
         for first in range(0, len(x), batch_size):
             batch = x[first : first + batch_size]
             seen += len(batch)
@@ -118,18 +119,20 @@ def to_last(x):
     return x.permute(0, 2, 3, 1)
 
 
-def block(state, stride):
+def block(state, stride, eps):
     """A residual block of PyTorch's with a state's arrays."""
     c_out, c_in = state["conv1.weight"].shape[:2]
+    if stride == 1 and c_in != c_out:
+        raise Unsupported("torchvision's networks have no block of stride 1 with other channels")
     if stride == 1:
-        return loaded(torch_resnet(pcmref.ResNet(c_in, 1, (c_out,), (1,))).layer1[0], state)
+        return loaded(torch_resnet(pcmref.ResNet(c_in, 1, (c_out,), (1,), eps=eps)).layer1[0], state)
     shortcut = "projection" if "downsample.0.weight" in state else "pad"
-    return loaded(torch_resnet(pcmref.ResNet(1, 1, (c_in, c_out), (1, 1), shortcut=shortcut)).layer2[0], state)
+    return loaded(torch_resnet(pcmref.ResNet(1, 1, (c_in, c_out), (1, 1), shortcut=shortcut, eps=eps)).layer2[0], state)
 
 
-def network_of(state, network):
+def network_of(state, network, eps):
     """A whole network of PyTorch's with a state's arrays."""
-    return loaded(torch_resnet(pcmref.ResNet(**network)), state)
+    return loaded(torch_resnet(pcmref.ResNet(**network, eps=eps)), state)
 
 
 def loaded(module, state):
