@@ -33,7 +33,7 @@ import numpy as np
 
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import PcmrefError, SettingError
-from pcmref.golden import covering, file, fuzz, json_vectors, report
+from pcmref.golden import covering, file, fuzz, json_vectors, report, special
 from pcmref.golden.backends import CONV_ALGORITHMS, Capabilities, check_backend, load_backend
 from pcmref.golden.case import Case
 from pcmref.golden.check import check, check_results, exit_status
@@ -97,8 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
     return globals()[f"_{arguments.action}"](arguments)
 
 
-def _selected(arguments) -> list[file.Golden]:
-    golden = json_vectors.read(arguments.file or file.SHIPPED)
+def _selected(arguments, special_values=()) -> list[file.Golden]:
+    golden = [*json_vectors.read(arguments.file or file.SHIPPED), *special_values]
     chosen = [
         g
         for g in golden
@@ -129,7 +129,7 @@ def _check(arguments) -> int:
     capabilities = check_backend(backend, arguments.backend)
     dtypes = arguments.dtype or list(capabilities.dtypes)
     generated = [] if arguments.file else _generated(arguments, capabilities, dtypes)
-    stored = [] if generated and arguments.case else _selected(arguments)
+    stored = [] if generated and arguments.case else _selected(arguments, [] if arguments.file else special.cases(capabilities))
     verdicts = check(backend, stored, dtypes, seed=arguments.seed)
     with ProgressBar("generated cases", "case") as bar:
         for done, key in enumerate(generated, 1):
@@ -236,7 +236,7 @@ def _verify(arguments) -> int:
 
 
 def _list(arguments) -> int:
-    for golden in _selected(arguments):
+    for golden in _selected(arguments, [] if arguments.file else special.cases(Capabilities())):
         print(file.describe(golden))
     return 0
 

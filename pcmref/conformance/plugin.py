@@ -36,7 +36,7 @@ def pytest_generate_tests(metafunc):
 def _asked_for(option):
     """(backend, capabilities, dtypes, stored cases); UsageError where backend, file or dtype are not what they should be."""
     from pcmref.errors import PcmrefError
-    from pcmref.golden import file
+    from pcmref.golden import file, special
     from pcmref.golden.backends import check_backend, load_backend
     from pcmref.golden.ops import DTYPES
 
@@ -46,6 +46,7 @@ def _asked_for(option):
         cases = [g for g in file.read(option.pcmref_file or file.SHIPPED) if g.case.level <= option.pcmref_level]
     except PcmrefError as error:
         raise pytest.UsageError(str(error)) from error
+    cases += [] if option.pcmref_file else special.cases(capabilities)
     dtypes = [option.pcmref_dtype] if option.pcmref_dtype else list(capabilities.dtypes)
     if not set(dtypes) <= set(DTYPES):
         raise pytest.UsageError(f"--pcmref-dtype must be one of {DTYPES}, got {option.pcmref_dtype!r}")

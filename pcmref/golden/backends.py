@@ -33,7 +33,8 @@ class Capabilities:
     accumulate_dtype: what sums and intermediate results are kept in, for all operations or {operation: dtype}; None, and
     operations not named, the dtype itself. accepts_noise: takes the draws of random
     operations; without, they are sampled. conv_algorithm: "direct", "winograd F(2,3)" or "winograd F(4,3)". libm_ulp: the
-    error of its exp, log and power, above 0 and at most LIBM_ULP_MAX. BackendError where a field is anything else.
+    error of its exp, log and power, above 0 and at most LIBM_ULP_MAX. flush_denormals: takes or gives 0 for numbers below the
+    smallest normal one. BackendError where a field is anything else.
     """
 
     ops: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class Capabilities:
     deterministic: bool = True
     conv_algorithm: str = "direct"
     libm_ulp: float = 2.0
+    flush_denormals: bool = False
 
     def __post_init__(self):
         _names("ops", self.ops, OPS)
@@ -56,7 +58,7 @@ class Capabilities:
         _names("conv_algorithm", [self.conv_algorithm], CONV_ALGORITHMS)
         if not self.dtypes:
             raise BackendError(f"Capabilities: dtypes must name at least one of {DTYPES}")
-        for name in ("accepts_noise", "deterministic"):
+        for name in ("accepts_noise", "deterministic", "flush_denormals"):
             if not isinstance(getattr(self, name), bool):
                 raise BackendError(f"Capabilities: {name} must be True or False, got {getattr(self, name)!r}")
         ulp = self.libm_ulp

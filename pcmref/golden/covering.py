@@ -95,7 +95,8 @@ def is_key(key: str) -> bool:
 
 def made(case: Case, capabilities: Capabilities) -> Golden | None:
     """A drawn case with what is expected of a backend of these capabilities; None where no bound says anything."""
-    precision = Precision.of(case.dtype, accumulation_roundoff(case.op, capabilities, case.dtype))
+    u, flush = accumulation_roundoff(case.op, capabilities, case.dtype), capabilities.flush_denormals
+    precision = Precision.of(case.dtype, u, flush)
     few, index = _distinct(case)
     try:
         with np.errstate(over="ignore"):  # what overflows has no bound

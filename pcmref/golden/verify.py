@@ -11,10 +11,11 @@ import numpy as np
 
 from pcmref.golden import sampled
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.bounds import KINK_SHARE, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, native, tolerance
+from pcmref.golden.bounds import KINK_SHARE, TINY, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, native, tolerance
 from pcmref.golden.case import Case
 from pcmref.golden.expected import Expected
 from pcmref.golden.ops import OPS
+from pcmref.golden.twin_ops import TWINS
 
 STATUSES = ("pass", "loose", "fail", "error", "unsupported", "skip", "xfail", "xpass", "inconclusive")
 
@@ -26,6 +27,7 @@ class Golden:
     case: Case
     expected: dict[str, Expected]
     law: dict[str, sampled.Law] | None = None
+    special: bool = False  # expects NaN and infinities, which are compared by class
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,25 @@ def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dt
         return _exact(verdict, got, wanted, None)
     if not is_representable(got, dtype):
         return replace(verdict, status="fail", message=f"{dtype} wanted, got {got.dtype} or values outside it")
-    if np.isnan(got).any():  # a case never wants one
-        index = tuple(int(i) for i in np.argwhere(np.isnan(got))[0])
+    special = ~np.isfinite(wanted) if golden.special else np.zeros(wanted.shape, bool)
+    wrong = (np.isnan(got) & ~(special & np.isnan(wanted))) | (special & (got != wanted) & ~(np.isnan(got) & np.isnan(wanted)))
+    if wrong.any():
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
         values = {"index": index, "got": float(got[index]), "wanted": float(wanted[index])}
-        return replace(verdict, status="fail", message=f"NaN in {int(np.isnan(got).sum())} of {got.size} elements", **values)
+        what = "NaN" if np.isnan(got[index]) else "a number for what is none" if np.isnan(wanted[index]) else "no infinity"
+        return replace(verdict, status="fail", message=f"{what} in {int(wrong.sum())} of {got.size} elements", **values)
+    got, wanted = (np.where(special, v.dtype.type(0), v) for v in (got, wanted))
     kinks = 0 if expected.kink is None else int((~np.isnan(expected.kink)).sum())
     if kinks > KINK_SHARE * got.size:
         return replace(verdict, status="fail", message=f"{kinks} of {got.size} elements lie on a kink: the case is worthless")
     verdict = replace(verdict, kinks=kinks)
     if expected.scale is None:
-        return _exact(verdict, got, wanted.astype(got.dtype), expected.kink)
-    return _within_bound(verdict, golden, expected, got, capabilities)
+        wanted = wanted.astype(got.dtype)
+        if capabilities.flush_denormals:
+            got = np.where((got == 0) & (np.abs(wanted) < TINY[dtype]), wanted, got)
+        return _exact(verdict, got, wanted, expected.kink)
+    scale = np.where(special, 0.0, expected.scale)
+    return _within_bound(verdict, golden, replace(expected, value=wanted, scale=scale), got, capabilities)
 
 
 def _exact(verdict: Verdict, got, wanted, kink) -> Verdict:
@@ -122,7 +132,8 @@ def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, cap
     if u > expected.u_max:
         message = f"the bound says nothing at unit roundoff {u:.1e}, it ends at {expected.u_max:.1e}"
         return replace(verdict, status="inconclusive", message=message)
-    limits = tolerance(case.op, wanted, expected.scale, expected.terms, case.inputs, capabilities, dtype)
+    gradual = case.dtype is not None and case.op not in TWINS and not capabilities.flush_denormals
+    limits = tolerance(case.op, wanted, expected.scale, expected.terms, case.inputs, capabilities, dtype, gradual)
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(got.astype(np.float64) - wanted)
         error = np.where(got == wanted, 0.0, np.where(np.isfinite(error), error, np.inf))

@@ -6,7 +6,7 @@ python validation/audit/operations_table.py
 from pathlib import Path
 
 from pcmref import store, tables
-from pcmref.golden import covering, factors
+from pcmref.golden import covering, factors, special
 from pcmref.golden.json_vectors import EQUATIONS
 from pcmref.golden.mistakes import MISTAKES
 from pcmref.golden.ops import OPS, Op
@@ -43,6 +43,7 @@ def document(text: str) -> str:
     covered = [[f"`{op}`", str(len(covering.design(op))), _levels(levels)] for op, levels in factors.FACTORS.items()]
     parts["covered"] = tables.markdown([["operation", "cases a dtype", "every pair of these levels that fits"], *covered])
     parts["mistakes"] = tables.markdown([["mistake", "kind", "what it does", "whom it hits"], *mistakes])
+    parts["special"] = tables.markdown([["operation", "case", "planted", "outputs of pcmref, in float32"], *special.table()])
     return tables.filled(text, parts)
 
 

@@ -3,6 +3,8 @@
 cd validation/peers && pcmref golden check jax_backend:Backend --level 2
 """
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from autograd import Autograd, trainable
@@ -17,6 +19,10 @@ class Backend(Autograd):
 
     name, version, dtypes = "JAX", jax.__version__, ("float64", "float32")
     tensor = staticmethod(jnp.asarray)
+
+    def capabilities(self):
+        """XLA's code for the CPU takes denormals as 0."""
+        return replace(super().capabilities(), flush_denormals=True)
 
     def gradients(self, forward, arrays, dy, names):
         """{gradient: that of forward's output, weighted with dy, in the named input}."""

@@ -4,6 +4,8 @@ cd validation/peers && pcmref golden check torch_backend:Backend --level 2
 cd validation/peers && pcmref golden check torch_backend:BFloat16
 """
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from autograd import Autograd
@@ -102,11 +104,17 @@ class Backend(Autograd):
 
 
 class BFloat16(Backend):
-    """The same in bfloat16. One kernel accumulates in float32; what several kernels do is stored as bfloat16 in between."""
+    """The same in bfloat16. One kernel accumulates in float32; what several kernels do is stored as bfloat16 in between.
+
+    Its convolutions take denormals as 0.
+    """
 
     dtypes, compute = ("bfloat16",), torch.bfloat16
     one_kernel = ("conv2d", "linear", "global_avg_pool", "conv2d_backward", "linear_backward", "global_avg_pool_backward")
     accumulate = dict.fromkeys((*one_kernel, "batch_norm", "batch_norm_backward"), "float32")
+
+    def capabilities(self):
+        return replace(super().capabilities(), flush_denormals=True)
 
 
 def to_first(x):
