@@ -95,7 +95,7 @@ FACTORS: dict[str, dict[str, tuple]] = {
     "sgd_step": _STEPS
     | {
         "learning_rate": (0.1, 0.003),
-        "momentum": (0.9, 0.5, 0.0),
+        "momentum": (0.9, 0.5),
         "weight_decay": (5e-4, 0.0, 0.01),
         "nesterov": (True, False),
     },
