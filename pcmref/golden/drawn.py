@@ -223,8 +223,11 @@ class _Maker:
     def crossbar_mvm(self):
         s = self.s
         inputs = {"x": self.normal("x", s["n"], s["c"]), "g_us": s["g_max_us"] * self.uniform("g", 2, s["c"], s["o"])}
-        digital = {"tile": [s["c"], s["o"]], "dac": None, "adc": None, "g_max_us": s["g_max_us"], "scale": 20.0}
-        return inputs, {}, digital | {"alpha": s["alpha"]}
+        setting = {"steps": s["steps"], "rounding": "half-even", "order": "clip first", "origin": "zero"}
+        limits = {"dac": 3.0, "adc": 12.0}
+        converters = {k: None if s["steps"] is None else setting | {"limit": limit} for k, limit in limits.items()}
+        tile = {"tile": [-(-s["c"] // 3), -(-s["o"] // 2)]}
+        return inputs, {}, converters | tile | {"scale": 20.0, "alpha": s["alpha"], "g_max_us": s["g_max_us"]}
 
     def dac(self):
         return {"x": self.s["limit"] / 2 * self.normal("x", 150)}, {}, {"converter": self.s}

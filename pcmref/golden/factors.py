@@ -87,6 +87,7 @@ FACTORS: dict[str, dict[str, tuple]] = {
         "o": (1, 2, 5, 9),
         "alpha": (1.0, 0.75, 1.3),
         "g_max_us": (25.0, 5.0, 50.0),
+        "steps": (None, 254, 15),
     },
     "dac": _CONVERTER,
     "adc": _CONVERTER,
