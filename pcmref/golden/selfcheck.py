@@ -1,11 +1,16 @@
 """Checking the checker: what must pass passes, what must fail fails where it was planted, and nowhere else."""
 
 from collections.abc import Callable
+from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
-from pcmref.golden.check import check, exit_status
+from pcmref.golden import covering, special
+from pcmref.golden.check import check, check_case, exit_status
 from pcmref.golden.correct_backends import CORRECT
 from pcmref.golden.mutants import mutants
+from pcmref.golden.mutants_kernels import kernel_mutants
+from pcmref.golden.ops import OPS, RANDOM
 from pcmref.golden.reference import Reference
 from pcmref.golden.verify import Golden, judge
 
@@ -29,8 +34,10 @@ class _Mute(Reference):
 
 def selfcheck(golden: list[Golden], progress: Callable[[int, int], None] | None = None) -> list[Finding]:
     """Findings on correct backends, on every mutant, and on a check that compares nothing."""
-    steps: list[Callable[[], Finding]] = [lambda backend=backend: _correct(backend(), golden) for backend in CORRECT]
+    specials, generated = cache(special.cases), cache(covering.golden)
+    steps: list[Callable[[], Finding]] = [lambda one=one: _correct(one(), golden, specials, generated) for one in CORRECT]
     steps += [lambda mutant=mutant: _caught(mutant, golden) for mutant in mutants()]
+    steps += [lambda mutant=mutant: _noticed(mutant, golden, specials, generated) for mutant in kernel_mutants()]
     steps += [lambda: _mute(golden), _nothing]
     findings = []
     for step in steps:
@@ -40,8 +47,14 @@ def selfcheck(golden: list[Golden], progress: Callable[[int, int], None] | None 
     return findings
 
 
-def _correct(backend, golden: list[Golden]) -> Finding:
-    verdicts = check(backend, golden, ["float64", "float32"])
+def _correct(backend, golden: list[Golden], specials: Callable, generated: Callable) -> Finding:
+    """Whether all stored cases pass, and the generated ones of level 1, where the backend is not the same as `Reference`."""
+    own = [op for op in OPS if getattr(type(backend), op, None) is not getattr(Reference, op, None)]
+    dtypes, capabilities = ["float64", "float32"], backend.capabilities()
+    ops = (own or OPS) if capabilities.accepts_noise else RANDOM
+    verdicts = check(backend, [g for g in (*golden, *specials(capabilities)) if g.case.op in ops], dtypes)
+    more = [g for key in covering.keys(ops, dtypes, 1) if (g := generated(key, capabilities)) is not None]
+    verdicts += [check_case(backend, capabilities, g, g.case.dtype, relate=False) for g in more]
     wrong = [v.case for v in verdicts if v.status in FAILED]
     compared = sum(v.status in ("pass", "loose") for v in verdicts)
     return Finding(not wrong and exit_status(verdicts) == 0, f"{backend.name} passes", f"{compared} passed, wrong {wrong[:3]}")
@@ -57,6 +70,18 @@ def _caught(mutant, golden: list[Golden]) -> Finding:
     cases = sum(v.status in FAILED for v in verdicts)
     detail = f"failed {sorted(failed)}, {cases} cases, {times:.2g} times the bound"
     return Finding(failed == {mutant.planted}, f"{mutant.planted}: {mutant.error}", detail)
+
+
+def _noticed(mutant, golden: list[Golden], specials: Callable, generated: Callable) -> Finding:
+    """Whether `check --level 2` notices a mistake that is right on most inputs: the first case, or relation, that does."""
+    op, dtype, capabilities = mutant.planted, mutant.dtype, mutant.capabilities()
+    stored = (g for g in chain(golden, specials(capabilities)) if g.case.op == op and g.law is None)
+    stored = ((g, True) for g in stored if g.case.dtype in (None, dtype))
+    more = ((g, False) for key in covering.keys([op], [dtype], 2) if (g := generated(key, capabilities)) is not None)
+    verdicts = (check_case(mutant, capabilities, g, dtype, relate=relate) for g, relate in chain(stored, more))
+    failed = next((v for v in verdicts if v.status in FAILED), None)
+    detail = "no case failed" if failed is None else f"{failed.case}: {failed.message}"
+    return Finding(failed is not None, f"{op} in {dtype}: {mutant.error}", detail)
 
 
 def _mute(golden: list[Golden]) -> Finding:
