@@ -1,5 +1,6 @@
 """Reports: the command that repeats a failure, what was not judged, top-1 agreement, exit statuses in the help."""
 
+import hashlib
 import json
 import shlex
 from dataclasses import replace
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from pcmref import cli
-from pcmref.golden import Capabilities, Reference, check, exit_status, file, report
+from pcmref.golden import BackendError, Capabilities, Reference, Unsupported, check, exit_status, file, report
 from pcmref.golden.check import check_case
+from pcmref.golden.correct_backends import Sampled
 
 GOLDEN = {g.case.key: g for g in file.read()}
 LINEAR, PROGRAM = GOLDEN["linear/v1/plain"], GOLDEN["program/v1/law"]
@@ -94,3 +96,75 @@ def test_help_says_what_the_exit_statuses_mean(capsys):
         run("--help")
     text = capsys.readouterr().out
     assert "1  a case failed or crashed" in text and "every case was inconclusive" in text and "2  nothing was compared" in text
+
+
+# ----------------------------------------------------------------------------------------- what is declared, what is missing
+
+
+def test_strict_takes_no_case_for_granted(tmp_path, capsys):
+    class NoStride(Reference):
+        def conv2d(self, x, w, stride, padding):
+            if stride != 1:
+                raise Unsupported("only stride 1")
+            return super().conv2d(x, w, stride, padding)
+
+    both = check(NoStride(), [GOLDEN["conv2d/v1/3x3"], GOLDEN["conv2d/v1/stride2_odd"]], ["float64"])
+    assert [v.status for v in both] == ["pass", "unsupported"]
+    assert exit_status(both) == 0 and exit_status(both, strict=True) == 1
+    other = replace(both[1], op="linear")  # an operation that it does not have at all is no gap
+    assert exit_status([both[0], other], strict=True) == 0
+    assert exit_status([replace(both[0], refused=("strided inputs: no",))], strict=True) == 1
+
+    file.write(tmp_path / "request.h5", [LINEAR, GOLDEN["linear/v1/one_image"]])
+    np.savez(tmp_path / "r.npz", **{"linear/v1/plain/y": LINEAR.expected["y"].value})
+    files = (tmp_path / "request.h5", tmp_path / "r.npz")
+    assert run("verify", *files) == 0 and run("verify", *files, "--strict") == 1
+    np.savez(
+        tmp_path / "r.npz", **{f"{k}/y": GOLDEN[k].expected["y"].value for k in ("linear/v1/plain", "linear/v1/one_image")}
+    )
+    assert run("verify", *files, "--strict") == 0
+
+
+def test_a_backend_without_noise_is_not_held_against_noise_that_it_was_not_given():
+    class Own(Sampled):
+        def chip(self, seed, **a):
+            return super().chip(seed=seed + 1, **a)
+
+    v = check_case(Own(), Own().capabilities(), GOLDEN["chip/v1/one_block_gdc"], "float64")
+    assert v.status == "skip" and "made of are sampled" in v.message
+    assert check_case(Own(), PLAIN, GOLDEN["chip/v1/one_block_gdc"], "float64").status == "fail"
+
+
+def test_the_report_says_what_was_judged_with(tmp_path, capsys):
+    file.write(tmp_path / "request.h5", [LINEAR])
+    np.savez(tmp_path / "r.npz", **{"linear/v1/plain/y": LINEAR.expected["y"].value})
+    out = tmp_path / "report.json"
+    assert run("verify", tmp_path / "request.h5", tmp_path / "r.npz", "--libm-ulp", "8", "--json", out) == 0
+    digest = hashlib.sha256((tmp_path / "request.h5").read_bytes()).hexdigest()
+    assert json.loads(out.read_text())["judged_with"] == {"golden_sha256": digest, "libm_ulp": 8.0}
+    assert f"judged with golden_sha256 {digest}, libm_ulp 8.0" in capsys.readouterr().out
+    assert run("check", "pcmref.golden:Reference", "--case", LINEAR.case.key, "--json", out) == 0
+    assert json.loads(out.read_text())["judged_with"]["level"] == 1
+    slack = Capabilities(accumulate_dtype="float32", conv_algorithm="winograd F(2,3)", flush_denormals=True)
+    assert report.declared(slack).keys() == {"accumulate_dtype", "conv_algorithm", "flush_denormals"}
+
+
+def test_equal_errors_are_one_line_with_the_line_that_raised_them():
+    class Broken(Reference):
+        def linear(self, x, w, b):
+            raise RuntimeError("no such kernel")  # here
+
+    verdicts = check(Broken(), [LINEAR, GOLDEN["linear/v1/one_image"], GOLDEN["linear/v1/k512"]], ["float64"])
+    text = report.terminal(report.Report("b", "1", "r", tuple(verdicts)))
+    assert text.count("ERROR linear") == 1 and "the same error in 2 more cases" in text
+    assert 'raise RuntimeError("no such kernel")  # here' in text and "test_golden_reports.py" in text
+    assert "relations.py" not in verdicts[0].trace
+
+
+def test_dtypes_of_one_operation():
+    few = Capabilities(dtypes=("float64", "float32"), dtypes_of={"linear": ("float32",)})
+    assert check_case(Reference(), few, LINEAR, "float64").status == "unsupported"
+    assert check_case(Reference(), few, LINEAR, "float32").status == "pass"
+    for wrong in ({"linaer": ("float64",)}, {"linear": ("float16",)}, {"linear": "float64"}, 3):
+        with pytest.raises(BackendError, match="dtypes_of"):
+            Capabilities(dtypes=("float64",), dtypes_of=wrong)

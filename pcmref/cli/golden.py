@@ -24,6 +24,7 @@ examples:
 """
 
 import argparse
+import hashlib
 import json
 import shlex
 import sys
@@ -54,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     judging = argparse.ArgumentParser(add_help=False)
     judging.add_argument("--xfail", metavar="TOML", help="expected failures")
     judging.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    judging.add_argument(
+        "--strict", action="store_true", help="exit 1 also for a missing result or a partly supported operation"
+    )
     judging.add_argument("--markdown", metavar="FILE", help="write the table of operations and dtypes")
 
     one = actions.add_parser("check", parents=[selection, judging], help="run a backend, package.module:Backend")
@@ -111,17 +115,25 @@ def _selected(arguments, special_values=()) -> list[file.Golden]:
     return chosen
 
 
-def _finish(arguments, name: str, version: str, route: str, verdicts) -> int:
+def _finish(arguments, name: str, version: str, route: str, verdicts, about: dict) -> int:
     """Print and save the report; the exit status."""
     if arguments.xfail:
         verdicts = report.expect_failures(verdicts, arguments.xfail)
-    made = report.Report(name, version, route, tuple(verdicts))
+    made = report.Report(name, version, route, tuple(verdicts), about)
     print(report.terminal(made))
     if arguments.json:
         report.save(arguments.json, report.to_json(made))
     if arguments.markdown:
         report.save(arguments.markdown, report.markdown(made) + "\n")
-    return exit_status(verdicts)
+    return exit_status(verdicts, arguments.strict)
+
+
+def _about(golden, capabilities: Capabilities) -> dict:
+    """What was judged with: the golden file by its hash (a folder: of all its files), and what the backend declares."""
+    files, digest = Path(golden), hashlib.sha256()
+    for path in sorted(files.glob("*.json")) if files.is_dir() else [files]:
+        digest.update(path.read_bytes())
+    return {"golden_sha256": digest.hexdigest(), **report.declared(capabilities)}
 
 
 def _check(arguments) -> int:
@@ -137,7 +149,8 @@ def _check(arguments) -> int:
                 verdicts += check(backend, [one], dtypes, related=one.case.op if arguments.case else ())
             bar.update(done, len(generated))
     route = _command("check", arguments.backend, file=arguments.file, seed=arguments.seed)
-    return _finish(arguments, backend.name, backend.version, route, mark_suspects(verdicts))
+    about = {"level": arguments.level} | _about(arguments.file or file.SHIPPED, capabilities)
+    return _finish(arguments, backend.name, backend.version, route, mark_suspects(verdicts), about)
 
 
 def _generated(arguments, capabilities, dtypes) -> list[str]:
@@ -232,7 +245,7 @@ def _verify(arguments) -> int:
     verdicts = check_results(results, golden, capabilities, arguments.dtype, arguments.case)
     options = {name: getattr(arguments, name) for name in ("accumulate_dtype", "conv_algorithm", "libm_ulp")}
     route = _command("verify", arguments.request, arguments.results, **options)
-    return _finish(arguments, arguments.results, "", route, verdicts)
+    return _finish(arguments, arguments.results, "", route, verdicts, _about(arguments.request, capabilities))
 
 
 def _list(arguments) -> int:

@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Protocol
 
@@ -30,6 +30,7 @@ class Capabilities:
 
     ops: the operations it has (an empty tuple: all, those it lacks raise Unsupported). dtypes: of "float64", "float32",
     "float16", "bfloat16"; a bfloat16 backend lists that dtype alone and is handed float32 arrays of bfloat16 values.
+    dtypes_of: {operation: dtypes}, of these, where it has fewer.
     accumulate_dtype: what sums and intermediate results are kept in, for all operations or {operation: dtype}; None, and
     operations not named, the dtype itself. accepts_noise: takes the draws of random
     operations; without, they are sampled. conv_algorithm: "direct", "winograd F(2,3)" or "winograd F(4,3)". libm_ulp: the
@@ -45,6 +46,7 @@ class Capabilities:
     conv_algorithm: str = "direct"
     libm_ulp: float = 2.0
     flush_denormals: bool = False
+    dtypes_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self):
         _names("ops", self.ops, OPS)
@@ -56,6 +58,11 @@ class Capabilities:
         elif accumulate is not None:
             _names("accumulate_dtype", [accumulate], DTYPES)
         _names("conv_algorithm", [self.conv_algorithm], CONV_ALGORITHMS)
+        if not isinstance(self.dtypes_of, dict):
+            raise BackendError(f"Capabilities: dtypes_of must be {{operation: dtypes}}, got {self.dtypes_of!r}")
+        _names("the operations of dtypes_of", list(self.dtypes_of), OPS)
+        for dtypes in self.dtypes_of.values():
+            _names("dtypes_of", dtypes, self.dtypes)
         if not self.dtypes:
             raise BackendError(f"Capabilities: dtypes must name at least one of {DTYPES}")
         for name in ("accepts_noise", "deterministic", "flush_denormals"):

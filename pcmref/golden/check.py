@@ -3,10 +3,12 @@
 Three routes lead here: a backend object, a file of results, and the pytest suite. All end in `verify.judge`.
 """
 
+import traceback
 import zlib
 from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from pcmref.golden.backends import Capabilities, Unsupported, check_backend
 from pcmref.golden.bounds import in_dtype
 from pcmref.golden.ops import OPS, RANDOM
 from pcmref.golden.verify import Golden, Verdict, is_checked_in, judge, judge_samples, mark_suspects
+
+NO_RESULT = "no result for this case"
 
 
 def check_case(
@@ -33,14 +37,15 @@ def check_case(
     verdict = Verdict(case.op, case.key, dtype, "skip")
     if capabilities.ops and case.op not in capabilities.ops:
         return replace(verdict, status="unsupported", message="not among the backend's operations")
-    if dtype not in capabilities.dtypes:
-        return replace(verdict, status="unsupported", message=f"the backend does not compute in {dtype}")
+    if dtype not in capabilities.dtypes_of.get(case.op, capabilities.dtypes):
+        return replace(verdict, status="unsupported", message=f"the backend does not compute {case.op} in {dtype}")
     if not is_checked_in(case.op, dtype):
         return replace(verdict, message=_not_checked_in(case.op))
     if golden.law is not None and capabilities.accepts_noise:
         return replace(verdict, message="the backend takes the noise: compared to the bound instead")
-    if golden.law is None and case.op in RANDOM and not capabilities.accepts_noise:
-        return replace(verdict, message="the backend takes no noise: sampled instead")
+    if golden.law is None and OPS[case.op].noise and not capabilities.accepts_noise:
+        instead = "sampled instead" if case.op in RANDOM else "the operations that it is made of are sampled instead"
+        return replace(verdict, message=f"the backend takes no noise: {instead}")
     try:
         if golden.law is not None:
             return _check_samples(backend, capabilities, golden, dtype, n_tests, n, seed)
@@ -51,10 +56,16 @@ def check_case(
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's code: whatever it raises, sys.exit too, is a verdict, not our end
-        return replace(verdict, status="error", message=relations.crash(error))
+        return replace(verdict, status="error", message=relations.crash(error), trace=_trace(error))
     if fault or verdict.status == "fail" or not relate:
         return _with_fault(verdict, fault)
     return relations.check(backend, capabilities, golden, dtype, results, verdict)
+
+
+def _trace(error: BaseException) -> str:
+    """Where in the backend's own code it was raised: file, line and text, the innermost last."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != Path(__file__).parent]
+    return "".join(traceback.format_list(frames[-3:]))
 
 
 def _check_samples(backend, capabilities: Capabilities, golden: Golden, dtype: str, n_tests: int, n: int, seed: int) -> Verdict:
@@ -116,7 +127,7 @@ def check_results(
     verdicts, n_tests = [], count_tests(golden)
     for g in golden:
         key, found = g.case.key, by_case.get(g.case.key)
-        blank = Verdict(g.case.op, key, dtype, "unsupported", "no result for this case")
+        blank = Verdict(g.case.op, key, dtype, "unsupported", NO_RESULT)
         if g.case.dtype not in (None, dtype) or (cases is not None and key not in cases):
             continue
         if found is None:
@@ -134,10 +145,16 @@ def _not_checked_in(op: str) -> str:
     return f"{op} is checked in {', '.join(OPS[op].dtypes)}"
 
 
-def exit_status(verdicts: list[Verdict]) -> int:
-    """0: something was compared and all of it passed; 1: a failure, or nothing but inconclusive; 2: nothing supported."""
+def exit_status(verdicts: list[Verdict], strict: bool = False) -> int:
+    """0: something was compared and all of it passed; 1: a failure, or nothing but inconclusive; 2: nothing supported.
+
+    strict: 1 also where a case has no result, where a relation was refused, and where a backend supports only some of the
+    cases of an operation in a dtype.
+    """
     statuses = {v.status for v in verdicts}
-    if statuses & {"fail", "error", "xpass"}:
+    ran = {(v.op, v.dtype) for v in verdicts if v.status not in ("unsupported", "skip")}
+    lacking = [v for v in verdicts if v.status == "unsupported" and (v.message == NO_RESULT or (v.op, v.dtype) in ran)]
+    if statuses & {"fail", "error", "xpass"} or (strict and (lacking or any(v.refused for v in verdicts))):
         return 1
     if statuses & {"pass", "loose"}:
         return 0

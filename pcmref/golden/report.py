@@ -14,13 +14,14 @@ Expected failures live in a TOML file; each entry has a reason, an issue and the
 import json
 import shlex
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
 import pcmref
 from pcmref import store
 from pcmref.errors import FileError, SettingError, printable
+from pcmref.golden.backends import Capabilities
 from pcmref.golden.ops import DTYPES, OPS
 from pcmref.golden.verify import STATUSES, Verdict
 
@@ -36,6 +37,15 @@ class Report:
     version: str
     route: str  # the command that repeats the run, but for --dtype and --case
     verdicts: tuple[Verdict, ...]
+    about: dict = field(
+        default_factory=dict
+    )  # what was judged with: what a backend declares, the golden file's hash, the level
+
+
+def declared(capabilities) -> dict:
+    """What a backend declares of itself that widens a bound or leaves something out."""
+    plain, given = asdict(Capabilities()), asdict(capabilities)
+    return {name: value for name, value in given.items() if name not in ("ops", "dtypes") and value != plain[name]}
 
 
 def line(verdict: Verdict, route: str = "") -> str:
@@ -81,7 +91,12 @@ def top1(verdicts) -> dict[str, tuple[int, int]]:
 def terminal(report: Report) -> str:
     """Failures and warnings first, one line each, then the table, what was not judged, top-1 agreement and the counts."""
     shown = [v for v in report.verdicts if v.status in ("fail", "error", "xpass", "loose", "inconclusive")]
-    lines = [line(v, report.route if v.status in ("fail", "error") else "") for v in shown]
+    first = {(v.message, v.trace): v for v in reversed(shown) if v.status == "error"}
+    lines = [line(v, report.route if v.status in ("fail", "error") else "") for v in shown if v.status != "error"]
+    for (message, trace), v in reversed(first.items()):  # one cause: one line, and the adapter's own code
+        same = sum((w.message, w.trace) == (message, trace) for w in shown if w.status == "error") - 1
+        more = [printable(f"    {text.strip()}") for text in trace.splitlines()]
+        lines += [line(v, report.route), *more, *([f"    the same error in {same} more cases"] if same else [])]
     counts = Counter(v.status for v in report.verdicts)
     summary = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
     compared, kinks = sum(v.compared for v in report.verdicts), sum(v.kinks for v in report.verdicts)
@@ -92,6 +107,8 @@ def terminal(report: Report) -> str:
         lines.append(printable(f"NOT CHECKED {refused} ({n} case{'s' * (n > 1)})"))
     for dtype, (agree, images) in top1(report.verdicts).items():
         lines.append(f"end to end, {dtype}: top-1 agrees in {agree} of {images} images")
+    if report.about:
+        lines.append(printable("judged with " + ", ".join(f"{name} {value}" for name, value in report.about.items())))
     lines.append(f"{report.backend} {report.version}: {summary}; {compared:,} numbers compared, {kinks} of them at a kink")
     return "\n".join(lines)
 
@@ -131,7 +148,7 @@ def _plain(value):
 def to_json(report: Report) -> str:
     """The report as JSON; the schema's name and version come first."""
     rows = [{k: _plain(v) for k, v in asdict(verdict).items()} for verdict in report.verdicts]
-    about = {"backend": report.backend, "backend_version": report.version, "repeat": report.route}
+    about = {"backend": report.backend, "backend_version": report.version, "repeat": report.route, "judged_with": report.about}
     head = {"schema": REPORT_SCHEMA, "schema_version": REPORT_VERSION, "pcmref_version": pcmref.__version__}
     found = {"not_judged": [list(where) for where in not_judged(report.verdicts)], "top1": top1(report.verdicts)}
     return json.dumps(head | about | found | {"verdicts": rows}, indent=1, allow_nan=False) + "\n"

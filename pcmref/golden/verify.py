@@ -47,6 +47,7 @@ class Verdict:
     ulp: float = 0.0
     compared: int = 0  # elements
     kinks: int = 0  # elements where two values were right
+    trace: str = ""  # of an error: where in the backend it was raised
     suspects: tuple[str, ...] = ()  # failed operations that this one is made of
     refused: tuple[str, ...] = ()  # relations that the backend raised Unsupported for: not checked
     top1: tuple[int, int] | None = None  # end to end: (images with the golden largest logit, images); never judged
@@ -84,7 +85,9 @@ def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dt
     verdict = Verdict(case.op, case.key, dtype, "pass", output=name)
     got, wanted = native(got), expected.value
     if got.shape != wanted.shape:
-        return replace(verdict, status="fail", message=f"shape {list(wanted.shape)} wanted, got {list(got.shape)}")
+        message = f"shape {list(wanted.shape)} wanted, got {list(got.shape)}"
+        message += ": as many numbers, so give them that shape" if got.size == wanted.size else ""
+        return replace(verdict, status="fail", message=message)
     if wanted.dtype.kind in "iu":
         if got.dtype.kind not in "iu":
             return replace(verdict, status="fail", message=f"integers wanted, got {got.dtype}")
