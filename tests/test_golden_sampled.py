@@ -63,9 +63,32 @@ def stream_that_starts_again(samples):
     samples[:] = LAW["y"].location + LAW["y"].spread * np.resize(z, 3 * N).reshape(N, 3)
 
 
+def clipped(low, high):
+    def spoil(samples):
+        samples[:] = LAW["y"].location + LAW["y"].spread * np.clip((samples - LAW["y"].location) / LAW["y"].spread, low, high)
+
+    return spoil
+
+
+def twelve_uniforms(samples):
+    z = sum(draws.uniform(i, "test/trust/twelve", (N, 3)) for i in range(12)) - 6
+    samples[:] = LAW["y"].location + LAW["y"].spread * z
+
+
+def student(samples):
+    """Thirty degrees of freedom, with the law's own spread: a normal number over an independent root mean square."""
+    squares = sum(draws.standard_normal(i, "test/trust/squares", (N, 3)) ** 2 for i in range(30))
+    samples[:] = LAW["y"].location + (samples - LAW["y"].location) / np.sqrt(squares / 28)
+
+
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [
+        (clipped(-np.inf, 2.5), "share above 3.1"),
+        (clipped(-2.5, 2.5), "share beyond 3.1"),
+        (clipped(-3, 3), "share below 3.1"),
+        (twelve_uniforms, "share beyond 3.1"),
+        (student, "share beyond 3.1"),
         (flat, "shape of the distribution"),
         (stray, "standard deviations out"),
         (from_a_short_list, "repeated values"),

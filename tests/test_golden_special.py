@@ -9,6 +9,7 @@ import pytest
 
 from pcmref.golden import Capabilities, Reference, check, special
 from pcmref.golden.bounds import LARGEST, TINY
+from pcmref.golden.correct_backends import Sampled
 
 BOTH = Capabilities(dtypes=("float64", "float32"))
 FLUSHED = replace(BOTH, flush_denormals=True)
@@ -82,3 +83,22 @@ def test_pytorch_does_what_the_table_says(monkeypatch):
     verdicts = check(backend, special.cases(backend.capabilities()), list(backend.dtypes), related=())
     assert not [v for v in verdicts if v.status not in ("pass", "loose", "unsupported")]
     assert len([v for v in verdicts if v.status in ("pass", "loose")]) > 70
+
+
+def test_pairs_and_another_g_max_have_a_law():
+    class Wrong(Sampled):
+        def __init__(self, change):
+            self.change = change
+
+        def program(self, g_target_us, z, model):
+            return super().program(g_target_us, self.change(z), model)
+
+    made = [g for g in special.cases(Sampled().capabilities()) if g.law]
+    for change, wanted in (
+        (lambda z: z, "pass"),
+        (lambda z: 2 * z, "fail"),  # sigma of G_max = 25 uS
+        (lambda z: np.stack([z[:, 0], 0.6 * z[:, 0] + 0.8 * z[:, 1]], 1), "fail"),  # plus and minus correlated
+    ):
+        verdicts = check(Wrong(change), made, ["float64"])
+        assert [v.status for v in verdicts] == [wanted], verdicts
+    assert verdicts[0].message.startswith("correlation with element [1, ")

@@ -3,7 +3,8 @@
 A draw is location + spread * z before it is clipped, folded or clamped. The mass at a clip has a binomial count. The rest is
 sent through its own distribution function to a uniform and on to a normal score, and then, for each element: mean, spread,
 largest score, the whole distribution (Kolmogorov-Smirnov), successive draws, repeated values; for each case: every pair of
-elements, and the stream of all draws against itself at every distance. The null distributions are exact, or bounded from
+elements, the share of all scores in the tails, and the stream of all draws against itself
+at every distance. The null distributions are exact, or bounded from
 above where a test says so.
 
 The family-wise error ALPHA is split over all tests of a run. A failure needs significance and an effect beyond MARGIN; a pass
@@ -21,6 +22,7 @@ MARGIN = 0.002  # deviations of a standardised mean or spread below this do not 
 N_DRAWS = 100_000
 CELLS = 2**20  # of equal probability, for repeated values
 GENERATOR = 2.0**-22  # no single value of a backend's own generator is likelier than this, before any rounding
+TAIL = 3.1  # standard deviations: a normal number lies beyond it once in 517
 TESTS_AN_ELEMENT = 8  # at most: two atoms, mean, spread, largest, distribution, successive, repeated
 
 
@@ -73,9 +75,9 @@ def draws_needed(n_tests: int) -> int:
 
 
 def tests_of(laws: dict[str, Law]) -> int:
-    """At most how many tests a case has: those of its elements, one for each pair of them, one for the stream."""
+    """At most how many tests a case has: its elements', one for each pair of them, three for the tails, one for the stream."""
     elements = sum(law.location.size for law in laws.values())
-    return TESTS_AN_ELEMENT * elements + elements * (elements - 1) // 2 + 1
+    return TESTS_AN_ELEMENT * elements + elements * (elements - 1) // 2 + 4
 
 
 def rounding(laws: dict[str, Law], u: float) -> float:
@@ -95,7 +97,8 @@ def case_tests(laws: dict[str, Law], samples: dict[str, np.ndarray], u: float) -
     for (output, index), (other, second) in combinations(scores, 2):
         name = f"{other}{list(second)}" if other != output else f"element {list(second)}"
         tests.append(_correlation(f"with {name}", index, scores[output, index], scores[other, second])._replace(output=output))
-    return [*tests, _repeated_stream(np.stack(list(scores.values()), 1))]
+    scores = np.stack(list(scores.values()), 1)
+    return [*tests, *_tails(scores), _repeated_stream(scores)]
 
 
 def _element_tests(law: Law, index: tuple[int, ...], draws: np.ndarray, u: float) -> tuple[list[Test], np.ndarray]:
@@ -222,6 +225,20 @@ def _correlation(what, index, a, b) -> Test:
     n, r = int(both.sum()), min(max(float(np.corrcoef(a[both], b[both])[0, 1]), -1.0), 1.0)
     p = 0.0 if abs(r) == 1 else 2 * student.sf(abs(r) * np.sqrt((n - 2) / (1 - r * r)), n - 2)
     return Test(f"correlation {what}", index, float(p), abs(r))
+
+
+def _tails(scores: np.ndarray) -> list[Test]:
+    """The scores of all elements beyond TAIL: binomial. Clipped noise, sums of uniforms and heavy tails have another share."""
+    from scipy.special import ndtr
+
+    z = scores[np.isfinite(scores)]
+    sides = {"above": z > TAIL, "below": z < -TAIL, "beyond": np.abs(z) > TAIL}
+    tests = []
+    for name, outside in sides.items():
+        share = float(ndtr(-TAIL)) * (2 if name == "beyond" else 1)
+        test = _atom(f"share {name} {TAIL} standard deviations", (), int(outside.sum()), max(len(z), 1), share)
+        tests.append(test._replace(effect=test.effect / share))
+    return tests
 
 
 def _repeated_stream(scores: np.ndarray) -> Test:

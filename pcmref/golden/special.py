@@ -10,10 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from pcmref.golden import file
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.bounds import LARGEST, TINY, Precision, accumulation_roundoff, in_dtype
 from pcmref.golden.case import Case
 from pcmref.golden.cases import all_cases
+from pcmref.golden.cases_pcm import JOSHI2020
 from pcmref.golden.expected import Expected, on_the_spot
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
@@ -69,16 +71,26 @@ SCALED = (
 )
 SCALES = {"small": 2.0**8, "denormal": 2.0**-3}  # in units of the smallest normal number
 
+PAIRS = Case(
+    "program",
+    "law_pairs",
+    "plus and minus devices of weights, independent of each other; sigma scales with G_max/25",
+    {"g_target_us": np.array([[1.25, 2.5, 6.25], [6.25, 2.5, 1.25]])},
+    {},
+    {"model": JOSHI2020 | {"profile": "g_max", "g_max_us": 12.5}},
+)
+
 
 def cases(capabilities: Capabilities) -> list[Golden]:
-    """The cases for every dtype of a backend, in which they are fit to judge it.
+    """The cases for every dtype of a backend, in which they are fit to judge it; a law more for one that takes no noise.
 
     A transform algorithm may spread a NaN over its tile: convolutions are judged where they are direct. Where denormals are
     flushed, the bound of an operation that rounds is as large as they are: only those that choose are judged. The twin's bounds
     know nothing of underflow.
     """
     base = {(case.op, case.name): case for case in all_cases(1)}
-    direct, flush, made = capabilities.conv_algorithm == "direct", capabilities.flush_denormals, []
+    direct, flush = capabilities.conv_algorithm == "direct", capabilities.flush_denormals
+    made = [] if capabilities.accepts_noise else [file.make_law(PAIRS)]
     for dtype in capabilities.dtypes:
         for op, name, plants in PLANTED:
             if dtype in OPS[op].dtypes and (direct or not op.startswith("conv2d")):
