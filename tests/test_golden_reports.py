@@ -168,3 +168,7 @@ def test_dtypes_of_one_operation():
     for wrong in ({"linaer": ("float64",)}, {"linear": ("float16",)}, {"linear": "float64"}, 3):
         with pytest.raises(BackendError, match="dtypes_of"):
             Capabilities(dtypes=("float64",), dtypes_of=wrong)
+
+
+def test_capabilities_may_be_a_key():
+    assert hash(Capabilities()) == hash(Capabilities(dtypes_of={"linear": ("float64",)}))

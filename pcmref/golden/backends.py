@@ -46,7 +46,7 @@ class Capabilities:
     conv_algorithm: str = "direct"
     libm_ulp: float = 2.0
     flush_denormals: bool = False
-    dtypes_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    dtypes_of: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self):
         _names("ops", self.ops, OPS)
