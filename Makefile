@@ -71,6 +71,7 @@ figures: $(VENV)/installed  ## draw every picture again, from the current code (
 	$(PYTHON) validation/experiments/readme.py picture
 	$(PYTHON) validation/experiments/performance.py picture
 	$(PYTHON) validation/experiments/retention.py report
+	$(PYTHON) validation/experiments/cifar10.py report
 
 docs-outputs: $(VENV)/installed  ## run the pages of the course and write what their code prints into them
 	$(PYTHON) docs/course.py outputs

@@ -27,7 +27,8 @@ def test_an_npz_state_by_pytorchs_names_is_a_network(tmp_path):
     assert net == NET and all(np.array_equal(again[k], state[k]) for k in state)
 
 
-SHIPPED = [f"resnet{depth}-fashionmnist-{kind}" for depth in (32, 8) for kind in ("baseline", "noise")]
+NETWORKS = ("resnet32-cifar10", "resnet32-fashionmnist", "resnet8-fashionmnist")
+SHIPPED = [f"{network}-{kind}" for network in NETWORKS for kind in ("baseline", "noise")]
 
 
 def test_what_ships():

@@ -65,9 +65,11 @@ def test_every_picture_is_drawn_by_make_figures(tmp_path, monkeypatch):
     ours = {path for path in TOP.rglob("*.png") if not {".venv", "build", "dist", "out"} & set(path.relative_to(TOP).parts)}
     drawn = [TOP / "docs" / "retention.png", TOP / "validation" / "reads_in_time.png", TOP / "validation" / "performance.png"]
     experiment = [TOP / "validation" / "retention.png", TOP / "validation" / "calibration.png"]
+    cifar = sorted((TOP / "validation").glob("cifar10*.png"))
     by_browser = {TOP / "docs" / "lab.png"}  # make lab-picture
-    assert ours - set((TOP / "docs" / "figures").iterdir()) - by_browser == {*drawn, *experiment}
+    assert ours - set((TOP / "docs" / "figures").iterdir()) - by_browser == {*drawn, *experiment, *cifar}
     monkeypatch.syspath_prepend(TOP / "validation" / "experiments")
+    import cifar10
     import performance
     import readme
     import reads_in_time
@@ -83,8 +85,11 @@ def test_every_picture_is_drawn_by_make_figures(tmp_path, monkeypatch):
     (recipe,) = re.findall(r"^figures:.*\n((?:\t.*\n)+)", (TOP / "Makefile").read_text(), re.M)
     assert all(
         f"{script}.py" in recipe
-        for script in ("docs/course", "experiments/readme", "experiments/reads_in_time", "experiments/performance")
+        for script in ("docs/course", "experiments/readme", "experiments/reads_in_time", "experiments/cifar10")
     )
+    cifar10.draw(tmp_path)
+    for shipped in cifar:
+        assert_same_picture(tmp_path / shipped.name, shipped)
     retention.draw(tmp_path)
     for shipped in experiment:
         assert_same_picture(tmp_path / shipped.name, shipped)

@@ -31,7 +31,9 @@ def test_results_are_of_the_networks_as_they_ship(path):
     if about["network"] in shipped:
         assert about["sha256"] == hashlib.sha256(shipped[about["network"]].read_bytes()).hexdigest()
     else:
-        assert path.stem in (f"sweep-{about['network']}", f"arm-{about['network'].removeprefix('arm-')}")  # trained for a row
+        trained_for_a_row = f"sweep-{about['network']}", f"arm-{about['network'].removeprefix('arm-')}"
+        of_others = [f"cifar10-{kind}-{about['network']}" for kind in ("retention", "sensitivity")]
+        assert path.stem in (*trained_for_a_row, *of_others)
 
 
 def test_retention_md_and_the_readmes_comparison_are_current(retention):
@@ -47,3 +49,18 @@ def test_the_published_chips_images_and_conditions(retention):
         result = retention.result_of(f"retention-{name}", name)
         cells = {row[1:4] for row in result.rows}
         assert len(cells) == len(result.rows) == 3 * 5 * 10 and result.settings["images"] == 10_000
+
+
+def test_cifar10_md_and_the_readmes_table_are_current(monkeypatch):
+    """`python validation/experiments/cifar10.py report` writes both from what is kept."""
+    monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
+    import cifar10
+
+    results = [cifar10.result_of(f"cifar10-retention-{name}") for name in cifar10.measured("retention")]
+    assert f"<!-- cifar10 -->\n{cifar10.lost_in_a_day(results)}\n<!-- end -->" in (TOP / "README.md").read_text(
+        encoding="utf-8"
+    )
+    assert f"<!-- paper -->\n{cifar10.beside_the_paper(results)}\n<!-- end -->" in cifar10.DOCUMENT.read_text(encoding="utf-8")
+    assert (VALIDATION / "cifar10.png").is_file()
+    for name in ("cifar10", "retention", "studies", "measurements", "readme"):
+        sys.modules.pop(name, None)
