@@ -12,7 +12,8 @@ import pytest
 import pcmref
 from pcmref import cli, json_files
 from pcmref.errors import FileError
-from pcmref.golden import Capabilities, Reference, check_results, file, json_vectors
+from pcmref.golden import Capabilities, Reference, check_results, covering, drawn, factors, file, json_vectors
+from pcmref.golden.case import Case
 from pcmref.golden.check import in_dtype
 from pcmref.golden.json_vectors import EQUATIONS, hexadecimal, schema
 from pcmref.golden.mistakes import MISTAKES, PROPERTIES, mistakes_of
@@ -47,8 +48,16 @@ def folder(tmp_path_factory) -> Path:
 # ------------------------------------------------------------------------------------------ mistakes and equations
 
 
+def generated(op: str) -> list[Case]:
+    """The first cases that are generated for an operation, and drift's of few devices, without their expected values."""
+    settings = covering.design(op) if op in factors.FACTORS else ()
+    few = [(i, s) for i, s in enumerate(settings) if i < covering.LEVEL_1 or (op == "drift" and s["devices"] < 1000)]
+    return [drawn.make(op, f"cover-float32-{i}", setting, "float32") for i, setting in few]
+
+
 def test_every_case_is_for_a_named_mistake_and_every_mistake_has_a_case():
-    named = {g.case.key: mistakes_of(g.case) for g in GOLDEN}
+    cases = [g.case for g in GOLDEN] + [case for op in OPS for case in generated(op)]
+    named = {case.key: mistakes_of(case) for case in cases}
     assert [key for key, mistakes in named.items() if not mistakes] == []
     assert {m for mistakes in named.values() for m in mistakes} == MISTAKES.keys()
     assert {what for m in MISTAKES.values() for what in m.get("where", ())} == PROPERTIES.keys()
@@ -348,3 +357,20 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch, limi
     with pytest.raises(FileError, match="choose fewer cases"):
         json_vectors.write(tmp_path / "q", GOLDEN)
     assert not (tmp_path / "q").exists()
+
+
+def test_generated_cases_of_a_dtype_are_written_and_judged_too(tmp_path, capsys):
+    ops = ("--op", "linear", "--op", "drift")
+    assert run("write", "--json", tmp_path / "q", *ops, "--dtype", "float32") == 0
+    assert "left out, as they hold over 100,000 numbers: drift/v1/cover-float32-" in capsys.readouterr().out
+    golden = json_vectors.read(tmp_path / "q")
+    generated = [g for g in golden if g.case.dtype]
+    assert len(generated) > 12 and {g.case.op for g in generated} == {"linear", "drift"}
+    assert {"inputs-cut", "tail-of-a-vector"} <= {m for g in generated for m in mistakes_of(g.case)}
+    path = as_json(tmp_path / "r.json", computed([g for g in golden if g.case.op == "linear"], "float32"))
+    assert run("verify", tmp_path / "q", path, "--dtype", "float32") == 0
+    right = computed([g for g in generated if g.case.op == "linear"], "float32")
+    cut = {k: (v * np.float32(1 - 2.0**-11)).astype(np.float32) for k, v in right.items()}
+    assert run("verify", tmp_path / "q", as_json(path, cut), "--dtype", "float32") == 1
+    assert run("write", tmp_path / "one.h5", "--case", "linear/v1/cover-float32-3", "--dtype", "float32") == 0
+    assert [g.case.key for g in file.read(tmp_path / "one.h5")] == ["linear/v1/cover-float32-3"]

@@ -42,6 +42,8 @@ from pcmref.golden.ops import DTYPES, OPS
 from pcmref.golden.verify import Verdict, mark_suspects
 from pcmref.readers import read_npz
 
+MOST_NUMBERS = 100_000  # in the inputs of a generated case that is written to a file
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -78,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one = actions.add_parser("write", parents=[selection], help="write cases to a file")
     one.add_argument("path", nargs="?", metavar="FILE.h5")
     one.add_argument("--json", metavar="FOLDER", help="write JSON for any language, a file an operation, instead of HDF5")
+    one.add_argument("--dtype", choices=DTYPES, help="add the generated cases, with all the bits of this dtype")
     one.add_argument("--rebuild", action="store_true", help="compute all expected values anew (minutes), instead of copying")
     one = actions.add_parser("verify", parents=[judging], help="judge a file of results")
     one.add_argument("request", help="what was run: the golden file, or the folder or file of JSON")
@@ -217,7 +220,8 @@ def _write(arguments) -> int:
         golden = file.make_all(arguments.level, lambda done, total: print(f"\r{done}/{total}", end="", file=sys.stderr))
         print(file=sys.stderr)
     else:
-        golden = _selected(arguments)
+        generated = _generated_values(arguments) if arguments.dtype else []
+        golden = [*([] if generated and arguments.case else _selected(arguments)), *generated]
     if arguments.json is not None:
         written = json_vectors.write(arguments.json, golden)
     else:
@@ -226,6 +230,18 @@ def _write(arguments) -> int:
     size = sum(path.stat().st_size for path in written)
     print(f"{arguments.json or arguments.path}: {len(golden)} cases, {size / 1e6:.2f} MB")
     return 0
+
+
+def _generated_values(arguments) -> list[file.Golden]:
+    """The generated cases that are asked for, but those too large for a file, which are named."""
+    capabilities = Capabilities(dtypes=(arguments.dtype,))
+    made = (covering.golden(key, capabilities) for key in _generated(arguments, capabilities, [arguments.dtype]))
+    fit, large = [], []
+    for one in (one for one in made if one is not None):
+        (fit if sum(v.size for v in one.case.inputs.values()) <= MOST_NUMBERS else large).append(one)
+    if large:
+        print(f"left out, as they hold over {MOST_NUMBERS:,} numbers: {', '.join(one.case.key for one in large)}")
+    return fit
 
 
 def _verify(arguments) -> int:
