@@ -10,7 +10,8 @@ class Autograd(NamedBackend):
     accumulate = None
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(dtypes=self.dtypes, accumulate_dtype=self.accumulate)
+        ops = tuple(op for op in OPS if hasattr(self, op.removesuffix("_backward")))
+        return Capabilities(ops=ops, dtypes=self.dtypes, accumulate_dtype=self.accumulate)
 
     def call(self, op, arguments):
         forward = op.removesuffix("_backward")
