@@ -72,6 +72,24 @@ def test_a_moving_average_goes_on_where_it_stopped():
     assert all(np.array_equal(once[name], twice[name]) for name in state)
 
 
+@pytest.mark.parametrize(
+    ("net", "size"),
+    [
+        (pcmref.ResNet(1, 3, (3,), (1,)), 1),
+        (NET, 2),
+        (pcmref.ResNet(1, 3, (2, 2, 2), (1, 1, 1)), 4),
+        (pcmref.ResNet(1, 3, (3, 4), (1, 1), "imagenet"), 8),
+    ],
+)
+def test_a_last_batch_of_one_value_a_channel_is_refused(net, size):
+    """Every stage but the first halves the maps, ImageNet's stem twice: one of `size` ends as a pixel, a larger does not."""
+    x = draws.standard_normal(0, "test/last batch", (3, size, size, 1))
+    with pytest.raises(ShapeError, match="3 calibration images in batches of 2 leave one"):
+        pcmref.adabs(net, net.init(0, np.float64), x, batch_size=2)
+    for images in (x[:2], np.concatenate([x, x[:1]]), np.concatenate([x, x[:, :1]], 1)):
+        assert pcmref.adabs(net, net.init(0, np.float64), images, batch_size=2).keys() == net.shapes().keys()
+
+
 def test_bad_settings_are_refused():
     with pytest.raises(ShapeError, match="at least one"):
         pcmref.adabs(NET, NET.init(), X[:0])

@@ -57,6 +57,21 @@ def test_the_bias_is_a_row_of_the_last_crossbar():
     assert "fc.bias" not in chip.gdc_factors(86_400.0) and "fc.weight" in chip.gdc_factors(86_400.0)
 
 
+@pytest.mark.confirms(59)
+@pytest.mark.parametrize("several", [3, {"conv1.weight": 2, "fc.weight": 4}])
+def test_several_devices_of_a_weight_share_its_target_and_its_scale(several):
+    """Each crossbar's largest weight is at the top of the window, whatever the number of its devices."""
+    model = dataclasses.replace(STILL, devices_per_weight=several, g_min_us=0.5)
+    chip, state = pcmref.Chip.program(state_of(), model), state_of()
+    for name, g_us in chip.g_target_us.items():
+        crossbar = ["fc.weight", "fc.bias"] if name.startswith("fc") else [name]
+        assert max(chip.g_target_us[n].max() for n in crossbar) == 25.0 and g_us.min() == 0.5
+        n = model.devices_of(crossbar[0])
+        assert (chip.g_prog_us[name].reshape(n, *g_us.shape) == g_us).all() and g_us.shape == (2, *state[name].shape)
+        # both devices have a rounding each for scale and minimum, of at most 25 uS
+        assert abs(g_us[0] - g_us[1] - chip.scale[name] * state[name]).max() <= 4 * 25 * U
+
+
 @pytest.mark.confirms(13)
 def test_without_noise_and_drift_the_chip_is_the_network():
     """Two roundings: times the scale, and divided by it."""

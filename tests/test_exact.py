@@ -156,6 +156,51 @@ def test_a_pad_shortcut_keeps_every_second_pixel_between_channels_of_zeros():
     assert y.shape == (2, 2, 2, 5) and (y[..., 1:3] == x[:, ::2, ::2]).all() and not y[..., [0, 3, 4]].any()
 
 
+@pytest.mark.confirms(45)
+@given(st.integers(1, 3), st.integers(0, 6), st.integers(1, 3))
+def test_a_pad_shortcut_has_as_many_zeros_before_as_behind_or_one_fewer(channels, new, stride):
+    y = F.pad_shortcut(np.ones((1, 4, 5, channels), int), channels + new, stride)
+    assert y.shape == (1, -(-4 // stride), -(-5 // stride), channels + new)
+    before, behind = y[0, 0, 0].tolist().index(1), y[0, 0, 0, ::-1].tolist().index(1)
+    assert y.sum() == y.size // (channels + new) * channels and before + behind == new and behind - before in (0, 1)
+
+
+def test_a_pad_shortcut_skips_no_pixel_unless_told():
+    x = np.arange(2 * 3 * 4 * 2).reshape(2, 3, 4, 2)
+    assert F.pad_shortcut(x, 2) is x and (F.pad_shortcut(x, 3)[..., :2] == x).all()
+    assert (F.pad_shortcut_backward(F.pad_shortcut(x, 3), x.shape) == x).all()
+
+
+@pytest.mark.confirms(52)
+@given(arrays(1, 2, 11, 1), st.data())
+@settings(max_examples=5)
+def test_the_averages_gradient_reaches_every_pixel_of_a_wide_image(x, data):
+    check_backward(F.global_avg_pool, (x,), lambda dy: (F.global_avg_pool_backward(dy, x.shape),), data)
+
+
+@pytest.mark.confirms(46)
+@given(arrays(2, 1, 3, 2))
+@settings(max_examples=10)
+def test_batch_norm_in_training_hands_out_the_mean_and_the_biased_variance(x):
+    """Of each channel, whatever eps; var = mean of squares - square of the mean."""
+    roots = np.array([Fraction(1, 2), Fraction(3)], object)
+    var = (x * x).sum((0, 1, 2)) / Fraction(6) - (x.sum((0, 1, 2)) / Fraction(6)) ** 2
+    eps = numbers(roots**2 - var)  # so that there is a root
+    y, mean, biased = F.batch_norm_train(numbers(x), numbers([1, 1]), numbers([0, 0]), eps)
+    assert (values(mean) == x.sum((0, 1, 2)) / Fraction(6)).all() and (values(biased) == var).all()
+    assert (values(y) == (x - values(mean)) / roots).all()
+
+
+@pytest.mark.confirms(35)
+@given(arrays(4, 2), sixteenths, st.integers(2, 9))
+def test_running_statistics_go_the_momentums_share_of_the_way(entries, momentum, count):
+    """From what was there to the batch's mean and its variance over count - 1."""
+    old_mean, old_var, mean, var = entries
+    new_mean, new_var = F.running_statistics(old_mean, old_var, mean, var, count, momentum)
+    assert (new_mean - old_mean == momentum * (mean - old_mean)).all()
+    assert ((count - 1) * (new_var - old_var) == momentum * (count * var - (count - 1) * old_var)).all()
+
+
 E = Fraction(1, 10)  # the root of eps in blocks and networks
 
 

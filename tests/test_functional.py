@@ -198,6 +198,14 @@ def test_batch_norms_epsilon_is_1e_5():
     assert F.batch_norm_train(x, one, zero)[0].ravel().tolist() == [-1 / root, 1 / root]
 
 
+@pytest.mark.confirms(52)
+def test_the_average_of_an_image_changes_by_a_pixels_share():
+    """Every pixel of 11 x 16 the same, to the bit: adding one to one of them adds dx to the average."""
+    dy = np.array([[1.0, -3.0]])
+    dx = F.global_avg_pool_backward(dy, (1, 11, 16, 2))
+    assert dx.shape == (1, 11, 16, 2) and (dx == dy / 176).all()
+
+
 @pytest.mark.parametrize(
     "call",
     [

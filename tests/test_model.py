@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from roundings import gamma
+from scipy import integrate, stats
 
 from pcmref import draws
 from pcmref.checks import check_distribution
@@ -44,6 +45,17 @@ def test_read_noise_at_the_documents_points():
     assert MODEL.read_noise_q(0.0) == 0.2
     relative = [MODEL.read_noise_std_us(g, g, t) / g for g, t in ((25.0, 20.0), (2.5, 20.0), (25.0, 86_420.0))]
     assert relative == pytest.approx([0.036818, 0.164458, 0.044764], rel=2e-5)
+
+
+@pytest.mark.confirms(9)
+@pytest.mark.parametrize(("t_s", "t_r_s"), [(6.0, 2.0), (20.0, 0.5), (1000.0, 2.0)])
+def test_read_noise_adds_up_its_spectrum_over_the_band(t_s, t_r_s):
+    """sigma_nG^2 = the integral of S = (G_D Q_s)^2/f from 1/(t + t_r) to 1/(2 t_r); both ends count where pulses are long."""
+    model, g_us = PCMModel(t_0_s=6.0, t_r_s=t_r_s), 2.5
+    power, error = integrate.quad(lambda f_hz: (3 * model.read_noise_q(g_us)) ** 2 / f_hz, 1 / (t_s + t_r_s), 1 / (2 * t_r_s))
+    assert (
+        model.read_noise_std_us(3.0, g_us, t_s) ** 2 == pytest.approx(power, rel=gamma(20), abs=error) and error < 1e-6 * power
+    )
 
 
 @given(CONDUCTANCES, NORMAL, NORMAL, NORMAL, TIMES)
@@ -87,6 +99,15 @@ def test_a_polynomial_below_zero_means_no_noise():
 def test_programming_scales_with_the_range():
     wide = PCMModel(g_max_us=50.0)
     assert wide.program(10.0, 1.3) == pytest.approx(2 * MODEL.program(5.0, 1.3), rel=1e-15)
+
+
+@pytest.mark.confirms(1)
+@pytest.mark.parametrize("g_us", [2.5, 12.5, 25.0])
+def test_programming_noise_and_a_reading_at_t0_make_the_measured_deviation(g_us):
+    """Var[(G_T + s z)(1 + r z')] = s^2 + r^2 (G_T^2 + s^2) = sigma^2, to 24 roundings of sigma^2 + (r G_T)^2 < 2 sigma^2."""
+    s = PCMModel(programming_contains_read=True).programming_std_us(g_us)
+    r, sigma = MODEL.read_noise_std_us(1.0, g_us, MODEL.t_0_s), MODEL.programming_std_us(g_us)
+    assert 0 < s < sigma and s**2 + r**2 * (g_us**2 + s**2) == pytest.approx(sigma**2, rel=2 * gamma(24))
 
 
 @pytest.mark.confirms(6, 10)

@@ -44,6 +44,14 @@ def test_imagenet34_has_resnet34s_21797672_parameters():
     assert shapes["conv1.weight"] == (64, 3, 7, 7) and shapes["layer4.0.downsample.0.weight"] == (512, 256, 1, 1)
 
 
+def test_a_bottleneck_is_four_times_as_wide_as_its_stage():
+    """He et al. 2016, table 1: ResNet-50 ends in 2,048 channels; 25,557,032 parameters are torchvision's."""
+    net = pcmref.ResNet(3, 1000, (64, 128, 256, 512), (3, 4, 6, 3), "imagenet", block="bottleneck")
+    shapes = net.shapes()
+    assert sum(int(np.prod(shapes[name])) for name in net.trainable()) == 25_557_032
+    assert shapes["layer2.0.conv3.weight"] == (512, 128, 1, 1) and shapes["fc.weight"] == (1000, 2048)
+
+
 def test_a_network_is_joshi32_on_cifar_unless_told_otherwise():
     assert pcmref.ResNet() == pcmref.ResNet.joshi32() == pcmref.ResNet(3, 10, (16, 28, 56), (5, 5, 5), "small")
 
@@ -181,12 +189,18 @@ def test_initial_weights_have_their_laws():
 
 @pytest.mark.confirms(58)
 def test_initial_weights_have_their_moments():
-    """Of n normal weights the sum is normal with variance n, the sum of squares chi squared with n; 1e-6 for a false alarm."""
+    """Of n normal weights the sum is normal with variance n, the sum of squares chi squared with n; 1e-6 for a false alarm.
+
+    Of n values in an interval of length b a sum is off its mean by b sqrt(n ln(2/p)/2) with a chance of p at most (Hoeffding).
+    """
     state = pcmref.ResNet.joshi32().init(seed=3, dtype=np.float64)
     w = np.concatenate([(w / np.sqrt(2 / (len(w) * w[0, 0].size))).ravel() for w in state.values() if w.ndim == 4])
     assert abs(w.sum()) <= norm.isf(5e-7) * np.sqrt(w.size)
     low, high = chi2(w.size).interval(1 - 1e-6)
     assert low <= np.square(w).sum() <= high
+    fc = np.concatenate([state["fc.weight"].ravel(), state["fc.bias"]]) * np.sqrt(56)  # uniform in +-1
+    off = np.sqrt(fc.size * np.log(2e6) / 2)
+    assert abs(fc.sum()) <= 2 * off and abs(np.square(fc).sum() - fc.size / 3) <= off
 
 
 @pytest.mark.parametrize("net", [TINY, TINY_IMAGENET, pcmref.ResNet.joshi32(), pcmref.ResNet.imagenet34()])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from roundings import gamma
 from scipy.stats import norm
 
 import pcmref
@@ -153,6 +154,19 @@ def test_schedules_have_the_means_of_their_integrals():
         assert rates[: n // 2].sum() / n == pytest.approx(3 * half, abs=3 / n)
         assert rates.mean() == pytest.approx(3 * whole, abs=3 / n)
         assert schedule == "step" or abs(np.diff(rates)).max() < 3 * 6 / n  # no jump
+
+
+@pytest.mark.confirms(68)
+@pytest.mark.parametrize(("steps", "ends"), [(range(31), 1 / 25 + 1), (range(99, 30, -1), 0 + 1)], ids=["up", "down"])
+def test_one_cycle_goes_up_and_down_as_half_cosines_do(steps, ends):
+    """Between 1/25, 1 and 0 times the peak; turned about its middle, a half cosine is itself.
+
+    An angle has at most 6 roundings of pi, which the peak of 2 halves and doubles, twice; with the rest, below 64 of 1.
+    """
+    recipe = Recipe(schedule="one-cycle", learning_rate=2.0)
+    rates = [training.learning_rate(recipe, step, 100) for step in steps]
+    assert rates == sorted(set(rates))
+    assert np.add(rates, rates[::-1]) == pytest.approx(2 * ends, abs=gamma(64))
 
 
 @pytest.mark.confirms(72, 83)

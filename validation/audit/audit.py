@@ -33,7 +33,7 @@ from pcmref import tables
 DOCUMENT = Path(__file__).parents[1] / "AUDIT.md"
 SEEN = DOCUMENT.parent / "results" / "audit.json"
 PACKAGE, TESTS = mutate.TOP / "pcmref", mutate.TOP / "tests"
-ALTERATIONS = 8  # of an equation, at most
+ALTERATIONS = 8  # of an equation, at most, that do not crash
 ARITHMETIC = {"- removed", "Add", "Sub", "Mult", "Div", "Pow", "FloorDiv", *mutate.NAMES}
 
 
@@ -112,7 +112,7 @@ class Equation:
         arithmetic = [m for m in inside if m.change.split(" to ")[0] in ARITHMETIC]
         same = self.entry.get("equivalent", ())
         chosen = own + list(_results(self.module, self.function)) + (arithmetic or inside)
-        return [m for m in chosen if _change(m) not in same][:ALTERATIONS]
+        return [m for m in chosen if _change(m) not in same]
 
 
 def _guards(function: ast.FunctionDef) -> set[int]:
@@ -176,6 +176,8 @@ def alter(equations: list[Equation]) -> None:
             if failed := copy.failures(tests):
                 raise SystemExit(f"{failed[0]} fails on the code as it is: nothing can be learnt from it")
             for mutant in alterations:
+                if len(counted) == ALTERATIONS:
+                    break
                 failed = copy.failures(tests, mutant)
                 if set(failed) - set(copy.asserted):
                     continue  # it crashes
