@@ -19,7 +19,7 @@ GOLDEN = [g for g in file.read() if (g.case.op in OF_TEXT or g.case.op == "chip"
 
 
 def test_the_network_is_the_texts_the_rest_the_twins():
-    twins = {"inject_weight_noise", "clip_weights", "sgd_step", "draws"} | {op for op in OPS if OPS[op].device}
+    twins = {"inject_weight_noise", "clip_weights", "draws"} | {op for op in OPS if OPS[op].device}
     assert set(TWINS) == twins and {g.case.op for g in GOLDEN} == {*OF_TEXT, "chip"} and len(GOLDEN) > 50
 
 

@@ -254,8 +254,9 @@ _TABLE = [
     ("resnet resnet_backward adabs", "further blocks of a stage are its second", _shared_block),
     # special values
     ("conv2d linear relu", "small numbers flushed", _outs(lambda v: np.where(np.abs(v) < 1e-30, v.dtype.type(0), v)), _SINGLE),
-    ("conv2d linear relu max_pool2d", "denormals flushed, not declared", _args(_flushed), _SINGLE),
+    ("conv2d linear relu max_pool2d sgd_step", "denormals flushed, not declared", _args(_flushed), _SINGLE),
     ("relu max_pool2d linear", "NaN swallowed", _args(lambda v: np.where(np.isnan(v), 0, v))),
+    ("relu_backward", "dy times a mask", lambda own, a: {"dx": a["dy"] * (a["x"] > 0)}),
     ("relu conv2d", "infinities clamped", _outs(lambda v: np.clip(v, np.finfo(v.dtype).min, np.finfo(v.dtype).max))),
     # memory
     ("conv2d_backward linear", "adds to what the call before gave", _Kept(_added)),

@@ -35,7 +35,7 @@ PLANTED = (
     ("batch_norm_train", "plain", {"x": {0: NAN, 1: NAN}}),
     ("batch_norm_train_backward", "plain", {"dy": {0: NAN, 1: NAN}}),
     ("relu", "kink", {"x": {3: NAN, 7: INF, 11: -INF, 13: -0.0, 17: LARGE}}),
-    ("relu_backward", "kink", {"dy": {2: NAN, 5: INF, 10: -INF, 12: -0.0}}),  # where x > 0
+    ("relu_backward", "kink", {"dy": {0: NAN, 2: NAN, 3: INF, 5: INF, 10: -INF, 12: -0.0}}),
     ("linear", "plain", {"x": {0: NAN, 6: INF}, "b": {3: -INF}}),
     ("linear", "one_image", {"x": {0: LARGE}, "w": {0: -2.0}}),
     ("linear_backward", "plain", {"dy": {1: NAN, 6: INF}}),

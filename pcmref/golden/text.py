@@ -5,6 +5,7 @@ its backward do by themselves.
 """
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from pcmref.nn import functional as F
 from pcmref.nn.adabs import adabs
 from pcmref.nn.blocks import Saved, layer, layer_backward, residual_block, residual_block_backward
 from pcmref.nn.resnet import ResNet
+from pcmref.training import sgd_step
 
 
 def evaluate(op: str, inputs: dict, params: dict, number) -> dict[str, np.ndarray]:
@@ -22,9 +24,9 @@ def evaluate(op: str, inputs: dict, params: dict, number) -> dict[str, np.ndarra
     for name, value in inputs.items():
         folds = name.endswith("weight") or (op, name) == ("batch_norm_backward", "dy")
         arrays[name] = value if np.asarray(value).dtype.kind in "iu" else number(value, folds)
-    for name in settings.keys() & {"momentum", "smoothing"}:  # 1 - momentum is not to be rounded to float64
+    for name in settings.keys() & {"momentum", "smoothing", "learning_rate", "weight_decay"}:  # 1 - momentum has all its digits
         settings[name] = number(settings[name], False)
-    arguments = settings | {name: arrays[name] for name in table if name in arrays}
+    arguments = settings | {name: arrays[name] for name in (key.split(" ")[0] for key in table) if name in arrays}
     if "{param}" in table:
         arguments["state"] = {name: array for name, array in arrays.items() if name not in table}
     found = (_OWN[op] if op in _OWN else getattr(F, op))(**arguments)
@@ -114,6 +116,11 @@ def _adabs(x_calibration, state, network, batch_size, eps):
     return {name: value for name, value in new.items() if "running_" in name}
 
 
+def _sgd_step(w, grad, learning_rate, velocity=None, **recipe):
+    old = {} if velocity is None else {"w": velocity}
+    return tuple(new["w"] for new in sgd_step({"w": w}, {"w": grad}, old, learning_rate, SimpleNamespace(**recipe)))
+
+
 _OWN = {
     "batch_norm_train": _batch_norm_train,
     "batch_norm_train_backward": _batch_norm_train_backward,
@@ -124,4 +131,5 @@ _OWN = {
     "resnet": _resnet,
     "resnet_backward": _resnet_backward,
     "adabs": _adabs,
+    "sgd_step": _sgd_step,
 }

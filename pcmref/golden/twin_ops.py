@@ -75,11 +75,6 @@ def _clip_weights(a, _, p, u):
     return twin_pcm.clip_crossbar(a, p["alpha"])
 
 
-def _sgd_step(a, _, p, u):
-    settings = (p["learning_rate"], p["momentum"], p["weight_decay"], p["nesterov"])
-    return dict(zip(("w", "velocity"), twin_pcm.sgd_step(a["w"], a["grad"], a.get("velocity"), *settings), strict=True))
-
-
 def _draws(_, __, p, u):
     seed, name, n = p["seed"], p["name"], p["n"]
     z = twin_draws.standard_normal(seed, name, n)
@@ -105,6 +100,5 @@ TWINS = {
     "chip": _chip,
     "inject_weight_noise": _inject_weight_noise,
     "clip_weights": _clip_weights,
-    "sgd_step": _sgd_step,
     "draws": _draws,
 }

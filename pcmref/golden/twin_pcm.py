@@ -168,17 +168,6 @@ def clip_crossbar(crossbar, alpha):
     return {name: each(lambda v: _clip(v, -limit, limit), w) for name, w in crossbar.items()}
 
 
-def sgd_step(w, grad, velocity, learning_rate, momentum, weight_decay, nesterov):
-    """(w, velocity): g = grad + decay*w, v = momentum*v + g, w -= rate * (g + momentum*v, or v); no velocity: v = g."""
-    u = w.flat[0].u
-    rate, m = constant(learning_rate, u), constant(momentum, u)
-    decay = constant(weight_decay, u) if w.ndim > 1 else None
-    g = each(lambda d, v: d + decay * v, grad, w) if decay is not None else grad
-    new = g if velocity is None else each(lambda v, d: m * v + d, velocity, g)
-    step = each(lambda d, v: d + m * v, g, new) if nesterov else new
-    return each(lambda v, d: v - rate * d, w, step), new
-
-
 def as_array(function, *arrays, **settings) -> np.ndarray:
     """A device equation over arrays."""
     return each(lambda *entries: function(*entries, **settings), *arrays)
