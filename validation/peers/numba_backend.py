@@ -74,8 +74,10 @@ def max_pool2d(x, kernel, stride, padding, y):
         y[n, p, q, c] = -np.inf
         for i, j in np.ndindex(kernel, kernel):
             r, s = p * stride + i - padding, q * stride + j - padding
-            if 0 <= r < x.shape[1] and 0 <= s < x.shape[2]:
-                y[n, p, q, c] = max(y[n, p, q, c], x[n, r, s, c])
+            if not (0 <= r < x.shape[1] and 0 <= s < x.shape[2]):
+                continue
+            if x[n, r, s, c] > y[n, p, q, c] or math.isnan(x[n, r, s, c]):
+                y[n, p, q, c] = x[n, r, s, c]
 
 
 def softmax_cross_entropy(logits, labels, smoothing, one, loss):
