@@ -178,12 +178,12 @@ def test_a_mistake_of_real_kernels_is_noticed(mistake):
 def test_a_search_finds_the_same_again_and_shrinks_it():
     backend = Wrong("conv2d", _when(lambda a: len(a["w"]) > 16))
     first, again = (fuzz(backend, CAPABILITIES, ["float32"], ["conv2d", "relu"], examples=40, seed=3) for _ in range(2))
-    assert first.cases == again.cases and [g.case.key for g, _ in first.failures] == [g.case.key for g, _ in again.failures]
+    assert first.judged == again.judged and [g.case.key for g, _ in first.failures] == [g.case.key for g, _ in again.failures]
     ((golden, verdict),) = first.failures
     assert golden.case.inputs["w"].shape[0] == 17 and golden.case.inputs["x"].shape[3] == 1 and verdict.status == "fail"
-    assert first.statuses["pass"] and "of 2 operations in 1 dtypes" in first.line()
+    assert any(v.status == "pass" for v in first.judged) and "of 2 operations in 1 dtypes" in first.line()
     other = fuzz(backend, CAPABILITIES, ["float32"], ["relu"], examples=5, seed=4)
-    assert not other.failures and other.cases.total() == 5
+    assert not other.failures and other.judged.total() == 5
 
 
 def test_a_backend_that_raises_is_found_and_an_interrupt_is_handed_on():
@@ -215,3 +215,21 @@ def test_the_commands_keep_a_failure_and_repeat_it(tmp_path, monkeypatch, capsys
     assert main(["golden", "run", "relu/v1/cover-float32-3", "pcmref.golden:Reference"]) == 0
     assert main(["golden", "fuzz", "pcmref.golden:Reference", "--ops", "relu", "--examples", "5", "--out", out]) == 0
     assert main(["golden", "fuzz", "pcmref.golden:Reference", "--ops", "nonsense"]) == 2
+
+
+PARTLY = """
+from pcmref.golden import Reference, Unsupported
+
+class Backend(Reference):
+    def conv2d(self, x, w, stride, padding):
+        if stride > 1:
+            raise Unsupported("stride")
+        return super().conv2d(x, w, stride, padding)
+"""
+
+
+def test_a_strict_search_fails_where_an_operation_is_partly_supported(tmp_path, monkeypatch):
+    (tmp_path / "partly.py").write_text(PARTLY)
+    monkeypatch.chdir(tmp_path)
+    search = ["golden", "fuzz", "partly:Backend", "--ops", "conv2d", "--dtype", "float64", "--examples", "10"]
+    assert [main([*search, *strict]) for strict in ([], ["--strict"])] == [0, 1]

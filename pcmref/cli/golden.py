@@ -39,7 +39,7 @@ from pcmref.golden.backends import CONV_ALGORITHMS, Capabilities, check_backend,
 from pcmref.golden.case import Case
 from pcmref.golden.check import check, check_results, exit_status
 from pcmref.golden.ops import DTYPES, OPS
-from pcmref.golden.verify import Verdict, mark_suspects
+from pcmref.golden.verify import mark_suspects
 from pcmref.readers import read_npz
 
 MOST_NUMBERS = 100_000  # in the inputs of a generated case that is written to a file
@@ -54,12 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     selection.add_argument("--op", action="append", choices=sorted(OPS), metavar="OP", help="only this operation (may repeat)")
     selection.add_argument("--case", action="append", metavar="OP/vN/NAME", help="only this case (may repeat)")
-    judging = argparse.ArgumentParser(add_help=False)
+    strict = argparse.ArgumentParser(add_help=False)
+    strict.add_argument("--strict", action="store_true", help="exit 1 for a missing result or a partly supported operation too")
+    judging = argparse.ArgumentParser(add_help=False, parents=[strict])
     judging.add_argument("--xfail", metavar="TOML", help="expected failures")
     judging.add_argument("--json", metavar="FILE", help="write the report as JSON")
-    judging.add_argument(
-        "--strict", action="store_true", help="exit 1 also for a missing result or a partly supported operation"
-    )
     judging.add_argument("--markdown", metavar="FILE", help="write the table of operations and dtypes")
 
     one = actions.add_parser("check", parents=[selection, judging], help="run a backend, package.module:Backend")
@@ -69,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one = actions.add_parser("run", parents=[judging], help="run a backend on one case or file, relations included")
     one.add_argument("what", metavar="CASE", help="op/vN/name, or a golden file such as fuzz has written")
     one.add_argument("backend", help="package.module:Backend")
-    one = actions.add_parser("fuzz", parents=[judging], help="look for the smallest input on which a backend is wrong")
+    one = actions.add_parser("fuzz", parents=[strict], help="look for the smallest input on which a backend is wrong")
     one.add_argument("backend", help="package.module:Backend")
     one.add_argument("--dtype", action="append", choices=DTYPES, help="may repeat (default: all the backend has)")
     one.add_argument("--ops", type=lambda text: text.split(","), help="only these, with commas (default: all the backend has)")
@@ -191,7 +190,7 @@ def _fuzz(arguments) -> int:
     print(found.line())
     if found.failures:
         return 1
-    return exit_status([Verdict("", "", "", status) for status in found.statuses])
+    return exit_status(list(found.judged), arguments.strict)
 
 
 def _command(*words, **options) -> str:

@@ -32,8 +32,7 @@ class Found:
     """What a search came to: failures with their verdicts, one for each operation and dtype, and what was tried."""
 
     failures: list[tuple[Golden, Verdict]] = field(default_factory=list)
-    statuses: Counter = field(default_factory=Counter)  # of the cases judged
-    cases: Counter = field(default_factory=Counter)  # by (operation, dtype)
+    judged: Counter[Verdict] = field(default_factory=Counter)  # operation, dtype, status and the first relation refused
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # of the whole numbers among the factors
 
     def line(self) -> str:
@@ -42,9 +41,12 @@ class Found:
         reach = [
             f"{name} {low:,} to {high:,}" for f, name in named.items() if f in self.ranges for low, high in [self.ranges[f]]
         ]
-        ops, dtypes = (len({where[i] for where in self.cases}) for i in (0, 1))
-        counts = ", ".join(f"{n:,} {status}" for status, n in sorted(self.statuses.items()))
-        return f"covered {self.cases.total():,} cases of {ops} operations in {dtypes} dtypes ({counts}); {', '.join(reach)}"
+        ops, dtypes = (len({getattr(v, name) for v in self.judged}) for name in ("op", "dtype"))
+        statuses = Counter()
+        for verdict, n in self.judged.items():
+            statuses[verdict.status] += n
+        counts = ", ".join(f"{n:,} {status}" for status, n in sorted(statuses.items()))
+        return f"covered {self.judged.total():,} cases of {ops} operations in {dtypes} dtypes ({counts}); {', '.join(reach)}"
 
 
 def fuzz(
@@ -79,7 +81,8 @@ def fuzz(
                 found.failures.append(failure)
                 todo.remove((op, dtype))
             if progress is not None:
-                progress(*((int(passed), int(seconds)) if seconds is not None else (found.cases.total(), examples * len(todo))))
+                total = examples * len(todo) if seconds is None else int(seconds)
+                progress(found.judged.total() if seconds is None else int(passed), total)
         turn += 1
     return found
 
@@ -110,8 +113,7 @@ def _search(backend, capabilities, op: str, dtype: str, number: int, found: Foun
         golden = covering.made(case, capabilities)
         hypothesis.assume(golden is not None)
         verdict = check_case(backend, capabilities, golden, dtype)
-        found.cases[op, dtype] += 1
-        found.statuses[verdict.status] += 1
+        found.judged[Verdict(op, "", dtype, verdict.status, refused=verdict.refused[:1])] += 1
         for factor, level in setting.items():
             if isinstance(level, int) and not isinstance(level, bool):
                 low, high = found.ranges.get(factor, (level, level))
