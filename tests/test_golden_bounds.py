@@ -1,5 +1,7 @@
 """Tolerances: the formula, its precisions, Winograd's, and that correct arithmetic of every kind stays inside."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,16 +14,31 @@ from pcmref.nn import functional as F
 
 
 def test_the_formula():
-    value, scale = np.array([3.0, 0.0]), np.array([10.0, 10.0])
-    t = tolerance("conv2d", value, scale, 64, {}, Capabilities(accumulate_dtype="float32"), "bfloat16")
+    value, scale, case = np.array([3.0, 0.0]), np.array([10.0, 10.0]), Case("conv2d", "", "", {}, {}, {})
+    t = tolerance(case, "y", value, scale, 64, Capabilities(accumulate_dtype="float32"), "bfloat16")
     assert t.fail == pytest.approx(10 * 2.0**-24 + (2.0**-8 + 2.0**-53) * value + 2.0**-126, rel=1e-15)
     assert t.loose == pytest.approx(0.5 * 10 * 2.0**-24 + (2.0**-8 + 2.0**-53) * value + 2.0**-126, rel=1e-15)
     for op, factor in (("softmax_cross_entropy", 2), ("conv2d", 1)):  # a convolution takes no exponentials
-        wide = tolerance(op, value, scale, 64, {}, Capabilities(libm_ulp=4.0), "float64")
+        wide = tolerance(replace(case, op=op), "loss", value, scale, 64, Capabilities(libm_ulp=4.0), "float64")
         assert wide.fail[1] == pytest.approx(factor * 10 * 2.0**-53, rel=1e-12)
-    inputs = {"x": np.full((1, 4, 4, 1), -3.0), "w": np.full((1, 1, 3, 3), 2.0)}
-    winograd = tolerance("conv2d", value, scale, 9, inputs, Capabilities(conv_algorithm="winograd F(2,3)"), "float64")
-    assert winograd.fail[1] == pytest.approx(81 * 9 * 6 * 2.0**-53, rel=1e-12)
+
+
+def test_the_bounds_of_transforms_are_normwise():
+    inputs = {"dy": np.full((1, 4, 4, 1), 0.5), "x": np.full((1, 4, 4, 1), -3.0), "w": np.full((1, 1, 3, 3), 2.0)}
+    case, none = Case("conv2d_backward", "", "", inputs, {}, {"stride": 1, "padding": 1}), np.zeros((1, 4, 4, 1))
+
+    def bound(algorithm, output, case=case):
+        return tolerance(case, output, none, none, 9, Capabilities(conv_algorithm=algorithm), "float64").fail.max() * 2.0**53
+
+    products = {"y": 6.0, "dx": 1.0, "dw": 1.5}
+    for algorithm, growths in (("winograd F(2,3)", (81, 81, 64)), ("winograd F(4,3)", (36_100, 36_100, 62_500))):
+        for (output, product), growth in zip(products.items(), growths, strict=True):
+            assert bound(algorithm, output) == pytest.approx(growth * 9 * product, rel=1e-12)
+    lost = 21 * np.log2(4 * 9 * 9) + 6 + 9
+    norms = {"y": 12 * 18, "dx": 2 * 18, "dw": 2 * 48}  # sqrt(16) 3 and 9 * 2; sqrt(16) / 2; 16 * 3
+    assert {k: bound("fft", k) for k in norms} == pytest.approx({k: lost * n for k, n in norms.items()}, rel=1e-12)
+    strided = replace(case, params={"stride": 2, "padding": 1})
+    assert bound("winograd F(2,3)", "y", strided) < 1 and bound("fft", "y", strided) == bound("fft", "y")
 
 
 def test_precision_is_that_of_the_sums_and_between_layers_that_of_storage():

@@ -7,7 +7,7 @@ import pytest
 
 from pcmref import draws
 from pcmref.golden import covering, file, selfcheck, special
-from pcmref.golden.correct_backends import CORRECT, Copying, Flushing, Fused, Longer, Winograd, Winograd4
+from pcmref.golden.correct_backends import CORRECT, Copying, Flushing, Fourier, Fused, Longer, Winograd, Winograd4
 from pcmref.golden.mutants import Mutant, mutants
 from pcmref.golden.mutants_kernels import kernel_mutants
 from pcmref.golden.reference import Reference
@@ -41,8 +41,8 @@ def test_a_mistake_that_changes_nothing_is_a_wrong_finding_and_so_is_a_right_bac
     assert not selfcheck._correct(Wrong(), RELU, *CASES).right  # as a generated case has it
 
 
-@pytest.mark.parametrize("backend", [Winograd, Winograd4])
-def test_winograd_is_a_convolution_of_its_own(backend):
+@pytest.mark.parametrize("backend", [Winograd, Winograd4, Fourier])
+def test_a_transform_is_a_convolution_of_its_own(backend):
     for shape, padding in (((2, 7, 5, 3), 0), ((1, 8, 9, 2), 1), ((1, 3, 3, 1), 2), ((1, 6, 4, 2), 5)):
         x, w = normal(*shape), normal(4, shape[3], 3, 3)
         y, found = F.conv2d(x, w, 1, padding), backend().conv2d(x, w, 1, padding)

@@ -12,7 +12,7 @@ import numpy as np
 from pcmref.errors import PcmrefError
 from pcmref.golden.ops import DTYPES, OPS
 
-CONV_ALGORITHMS = ("direct", "winograd F(2,3)", "winograd F(4,3)")
+CONV_ALGORITHMS = ("direct", "winograd F(2,3)", "winograd F(4,3)", "fft")
 LIBM_ULP_MAX = 64  # the widest bound that OpenCL allows a library is 16 ulp, of pow
 
 
@@ -33,7 +33,7 @@ class Capabilities:
     dtypes_of: {operation: dtypes}, of these, where it has fewer.
     accumulate_dtype: what sums and intermediate results are kept in, for all operations or {operation: dtype}; None, and
     operations not named, the dtype itself. accepts_noise: takes the draws of random
-    operations; without, they are sampled. conv_algorithm: "direct", "winograd F(2,3)" or "winograd F(4,3)". libm_ulp: the
+    operations; without, they are sampled. conv_algorithm: of CONV_ALGORITHMS. libm_ulp: the
     error of its exp, log and power, above 0 and at most LIBM_ULP_MAX. flush_denormals: takes or gives 0 for numbers below the
     smallest normal one. BackendError where a field is anything else.
     """

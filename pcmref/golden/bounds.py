@@ -12,12 +12,13 @@ backend declares that it flushes.
 
 from dataclasses import dataclass
 from decimal import Decimal
-from math import sqrt
+from math import log2, prod, sqrt
 from typing import NamedTuple
 
 import numpy as np
 
 from pcmref.golden.backends import Capabilities
+from pcmref.golden.case import Case
 from pcmref.golden.ops import OPS
 
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -28,9 +29,13 @@ STORAGE = {"float64": np.float64, "float32": np.float32, "float16": np.float16, 
 LIBM_ULP = 2.0  # of exp, log and power that the stored scale allows for
 KINK_SHARE = 0.1  # at most this part of an output may lie where two branches are right
 
-# The growth of a two-dimensional Winograd convolution F(m x m, 3 x 3): the squared product of the largest absolute row sums of
-# its three transforms (Lavin & Gray 2016). F(2, 3): 3 * 2 * 1.5; F(4, 3): 19 * 10 * 1.
-WINOGRAD_GROWTH = {"direct": None, "winograd F(2,3)": 81.0, "winograd F(4,3)": 36_100.0}
+# The growth of a two-dimensional Winograd convolution F(m x m, 3 x 3), and of its gradient of the weights: the squared product
+# of the largest absolute row sums of its three transforms (Lavin & Gray 2016). F(2, 3): 3 * 2 * 1.5, transposed 2 * 2 * 2;
+# F(4, 3): 19 * 10 * 1, transposed 15 * 10 * 5/3.
+WINOGRAD_GROWTH = {"winograd F(2,3)": (81.0, 64.0), "winograd F(4,3)": (36_100.0, 62_500.0)}
+FACTORS = {"y": ("x", "w"), "dx": ("dy", "w"), "dw": ("dy", "x")}  # what a convolution's outputs are sums of products of
+LAYERS_GROWTH = {"direct": 1.0, **{k: v[0] for k, v in WINOGRAD_GROWTH.items()}, "fft": 21 * 20 + 6.0}  # FFT: of 2^20 points
+_CHANNELS = {"y": "nc,oc->no", "dx": "no,oc->nc", "dw": "no,nc->oc"}
 
 
 class Precision(NamedTuple):
@@ -79,21 +84,45 @@ def accumulation_roundoff(op: str, capabilities: Capabilities, dtype: str) -> fl
 
 
 def tolerance(
-    op: str, value, scale, terms: int, inputs: dict, capabilities: Capabilities, dtype: str, gradual: bool = False
+    case: Case, output: str, value, scale, terms: int, capabilities: Capabilities, dtype: str, gradual: bool = False
 ) -> Tolerance:
     """The tolerance of one output: value and scale are the file's. `gradual`: scale knows of underflow, none is flushed to 0.
 
     `loose` is 4/sqrt(terms) of the bound: errors that scatter add up to about the square root of the number of terms.
     """
-    u, u_out = accumulation_roundoff(op, capabilities, dtype), UNIT_ROUNDOFF[dtype]
+    op, u, u_out = case.op, accumulation_roundoff(case.op, capabilities, dtype), UNIT_ROUNDOFF[dtype]
     if OPS[op].libm:
         scale = scale * max(1.0, capabilities.libm_ulp / LIBM_ULP)
-    growth = WINOGRAD_GROWTH[capabilities.conv_algorithm]
-    if growth is not None and op.startswith("conv2d") and inputs["w"].shape[2:] == (3, 3):
-        factors = [v for name, v in inputs.items() if name in ("x", "w", "dy")]
-        scale = np.full_like(scale, max(scale.max(), growth * terms * np.prod([np.abs(v).max() for v in factors[-2:]])))
+    if is_transformed(case, capabilities):
+        scale = np.maximum(scale, transform_scale(case, output, terms, capabilities)[0])
     stored = (u_out + 2.0**-53) * np.abs(value) + TINY[dtype] * (2 * u_out if gradual else 1.0)
     return Tolerance(scale * u + stored, min(1.0, 4 / sqrt(max(terms, 1))) * scale * u + stored, u)
+
+
+def is_transformed(case: Case, capabilities: Capabilities) -> bool:
+    """Whether the backend may compute this convolution by a transform: by FFT any, by Winograd those of 3x3 and stride 1."""
+    if capabilities.conv_algorithm == "direct" or case.op not in ("conv2d", "conv2d_backward"):
+        return False
+    return capabilities.conv_algorithm == "fft" or (case.inputs["w"].shape[2:] == (3, 3) and case.params["stride"] == 1)
+
+
+def transform_scale(case: Case, output: str, terms: int, capabilities: Capabilities) -> tuple[np.ndarray, float]:
+    """(scale, the largest number on the way) of an output of a convolution by a transform: normwise, for its errors spread.
+
+    Winograd: growth * terms * max|a| max|b|. FFT of N points: transforms lose 7 log2(N) u each in the 2-norm, products
+    and their sum 6 + terms, of the sum over channels of |a|_2 |b|_1, norms over pixels (Higham 2002, theorem 24.2).
+    """
+    a, b = (case.inputs[name] for name in FACTORS[output])
+    if capabilities.conv_algorithm != "fft":
+        scale = WINOGRAD_GROWTH[capabilities.conv_algorithm][output == "dw"] * terms * np.abs(a).max() * np.abs(b).max()
+        return np.array(scale), float(scale)
+    sizes = zip(case.inputs["x"].shape[1:3], case.inputs["w"].shape[2:], strict=True)
+    n = 4 * prod(size + 2 * case.params["padding"] + k for size, k in sizes)  # up to the next powers of two
+    of_b = np.abs(b).sum((2, 3) if FACTORS[output][1] == "w" else (1, 2))
+    with np.errstate(over="ignore"):
+        bound = np.einsum(_CHANNELS[output], np.hypot.reduce(a, (1, 2)), of_b)
+    scale = (21 * log2(n) + 6 + terms) * bound
+    return scale[:, :, None, None] if output == "dw" else scale[:, None, None], float(n * bound.max(initial=0))
 
 
 def in_dtype(arrays: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from scipy import fft
 
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
@@ -92,15 +93,19 @@ class Fused(Reference):
         return x * factor + (bias - mean * factor)
 
     def basic_block(self, x, state, stride, train, eps):
-        if train:
-            return super().basic_block(x, state, stride, train, eps)
-        return residual_block(x, state, (stride, 1), partial(_folded, eps=eps))[0]
+        return _folded_block(self, F.conv2d, x, state, stride, train, eps)
 
 
-def _folded(x, state, conv, bn, stride=1, plus=None, relu=True, eps=F.BN_EPS):
+def _folded_block(self, convolve, x, state, stride, train, eps):
+    if train:
+        return Reference.basic_block(self, x, state, stride, train, eps)
+    return residual_block(x, state, (stride, 1), partial(_folded, eps=eps, convolve=convolve))[0]
+
+
+def _folded(x, state, conv, bn, stride=1, plus=None, relu=True, eps=F.BN_EPS, convolve=F.conv2d):
     weight, bias, mean, var = (state[f"{bn}.{k}"] for k in ("weight", "bias", "running_mean", "running_var"))
     factor, w = weight / np.sqrt(var + eps), state[f"{conv}.weight"]
-    y = F.conv2d(x, w * factor[:, None, None, None], stride, w.shape[2] // 2) + (bias - mean * factor)
+    y = convolve(x, w * factor[:, None, None, None], stride, w.shape[2] // 2) + (bias - mean * factor)
     y = y if plus is None else y + plus
     return (F.relu(y) if relu else y), None
 
@@ -141,33 +146,49 @@ class Flushing(Reference):
         return replace(super().capabilities(), flush_denormals=True)
 
 
-class Winograd(Reference):
-    """Convolutions of 3x3 and stride 1 by a transform: A'((G w G') * (B' x B))A, tiles of m x m outputs (Lavin & Gray 2016)."""
+class Transformed(Reference):
+    """Convolutions by a transform, and says so; blocks are made of them, with batch norm folded in."""
+
+    def capabilities(self):
+        return replace(super().capabilities(), conv_algorithm=self.name)
+
+    def basic_block(self, x, state, stride, train, eps):
+        return _folded_block(self, self.conv2d, x, state, stride, train, eps)
+
+
+class Winograd(Transformed):
+    """Those of 3x3 and stride 1: A'((G w G') * (B' x B))A, tiles of m x m outputs (Lavin & Gray 2016)."""
 
     name, m = "winograd F(2,3)", 2
     b_t = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
     g = ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1))
     a_t = ((1, 1, 1, 0), (0, 1, -1, -1))
 
-    def capabilities(self):
-        return replace(super().capabilities(), conv_algorithm=self.name)
+    def transforms(self, x, padding):
+        """B', G and A', and the tiles of x, transformed: [N, P, Q, C, m+2, m+2]."""
+        b_t, g, a_t = (np.array(of, x.dtype) for of in (self.b_t, self.g, self.a_t))
+        more = ((padding, padding - (size + 2 * padding - 2) % -self.m) for size in x.shape[1:3])
+        tiles = F.windows(np.pad(x, ((0, 0), *more, (0, 0))), (self.m + 2, self.m + 2), self.m, 0)
+        return g, a_t, b_t @ tiles @ b_t.T
 
     def conv2d(self, x, w, stride, padding):
         if w.shape[2:] != (3, 3) or stride != 1:
             return F.conv2d(x, w, stride, padding)
         n, h, width, o = F.conv2d_shape(x.shape, w.shape, stride, padding)
-        b_t, g, a_t = (np.array(of, x.dtype) for of in (self.b_t, self.g, self.a_t))
-        more = ((padding, padding - size % -self.m) for size in (h, width))
-        tiles = F.windows(np.pad(x, ((0, 0), *more, (0, 0))), (self.m + 2, self.m + 2), self.m, 0)
-        products = np.einsum("npqcij,ocij->npqoij", b_t @ tiles @ b_t.T, g @ w @ g.T)
+        g, a_t, tiles = self.transforms(x, padding)
+        products = np.einsum("npqcij,ocij->npqoij", tiles, g @ w @ g.T)
         y = (a_t @ products @ a_t.T).transpose(0, 1, 4, 2, 5, 3)  # [N, P, m, Q, m, O]
         return y.reshape(n, self.m * y.shape[1], -1, o)[:, :h, :width]
 
     def conv2d_backward(self, dy, x, w, stride, padding):
-        dx, dw = F.conv2d_backward(dy, x, w, stride, padding)
-        if w.shape[2:] == (3, 3) and stride == 1 and padding <= 2:
-            dx = self.conv2d(dy, w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1], 1, 2 - padding)
-        return dx, dw
+        if w.shape[2:] != (3, 3) or stride != 1 or padding > 2:
+            return F.conv2d_backward(dy, x, w, stride, padding)
+        g, a_t, tiles = self.transforms(x, padding)
+        dy_tiles = F.windows(
+            np.pad(dy, ((0, 0), *((0, -size % self.m) for size in dy.shape[1:3]), (0, 0))), (self.m,) * 2, self.m, 0
+        )
+        dw = g.T @ np.einsum("npqoij,npqcij->ocij", a_t.T @ dy_tiles @ a_t, tiles) @ g
+        return self.conv2d(dy, w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1], 1, 2 - padding), dw
 
 
 class Winograd4(Winograd):
@@ -179,6 +200,35 @@ class Winograd4(Winograd):
     g = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6))
     g += ((1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))
     a_t = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
+
+class Fourier(Transformed):
+    """All of them, as products of spectra."""
+
+    name = "fft"
+
+    def spectra(self, x, w, padding, *dy, stride=1):
+        """(the size, the spectra of x in its border, of w, and of dy spread out by the stride)."""
+        size = tuple(n + 2 * padding for n in x.shape[1:3])
+        x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        spread = [np.zeros((len(d), *size, d.shape[3]), d.dtype) for d in dy]
+        for wide, d in zip(spread, dy, strict=True):
+            rows, columns = (slice(0, (k - 1) * stride + 1, stride) for k in d.shape[1:3])
+            wide[:, rows, columns] = d
+        return size, fft.rfft2(x, size, (1, 2)), fft.rfft2(w, size, (2, 3)), *(fft.rfft2(d, size, (1, 2)) for d in spread)
+
+    def conv2d(self, x, w, stride, padding):
+        _, h, width, _ = F.conv2d_shape(x.shape, w.shape, stride, padding)
+        size, x, w = self.spectra(x, w, padding)
+        y = fft.irfft2(np.einsum("nijc,ocij->nijo", x, w.conj()), size, (1, 2))
+        return y[:, : h * stride : stride, : width * stride : stride]
+
+    def conv2d_backward(self, dy, x, w, stride, padding):
+        size, x_, w_, dy = self.spectra(x, w, padding, dy, stride=stride)
+        dx = fft.irfft2(np.einsum("nijo,ocij->nijc", dy, w_), size, (1, 2))
+        dw = fft.irfft2(np.einsum("nijc,nijo->ocij", x_, dy.conj()), size, (2, 3))
+        h, width = x.shape[1:3]
+        return dx[:, padding : padding + h, padding : padding + width], dw[:, :, : w.shape[2], : w.shape[3]]
 
 
 class Sampled(Reference):
@@ -203,5 +253,6 @@ CORRECT = (
     Flushing,
     Winograd,
     Winograd4,
+    Fourier,
     Sampled,
 )

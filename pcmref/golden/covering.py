@@ -13,7 +13,7 @@ import numpy as np
 
 from pcmref.golden import drawn, factors
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.bounds import KINK_SHARE, Precision, accumulation_roundoff
+from pcmref.golden.bounds import KINK_SHARE, Precision, accumulation_roundoff, is_transformed, transform_scale
 from pcmref.golden.case import Case
 from pcmref.golden.expected import Expected, on_the_spot
 from pcmref.golden.ops import DTYPES, OPS
@@ -108,6 +108,10 @@ def made(case: Case, capabilities: Capabilities) -> Golden | None:
     bounds = [
         (e.scale.max(initial=0) * precision.u, np.abs(e.value).max(initial=0)) for e in expected.values() if e.scale is not None
     ]
+    if is_transformed(case, capabilities):
+        largest = max(transform_scale(case, k, e.terms, capabilities)[1] for k, e in expected.items())
+        if not largest <= precision.largest:
+            return None
     if any(e.kink is not None and np.isfinite(e.kink).mean() > KINK_SHARE for e in expected.values()):
         return None
     loose = bounds and all(bound > largest / 4 > 0 for bound, largest in bounds)
