@@ -26,7 +26,7 @@ ALPHA = 2.0  # clipping at alpha * sigma_W after every update (grade B for CIFAR
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; every field is a plain value, so that a file can hold it."""
+    """How a network is trained, by default without noise and clipping; all fields are plain values, for files to hold."""
 
     epochs: int = 12
     batch_size: int = 128
@@ -79,7 +79,7 @@ def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int 
         raise SettingError(f"eta must be a finite number from 0, got {eta!r}")
     noisy, step = dict(state), whole_number("step", step)
 
-    def add(names):
+    def add(names):  # of one crossbar
         sigma = eta * max(float(np.abs(state[name]).max()) for name in names)
         for name in names:
             w = np.asarray(state[name])
@@ -92,7 +92,7 @@ def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int 
 
 
 def clip_weights(state: dict, alpha: float = ALPHA) -> dict[str, np.ndarray]:
-    """Every crossbar clipped to +-alpha * sigma_W, sigma_W its population standard deviation: a new state.
+    """Every crossbar clipped to +-alpha * sigma_W about 0, sigma_W its population standard deviation: a new state.
 
     fc.bias counts to fc.weight's crossbar. Toolkits that use the sample standard deviation (ddof 1) differ by a factor
     sqrt(N/(N-1)) (D19 in validation/discrepancies.md); code that clips the noisy weights in the forward pass and never

@@ -11,7 +11,7 @@ BATCH_SIZE = 200  # calibration images that go forward together
 def check_batches(net: ResNet, shape: tuple[int, ...], batch_size: int) -> None:
     """ShapeError where the last batch of images [N, H, W, C] has one value a channel somewhere, which has no variance."""
     n, height, width = shape[0] % batch_size or batch_size, *shape[1:3]  # n: images in the last batch
-    halvings = len(net.widths) - 1 + (2 if net.stem == "imagenet" else 0)
+    halvings = len(net.widths) - 1 + (2 if net.stem == "imagenet" else 0)  # each stage behind the first halves the maps
     if n * -(-height // 2**halvings) * -(-width // 2**halvings) == 1:
         raise ShapeError(
             f"adabs: {shape[0]} calibration images in batches of {batch_size} leave one for the last, "
@@ -25,12 +25,12 @@ def adabs(
     """A state with new running means and variances from calibration images, nothing else changed; no labels needed.
 
     state is a chip's as read, such as `chip.read(t_s, gdc=True)`; x_calibration [N, H, W, C]. Each batch goes forward in
-    training mode; its means and unbiased variances are averaged, each batch counting by its images: a cumulative average
-    that starts from nothing. What batches differ in among each other is not counted: shuffle the images. With a momentum
-    the statistics enter as running = (1 - m) running + m new: a moving average that starts from the state's own, so it can
-    be continued a batch at a time. Which of the two the paper used, and how many images, is not known here. `options` go to
-    `net.forward`: product, and with `pcmref.fast`'s network workers and engine. ShapeError without images, SettingError for
-    a momentum outside 0..1.
+    training mode, so that a layer sees what the new statistics before it give; its means and unbiased variances are averaged,
+    each batch counting by its images: a cumulative average that starts from nothing. What batches differ in among each other is
+    not counted: shuffle the images. With a momentum the statistics enter as running = (1 - m) running + m new: a moving average
+    that starts from the state's own, so it can be continued a batch at a time. Which of the two the paper used, and how many
+    images, is not known here. `options` go to `net.forward`: product, and with `pcmref.fast`'s network workers and engine.
+    ShapeError without images, SettingError for a momentum outside 0..1.
 
     >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
     >>> state, x = net.init(dtype=np.float64), pcmref.draws.standard_normal(0, "images", (8, 6, 6, 1))

@@ -29,12 +29,15 @@ def windows(x, kernel: tuple[int, int], stride: int, padding: int, fill=0):
 
 
 def windows_backward(dy, x_shape, stride: int, padding: int):
-    """dx: each pixel adds up what the windows that hold it hand back; dy [N, H_out, W_out, C, kH, kW] -> [N, H, W, C]."""
+    """dx: each pixel adds up what the windows that hold it hand back, 0 where none does.
+
+    dy [N, H_out, W_out, C, kH, kW] -> [N, H, W, C].
+    """
     n, h, width, c = x_shape
     _, h_out, w_out, _, k_h, k_w = dy.shape
     dx = np.zeros_like(dy, shape=(n, h + 2 * padding, width + 2 * padding, c))
     for i, j in np.ndindex(k_h, k_w):
-        dx[:, i : i + h_out * stride : stride, j : j + w_out * stride : stride] += dy[..., i, j]
+        dx[:, i : i + h_out * stride : stride, j : j + w_out * stride : stride] += dy[..., i, j]  # h_out by w_out pixels
     return dx[:, padding : padding + h, padding : padding + width]  # without the border
 
 
@@ -62,6 +65,7 @@ def conv2d_shape(x_shape, w_shape, stride: int = 1, padding: int = 0) -> tuple[i
 def conv2d(x, w, stride: int = 1, padding: int = 0, product=matrix_product):
     """y[n,p,q,o] = sum_{c,i,j} x[n, p*stride+i-padding, q*stride+j-padding, c] * w[o,c,i,j] (cross-correlation).
 
+    x is 0 outside the image.
     x [N, H, W, C], w [O, C, kH, kW] -> y [N, H_out, W_out, O]. `product(patches [M, C*kH*kW], w)` multiplies every patch
     with the weights: a matrix product, or what a crossbar makes of it. Raises ShapeError.
     """
@@ -74,8 +78,8 @@ def conv2d(x, w, stride: int = 1, padding: int = 0, product=matrix_product):
 def conv2d_backward(dy, x, w, stride: int = 1, padding: int = 0):
     """(dx, dw): each product x*w in the forward's sum hands dy*w to its x and dy*x to its w.
 
-    dw[o,c,i,j] = sum_{n,p,q} dy[n,p,q,o] * x[n,r,s,c], dx[n,r,s,c] = sum_{p,q,o,i,j} dy[n,p,q,o] * w[o,c,i,j], each with
-    r = p*stride+i-padding and s = q*stride+j-padding.
+    dw[o,c,i,j] = sum_{n,p,q} dy[n,p,q,o] * x[n,r,s,c] with r = p*stride+i-padding, s = q*stride+j-padding;
+    dx[n,r,s,c] = sum_{p,q,o,i,j} dy[n,p,q,o] * w[o,c,i,j] over those p,q,i,j for which r,s are these.
     dy [N, H_out, W_out, O] -> dx [N, H, W, C], dw [O, C, kH, kW].
     """
     if dy.shape != conv2d_shape(x.shape, w.shape, stride, padding):
@@ -128,7 +132,8 @@ def batch_norm_train(x, weight, bias, eps: float = BN_EPS):
 def batch_norm_train_backward(dy, x, weight, mean, var, eps: float = BN_EPS):
     """(dx, dweight, dbias) of batch_norm_train, whose statistics depend on x too (Ioffe & Szegedy 2015, section 3).
 
-    dx = weight / sqrt(var + eps) * (dy - mean(dy) - x_hat * mean(dy * x_hat)), the means over all pixels of a channel.
+    dx = weight / sqrt(var + eps) * (dy - mean(dy) - x_hat * mean(dy * x_hat)), the means over all pixels of a channel: what
+    reaches x through y, through the mean (dmean/dx = 1/count), and through var (dvar/dx = 2 (x - mean)/count).
     dy, x, dx [N, H, W, C], the others [C]; mean and var are batch_norm_train's, on which the loss depends through y alone.
     """
     count = x.size // x.shape[3]
@@ -167,7 +172,7 @@ def linear(x, w, b, product=matrix_product):
 
 
 def linear_backward(dy, x, w):
-    """(dx, dw, db) of linear."""
+    """(dx, dw, db) of linear: dx = dy w, dw = dy' x, db = sum_n dy."""
     return dy @ w, dy.T @ x, dy.sum(0)
 
 
@@ -207,7 +212,7 @@ def max_pool2d(x, kernel: int, stride: int, padding: int = 0):
     """The largest value under each window: [N, H, W, C] -> [N, H_out, W_out, C]; the border never wins."""
     kernel, stride = whole_number("max_pool2d: kernel", kernel, 1), whole_number("max_pool2d: stride", stride, 1)
     whole_number("max_pool2d: padding (at most half the kernel, or windows would be empty)", padding, 0, kernel // 2)
-    if x.ndim != 4 or min(x.shape[1:3]) + 2 * padding < kernel or x.dtype.kind not in "fOV":
+    if x.ndim != 4 or min(x.shape[1:3]) + 2 * padding < kernel or x.dtype.kind not in "fOV":  # "OV": exact, or with a bound
         raise ShapeError(f"max_pool2d needs floating-point x [N, H, W, C] of at least {kernel} pixels, got {x.dtype} {x.shape}")
     return windows(x, (kernel, kernel), stride, padding, -np.inf).max((4, 5))
 

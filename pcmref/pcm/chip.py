@@ -195,6 +195,8 @@ class Reading:
     def compensated(self, baseline: "Reading | None" = None, workers: int | None = None) -> "Reading":
         """The same reading with alpha = I(t_0)/I(t) on every crossbar; `baseline` is `chip.baseline(read)`, if at hand.
 
+        I(t) is of these very conductances: the read noise that the network meets is in alpha too.
+
         >>> chip = pcmref.Chip.program({"fc.weight": np.array([[0.5, -0.25]])}, pcmref.PCMModel.joshi2020(), seed=0)
         >>> round(chip.at(t_s=86_400.0).compensated().factors["fc.weight"], 3)
         1.547

@@ -3,7 +3,7 @@
 alpha = I(t_0) / I(t), the read-out current at a constant voltage. Which current is meant differs between codes
 (discrepancy D10), so each has a name here:
 
-    device sum   the currents of both devices of every pair, summed: what the column wires carry
+    device sum   the currents of both devices of every pair, added: a reading for this alone, as in use the two are subtracted
     ones         |the net outputs for an input of ones, summed|: the toolkit's document
     one-hot      mean |net output| over one-hot inputs, not below 1e-4: the toolkit's code
     per column   the same for each column (an output, axis 0 of w) by itself: alpha is a vector over the outputs

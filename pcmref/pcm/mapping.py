@@ -38,11 +38,12 @@ def weight_scale(w_max: float, g_max_us: float = 25.0) -> float:
     return float(scale) if isinstance(scale, np.floating) else scale
 
 
-def map_weights(w: np.ndarray, g_max_us: float = 25.0, scale: float | None = None) -> tuple[np.ndarray, float]:
+def map_weights(w: np.ndarray, g_max_us: float = 25.0, scale: float | np.ndarray | None = None) -> tuple[np.ndarray, float]:
     """(g_us, scale): g_us[0] = clip(scale*w, 0, G_max), g_us[1] = clip(-scale*w, 0, G_max).
 
     w any shape -> g_us [2, *w.shape] in uS, float64 or wider: the plus and the minus device; one of each pair is at 0.
-    `scale` is given where several arrays share a crossbar. DeviceError where w is not finite.
+    `scale` is given where several arrays share a crossbar, as an array where tiles have their own. DeviceError where w is
+    not finite.
 
     >>> g_us, scale = pcmref.map_weights(np.array([0.5, -0.25]))
     >>> g_us.tolist(), scale
@@ -56,7 +57,7 @@ def map_weights(w: np.ndarray, g_max_us: float = 25.0, scale: float | None = Non
         raise DeviceError(f"map_weights: g_max_us must be above 0, got {g_max_us!r}")
     if scale is None:
         scale = weight_scale(np.abs(w).max(initial=0), g_max_us)
-    return np.clip(np.stack([scale * w, -scale * w]), 0, g_max_us) + 0, scale  # + 0 turns -0.0 into 0.0
+    return np.clip(np.stack([scale * w, -scale * w]), 0, g_max_us) + 0, scale  # + 0: no device at -0.0
 
 
 def unmap_weights(g_us: np.ndarray, scale: float) -> np.ndarray:

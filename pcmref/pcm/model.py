@@ -1,9 +1,13 @@
 """The statistical model of a phase-change memory device: programming noise, drift and 1/f read noise.
 
-Symbols: G_T target, G_P programmed, G_D(t) drifted, G(t) read conductance, all in uS; x = G_T / G_max; t in seconds since
-programming; z standard-normal draws, given by the caller. Grades of the constants: A stated by the paper's abstract or taken
-from the project's sources; B restated by the model authors' public toolkit or by a co-author's code; C recalled or taken from a
-third party, not confirmed; C+ from a third party that says it took the number from the paper.
+Symbols: G_T target, G_P programmed, G_D(t) drifted, G(t) read conductance, all in uS; x = G_T / G_max; sigma_prog and sigma_nG
+the spreads of programming and of a reading in uS; nu the drift exponent, its mean mu_nu and spread sigma_nu; Q_s the relative
+strength of the 1/f noise, S_G its spectrum; t in seconds since programming, t_0 the first reading (others write t_c), t_r the
+length of a reading; z standard-normal draws, given by the caller.
+
+Grades of the constants: A stated by the paper's abstract or taken from the project's sources; B restated by the model authors'
+public toolkit or by a co-author's code; C recalled or taken from a third party, not confirmed; C+ from a third party that says
+it took the number from the paper.
 
 Sources: [J] Joshi et al., Nat. Commun. 11:2473 (2020). [N] Nandakumar et al., IEEE ICECS 2019, pp. 727-730. [T] aihwkit,
 docs/source/pcm_inference.rst and inference/noise/pcm.py. [X] CrossSim 3.2.0, its PCM device file. [S] pcm-bitslicing,
@@ -178,7 +182,7 @@ class PCMModel:
 
         Where the measured sigma holds a reading at t_0 (`programming_contains_read`, discrepancy D29), what is left without it:
         s^2 = (sigma^2 - (r G_T)^2)/(1 + r^2), r = sigma_nG/G at t_0, so that the reading's variance s^2 + r^2 (G_T^2 + s^2) is
-        sigma^2 again, but for the clips at 0.
+        sigma^2 again, but for the clips at 0. That holds of the measurement, also where this model's readings are noiseless.
 
         >>> pcmref.PCMModel.joshi2020().programming_std_us(np.array([0.0, 12.5, 25.0])).round(5).tolist()
         [0.26348, 0.9527, 1.05538]
@@ -260,8 +264,8 @@ class PCMModel:
         >>> pcmref.PCMModel.joshi2020().read_noise_q(np.array([0.0, 2.5, 25.0])).round(5).tolist()
         [0.2, 0.03931, 0.0088]
         """
-        with np.errstate(divide="ignore"):
-            x = np.maximum(np.asarray(g_us) / self.g_max_us, 0)
+        x = np.maximum(np.asarray(g_us) / self.g_max_us, np.finfo(np.float64).tiny)  # a programmed G may exceed G_max
+        with np.errstate(over="ignore"):
             return np.minimum(self.q_factor * x**self.q_exponent, self.q_max)
 
     def read_noise_std_us(self, g_drift_us, g_target_us, t_s: float):
