@@ -1,6 +1,7 @@
 """The device model: each equation at points worked out by hand, its limits, and its distributions."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -43,6 +44,7 @@ def test_read_noise_at_the_documents_points():
     assert cap == pytest.approx(0.0082, abs=5e-5)
     assert MODEL.read_noise_q(25 * cap * 0.999) == 0.2 > MODEL.read_noise_q(25 * cap * 1.001)
     assert MODEL.read_noise_q(0.0) == 0.2
+    assert replace(MODEL, q_factor=0.0).read_noise_q(np.array([0.0, 2.5])).tolist() == [0.0, 0.0]
     relative = [MODEL.read_noise_std_us(g, g, t) / g for g, t in ((25.0, 20.0), (2.5, 20.0), (25.0, 86_420.0))]
     assert relative == pytest.approx([0.036818, 0.164458, 0.044764], rel=2e-5)
 
