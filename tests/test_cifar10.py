@@ -71,7 +71,9 @@ def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experi
     shutil.copy(tmp_path / "trained" / "small-cifar10-noise.h5", third)
     kept = {path.name: path.read_text() for path in (tmp_path / "results").glob("*.json")}
     names = {
-        f"cifar10-{kind}-small-cifar10-{which}.json" for kind in ("retention", "sensitivity") for which in ("baseline", "noise")
+        f"cifar10-{kind}-small-cifar10-{which}.json"
+        for kind in ("calibration", "retention", "sensitivity")
+        for which in ("baseline", "noise")
     }
     assert kept.keys() == names
     monkeypatch.setattr(
@@ -80,12 +82,12 @@ def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experi
     with_third = ["--third", third, "--mean", 0.5, 0.5, 0.5, "--std", 0.25, 0.25, 0.25]
     assert command(experiment, monkeypatch, *run, *with_third) == 0
     again = {path.name: path.read_text() for path in (tmp_path / "results").glob("*.json")}
-    assert {name: again[name] for name in kept} == kept and len(again) == 6
+    assert {name: again[name] for name in kept} == kept and len(again) == 9
     values = json.loads(again["cifar10-retention-third.json"])["values"]
     assert values.keys() == {"software", "chip 0", "chip 1"} and len(values["chip 0"]) == 3 * 3 * 2
     assert command(experiment, monkeypatch, "report") == 0
     text = (tmp_path / "validation" / "cifar10.md").read_text()
-    assert "| at most 0.37 | C |" in text and "10 images, 2 chips, 2 reads" in text
+    assert "| at most 0.37 | B less C |" in text and "10 images, 2 chips, 2 reads" in text
     assert text.index("## small-cifar10-baseline") < text.index("## small-cifar10-noise") < text.index("## third")
     readme = (tmp_path / "README.md").read_text()
     assert (

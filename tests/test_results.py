@@ -32,7 +32,7 @@ def test_results_are_of_the_networks_as_they_ship(path):
         assert about["sha256"] == hashlib.sha256(shipped[about["network"]].read_bytes()).hexdigest()
     else:
         trained_for_a_row = f"sweep-{about['network']}", f"arm-{about['network'].removeprefix('arm-')}"
-        of_others = [f"cifar10-{kind}-{about['network']}" for kind in ("retention", "sensitivity")]
+        of_others = [f"cifar10-{kind}-{about['network']}" for kind in ("calibration", "retention", "sensitivity")]
         assert path.stem in (*trained_for_a_row, *of_others)
 
 

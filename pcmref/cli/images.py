@@ -26,7 +26,7 @@ def add_arguments(add, n_images: int = 1000, n_calibration: int = 1280) -> None:
     add("--data", default="fashionmnist-evaluation", help=f"images: {kinds} (default: %(default)s)")
     add_normalisation(add, "the network's, else the data's")
     add("--images", type=int, default=n_images, help="images to evaluate, the first ones; 0 means all (default: %(default)s)")
-    drawn = "calibration images for adabs, drawn from the training images"
+    drawn = "calibration images for adabs, drawn from the training images and taken as they are, not cropped as in training"
     add("--calibration", type=int, default=n_calibration, help=f"{drawn} (default: %(default)s)")
 
 
