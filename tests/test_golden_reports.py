@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from pcmref import cli
-from pcmref.golden import BackendError, Capabilities, Reference, Unsupported, check, exit_status, file, report
+from pcmref.golden import (
+    BackendError,
+    Capabilities,
+    NamedBackend,
+    Reference,
+    Unsupported,
+    check,
+    covering,
+    exit_status,
+    file,
+    report,
+)
 from pcmref.golden.check import check_case
 from pcmref.golden.correct_backends import Sampled
 
@@ -87,7 +98,8 @@ def test_end_to_end_cases_report_top_1_agreement(capsys):
     assert verdicts[0].top1 == (1, 2) and verdicts[1].top1 is None
     made = report.Report("b", "1", "pcmref golden check b", tuple(verdicts))
     text = report.terminal(made)
-    assert "top-1 agrees in 1 of 2 images; repeat" in text and "end to end, float64: top-1 agrees in 1 of 2 images" in text
+    assert f"top-1 agrees in 1 of 2 images; {g.case.why}; repeat" in text
+    assert "end to end, float64: top-1 agrees in 1 of 2 images" in text
     assert json.loads(report.to_json(made))["top1"] == {"float64": [1, 2]}
 
 
@@ -144,9 +156,23 @@ def test_the_report_says_what_was_judged_with(tmp_path, capsys):
     assert json.loads(out.read_text())["judged_with"] == {"golden_sha256": digest, "libm_ulp": 8.0}
     assert f"judged with golden_sha256 {digest}, libm_ulp 8.0" in capsys.readouterr().out
     assert run("check", "pcmref.golden:Reference", "--case", LINEAR.case.key, "--json", out) == 0
-    assert json.loads(out.read_text())["judged_with"]["level"] == 1
+    assert "level" not in json.loads(out.read_text())["judged_with"]  # one case, whatever its level
+    assert run("check", "pcmref.golden:Reference", "--op", "dac", "--json", out) == 0
+    assert json.loads(out.read_text())["judged_with"]["level"] == 1 and "level 1 is a quick look" in capsys.readouterr().out
     slack = Capabilities(accumulate_dtype="float32", conv_algorithm="winograd F(2,3)", flush_denormals=True)
     assert report.declared(slack).keys() == {"accumulate_dtype", "conv_algorithm", "flush_denormals"}
+
+
+def test_failures_are_the_smallest_few_with_their_settings_and_what_is_not_supported_is_one_line():
+    class Wrong(NamedBackend):
+        def relu(self, x):
+            return x
+
+    named = [covering.golden(f"relu/v1/cover-float64-{i}", PLAIN) for i in range(9)]
+    text = report.terminal(report.Report("b", "1", "r", tuple(check(Wrong(), [*named, LINEAR], ["float64"]))))
+    assert text.count("FAIL relu") == report.SHOWN and "4 more: relu float64 fail" in text and "not supported: linear\n" in text
+    smallest = min(named, key=lambda g: g.case.inputs["x"].size)
+    assert text.startswith(f"FAIL {smallest.case.key} ") and f"; {smallest.case.why}; repeat" in text
 
 
 def test_equal_errors_are_one_line_with_the_line_that_raised_them():

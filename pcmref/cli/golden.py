@@ -151,7 +151,8 @@ def _check(arguments) -> int:
                 verdicts += check(backend, [one], dtypes, related=one.case.op if arguments.case else ())
             bar.update(done, len(generated))
     route = _command("check", arguments.backend, file=arguments.file, seed=arguments.seed)
-    about = {"level": arguments.level} | _about(arguments.file or file.SHIPPED, capabilities)
+    about = {} if arguments.file or arguments.case else {"level": arguments.level}
+    about |= _about(arguments.file or file.SHIPPED, capabilities)
     return _finish(arguments, backend.name, backend.version, route, mark_suspects(verdicts), about)
 
 
@@ -183,8 +184,8 @@ def _fuzz(arguments) -> int:
         found = fuzz.fuzz(backend, capabilities, dtypes, arguments.ops, **options, progress=bar.update)
     if found.failures:
         file.write(arguments.out, [golden for golden, _ in found.failures])
-    for golden, verdict in found.failures:
-        print(f"{report.line(verdict)}; {golden.case.why}")
+    for _, verdict in found.failures:
+        print(report.line(verdict))
     if found.failures:
         print(f"repeat: {_command('run', arguments.out, arguments.backend)}")
     print(found.line())

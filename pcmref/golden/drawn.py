@@ -38,14 +38,16 @@ def make(op: str, name: str, setting: dict, dtype: str, seed: int = 0, level: in
     return Case(op, name, why, inputs, noise, params, level, dtype=dtype)
 
 
-def sparse(case: Case, kept: int) -> Case:
-    """The case with all but a few numbers of its largest input 0; of many devices, still the first POOL again and again."""
-    name = max(case.inputs, key=lambda k: (case.inputs[k].ndim, case.inputs[k].size), default=None)
-    if name is None or case.inputs[name].dtype.kind != "f":
-        return case
-    few = case.inputs[name].ravel()[: POOL if case.op in ELEMENTWISE else None].copy()
-    few[:-kept] = 0
-    return replace(case, inputs=case.inputs | {name: np.resize(few, case.inputs[name].shape)})
+def sparse(case: Case, kept: int, everywhere: bool) -> Case:
+    """The case with all but the last few numbers of its largest input 0, or of all; of many devices, POOL again and again."""
+    largest = max(case.inputs, key=lambda k: (case.inputs[k].ndim, case.inputs[k].size), default=None)
+    inputs = dict(case.inputs)
+    for name, array in inputs.items():
+        if array.dtype.kind == "f" and (everywhere or name == largest):
+            few = array.ravel()[: POOL if case.op in ELEMENTWISE else None].copy()
+            few[:-kept] = 0
+            inputs[name] = np.resize(few, array.shape)
+    return replace(case, inputs=inputs)
 
 
 class _Maker:

@@ -197,7 +197,7 @@ def check(backend, capabilities: Capabilities, golden: Golden, dtype: str, resul
     first, refused = {k: np.array(v) for k, v in results.items()}, []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for name, related, arrange in _relations(golden, folder):
-            found = Verdict(verdict.op, verdict.case, dtype, "fail")
+            found = Verdict(verdict.op, verdict.case, dtype, "fail", why=verdict.why)
             try:
                 again, fault = call(backend, related.case, dtype, arrange)
                 if not fault and name == "a second call" and capabilities.deterministic and other_bits(first, again):
@@ -205,7 +205,7 @@ def check(backend, capabilities: Capabilities, golden: Golden, dtype: str, resul
                 if not fault and other_bits(first, results):
                     fault = "it changed the results of an earlier call, which lie in scratch memory"
                 if not fault:
-                    found = _judge(related, again, capabilities, dtype)
+                    found = replace(_judge(related, again, capabilities, dtype), why=verdict.why)
             except Unsupported as reason:
                 refused.append(f"{name}: {reason}")
                 continue

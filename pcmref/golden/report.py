@@ -26,6 +26,7 @@ from pcmref.golden.ops import DTYPES, OPS
 from pcmref.golden.verify import STATUSES, Verdict
 
 REPORT_SCHEMA, REPORT_VERSION = "pcmref-report", 1
+SHOWN = 5  # lines of a kind
 _MARKS = {"pass": "pass", "loose": "loose", "fail": "**fail**", "error": "**error**", "unsupported": "-", "skip": "-"}
 
 
@@ -37,9 +38,7 @@ class Report:
     version: str
     route: str  # the command that repeats the run, but for --dtype and --case
     verdicts: tuple[Verdict, ...]
-    about: dict = field(
-        default_factory=dict
-    )  # what was judged with: what a backend declares, the golden file's hash, the level
+    about: dict = field(default_factory=dict)  # judged with: what a backend declares, the golden file's hash, the level
 
 
 def declared(capabilities) -> dict:
@@ -64,6 +63,8 @@ def line(verdict: Verdict, route: str = "") -> str:
         text += f"; top-1 agrees in {verdict.top1[0]} of {verdict.top1[1]} images"
     if verdict.suspects:
         text += f"; suspect: follows from {', '.join(verdict.suspects)}"
+    if verdict.why and verdict.status in ("fail", "error"):
+        text += f"; {verdict.why}"
     if route:
         text += f"; repeat: {route} --dtype {verdict.dtype} --case {shlex.quote(verdict.case)}"
     return printable(text)
@@ -92,25 +93,44 @@ def terminal(report: Report) -> str:
     """Failures and warnings first, one line each, then the table, what was not judged, top-1 agreement and the counts."""
     shown = [v for v in report.verdicts if v.status in ("fail", "error", "xpass", "loose", "inconclusive")]
     first = {(v.message, v.trace): v for v in reversed(shown) if v.status == "error"}
-    lines = [line(v, report.route if v.status in ("fail", "error") else "") for v in shown if v.status != "error"]
+    lines = _first_of_each([v for v in shown if v.status != "error"], report.route)
     for (message, trace), v in reversed(first.items()):  # one cause: one line, and the adapter's own code
         same = sum((w.message, w.trace) == (message, trace) for w in shown if w.status == "error") - 1
         more = [printable(f"    {text.strip()}") for text in trace.splitlines()]
         lines += [line(v, report.route), *more, *([f"    the same error in {same} more cases"] if same else [])]
     counts = Counter(v.status for v in report.verdicts)
     summary = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
+    ran = {v.op for v in report.verdicts if v.status != "unsupported"}
+    supported = tuple(v for v in report.verdicts if v.op in ran)
     compared, kinks = sum(v.compared for v in report.verdicts), sum(v.kinks for v in report.verdicts)
-    lines += [markdown(report)] if report.verdicts else []
+    lines += [markdown(replace(report, verdicts=supported))] if supported else []
+    lacking = dict.fromkeys(v.op for v in report.verdicts if v.op not in ran)
+    lines += [f"not supported: {', '.join(lacking)}"] if lacking else []
     for (op, dtype), n in not_judged(report.verdicts).items():
         lines.append(f"NOT JUDGED {op} {dtype}: all of its {n} cases are inconclusive, which is no pass")
     for refused, n in Counter(text for v in report.verdicts for text in v.refused).items():
         lines.append(printable(f"NOT CHECKED {refused} ({n} case{'s' * (n > 1)})"))
     for dtype, (agree, images) in top1(report.verdicts).items():
         lines.append(f"end to end, {dtype}: top-1 agrees in {agree} of {images} images")
+    if report.about.get("level") == 1:
+        lines.append("level 1 is a quick look: --level 2 takes all generated cases, `pcmref golden fuzz` looks beyond them")
     if report.about:
         lines.append(printable("judged with " + ", ".join(f"{name} {value}" for name, value in report.about.items())))
     lines.append(f"{report.backend} {report.version}: {summary}; {compared:,} numbers compared, {kinks} of them at a kink")
     return "\n".join(lines)
+
+
+def _first_of_each(shown: list[Verdict], route: str) -> list[str]:
+    """Lines of SHOWN verdicts of each status, operation and dtype, the smallest cases first, and how many more there are."""
+    groups: dict[tuple, list[Verdict]] = {}
+    for v in shown:
+        groups.setdefault((v.status, v.op, v.dtype), []).append(v)
+    lines = []
+    for (status, op, dtype), found in groups.items():
+        first = sorted(found, key=lambda v: v.compared)[:SHOWN]
+        lines += [line(v, route if status == "fail" else "") for v in first]
+        lines += [f"    {len(found) - SHOWN} more: {op} {dtype} {status}; --json FILE has all"] if len(found) > SHOWN else []
+    return lines
 
 
 def _cell(verdicts: list[Verdict]) -> str:

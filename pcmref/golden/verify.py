@@ -9,18 +9,8 @@ from math import prod
 
 import numpy as np
 
-from pcmref.golden import sampled
+from pcmref.golden import bounds, sampled
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.bounds import (
-    KINK_SHARE,
-    LAYERS_GROWTH,
-    TINY,
-    UNIT_ROUNDOFF,
-    accumulation_roundoff,
-    is_representable,
-    native,
-    tolerance,
-)
 from pcmref.golden.case import Case
 from pcmref.golden.expected import Expected
 from pcmref.golden.ops import OPS
@@ -59,6 +49,7 @@ class Verdict:
     trace: str = ""  # of an error: where in the backend it was raised
     suspects: tuple[str, ...] = ()  # failed operations that this one is made of
     refused: tuple[str, ...] = ()  # relations that the backend raised Unsupported for: not checked
+    why: str = ""  # what the case is for, or its setting
     top1: tuple[int, int] | None = None  # end to end: (images with the golden largest logit, images); never judged
 
 
@@ -82,7 +73,7 @@ def _top1(golden: Golden, results) -> tuple[int, int] | None:
     """(images whose largest logit is the golden one's, images) where a case goes end to end."""
     if not OPS[golden.case.op].composite or "logits" not in golden.expected:
         return None
-    got, wanted = native(results["logits"]), golden.expected["logits"].value
+    got, wanted = bounds.native(results["logits"]), golden.expected["logits"].value
     if got.shape != wanted.shape or got.dtype.kind != "f":
         return None
     agree = (got.argmax(1) == wanted.argmax(1)) & np.isfinite(got).all(1)
@@ -92,7 +83,7 @@ def _top1(golden: Golden, results) -> tuple[int, int] | None:
 def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dtype: str) -> Verdict:
     case, expected = golden.case, golden.expected[name]
     verdict = Verdict(case.op, case.key, dtype, "pass", output=name)
-    got, wanted = native(got), expected.value
+    got, wanted = bounds.native(got), expected.value
     if got.shape != wanted.shape:
         message = f"shape {list(wanted.shape)} wanted, got {list(got.shape)}"
         message += ": as many numbers, so give them that shape" if got.size == wanted.size else ""
@@ -101,7 +92,7 @@ def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dt
         if got.dtype.kind not in "iu":
             return replace(verdict, status="fail", message=f"integers wanted, got {got.dtype}")
         return _exact(verdict, got, wanted, None)
-    if not is_representable(got, dtype):
+    if not bounds.is_representable(got, dtype):
         return replace(verdict, status="fail", message=f"{dtype} wanted, got {got.dtype} or values outside it")
     special = ~np.isfinite(wanted) if golden.special else np.zeros(wanted.shape, bool)
     wrong = (np.isnan(got) & ~(special & np.isnan(wanted))) | (special & (got != wanted) & ~(np.isnan(got) & np.isnan(wanted)))
@@ -112,13 +103,13 @@ def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dt
         return replace(verdict, status="fail", message=f"{what} in {int(wrong.sum())} of {got.size} elements", **values)
     got, wanted = (np.where(special, v.dtype.type(0), v) for v in (got, wanted))
     kinks = 0 if expected.kink is None else int((~np.isnan(expected.kink)).sum())
-    if kinks > KINK_SHARE * got.size:
+    if kinks > bounds.KINK_SHARE * got.size:
         return replace(verdict, status="fail", message=f"{kinks} of {got.size} elements lie on a kink: the case is worthless")
     verdict = replace(verdict, kinks=kinks)
     if expected.scale is None:
         wanted = wanted.astype(got.dtype)
         if capabilities.flush_denormals:
-            got = np.where((got == 0) & (np.abs(wanted) < TINY[dtype]), wanted, got)
+            got = np.where((got == 0) & (np.abs(wanted) < bounds.TINY[dtype]), wanted, got)
         return _exact(verdict, got, wanted, expected.kink)
     scale = np.where(special, 0.0, expected.scale)
     return _within_bound(verdict, golden, replace(expected, value=wanted, scale=scale), got, capabilities)
@@ -140,19 +131,19 @@ def _exact(verdict: Verdict, got, wanted, kink) -> Verdict:
 
 def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, capabilities: Capabilities) -> Verdict:
     case, dtype, wanted = golden.case, verdict.dtype, expected.value
-    u = accumulation_roundoff(case.op, capabilities, dtype)
+    u = bounds.accumulation_roundoff(case.op, capabilities, dtype)
     if u > expected.u_max:
         message = f"the bound says nothing at unit roundoff {u:.1e}, it ends at {expected.u_max:.1e}"
         return replace(verdict, status="inconclusive", message=message)
     gradual = case.dtype is not None and case.op not in TWINS and not capabilities.flush_denormals
-    limits = tolerance(case, verdict.output, wanted, expected.scale, expected.terms, capabilities, dtype, gradual)
+    limits = bounds.tolerance(case, verdict.output, wanted, expected.scale, expected.terms, capabilities, dtype, gradual)
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(got.astype(np.float64) - wanted)
         error = np.where(got == wanted, 0.0, np.where(np.isfinite(error), error, np.inf))
         if expected.kink is not None:  # the other right value has the same scale: it lies one code away
             error = np.fmin(error, np.abs(got - expected.kink))
         times = np.where(np.isfinite(limits.fail), error / limits.fail, np.inf)  # no bound, no pass
-        ulp = error / np.maximum(2 * UNIT_ROUNDOFF[dtype] * np.abs(wanted), 2.0**-1022)
+        ulp = error / np.maximum(2 * bounds.UNIT_ROUNDOFF[dtype] * np.abs(wanted), 2.0**-1022)
     worst = int(times.argmax())
     index = tuple(int(i) for i in np.unravel_index(worst, got.shape))
     verdict = replace(
@@ -165,7 +156,7 @@ def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, cap
         ulp=float(ulp[index]),
     )
     outside = int((~(times <= 1)).sum())  # a NaN too
-    if outside and OPS[case.op].composite and verdict.times_bound <= LAYERS_GROWTH[capabilities.conv_algorithm]:
+    if outside and OPS[case.op].composite and verdict.times_bound <= bounds.LAYERS_GROWTH[capabilities.conv_algorithm]:
         message = f"{outside} of {got.size} elements outside the bound, which knows of no transform within several layers"
         return replace(verdict, status="inconclusive", message=message)
     if outside:
@@ -186,22 +177,22 @@ def judge_samples(golden: Golden, results, dtype: str, n_tests: int) -> Verdict:
     verdict = Verdict(case.op, case.key, dtype, "pass")
     if not isinstance(results, dict) or results.keys() != golden.law.keys():
         return replace(verdict, status="fail", message=f"samples of {sorted(golden.law)} wanted")
-    samples = {name: native(results[name]) for name in golden.law}
+    samples = {name: bounds.native(results[name]) for name in golden.law}
     for name, law in golden.law.items():
         values, failed = samples[name], replace(verdict, status="fail", output=name)
         if values.shape[1:] != law.location.shape or values.ndim == 0 or len(values) < 2:
             return replace(failed, message=f"shape [n, {law.location.shape}] wanted, got {list(values.shape)}")
         if len(values) != len(samples[next(iter(samples))]):
             return replace(failed, message="all outputs must have the same number of draws")
-        if not is_representable(values, dtype):
+        if not bounds.is_representable(values, dtype):
             return replace(failed, message=f"{dtype} wanted, got {values.dtype} or values outside it")
         if not np.isfinite(values).all():
             return replace(failed, message=f"{int((~np.isfinite(values)).sum())} samples are NaN or infinite")
-    if sampled.rounding(golden.law, UNIT_ROUNDOFF[dtype]) > sampled.MARGIN / 10:
+    if sampled.rounding(golden.law, bounds.UNIT_ROUNDOFF[dtype]) > sampled.MARGIN / 10:
         message = f"the rounding of {dtype} hides what the tests look for; sample in float32 or float64"
         return replace(verdict, status="inconclusive", message=message)
     n, needed = len(samples[name]), sampled.draws_needed(n_tests)
-    failures = sampled.failures(sampled.case_tests(golden.law, samples, UNIT_ROUNDOFF[dtype]), n_tests)
+    failures = sampled.failures(sampled.case_tests(golden.law, samples, bounds.UNIT_ROUNDOFF[dtype]), n_tests)
     if failures:
         first = failures[0]
         message = f"{first.what}: p = {first.p:.1e}, off by {100 * first.effect:.3g} %; n = {n}"
