@@ -39,7 +39,7 @@ _CHANNELS = {"y": "nc,oc->no", "dx": "no,oc->nc", "dw": "no,nc->oc"}
 
 
 class Precision(NamedTuple):
-    """What a bound is for: the unit roundoff, what underflow takes, the largest number; and what carries the values."""
+    """What a bound is for: the unit roundoff, what underflow takes in units of it, the largest number; what carries values."""
 
     u: float
     underflow: float
@@ -50,7 +50,7 @@ class Precision(NamedTuple):
     def of(cls, dtype: str, u: float = 0.0, flush: bool = False) -> "Precision":
         """That of a dtype whose sums are kept at roundoff u, where that is coarser; with `flush`, denormals may become 0."""
         u = max(u, UNIT_ROUNDOFF[dtype])
-        underflow = TINY[dtype] if flush else TINY[dtype] * u
+        underflow = TINY[dtype] / u if flush else TINY[dtype]
         return cls(u, underflow, LARGEST[dtype], np.longdouble if dtype == "float64" else np.float64)
 
     @classmethod

@@ -41,9 +41,7 @@ class Found:
             f"{name} {low:,} to {high:,}" for f, name in named.items() if f in self.ranges for low, high in [self.ranges[f]]
         ]
         ops, dtypes = (len({getattr(v, name) for v in self.judged}) for name in ("op", "dtype"))
-        statuses = Counter()
-        for verdict, n in self.judged.items():
-            statuses[verdict.status] += n
+        statuses = sum((Counter({v.status: n}) for v, n in self.judged.items()), Counter())
         counts = ", ".join(f"{n:,} {status}" for status, n in sorted(statuses.items()))
         return f"covered {self.judged.total():,} cases of {ops} operations in {dtypes} dtypes ({counts}); {', '.join(reach)}"
 

@@ -4,8 +4,8 @@ A number is a sum left open: it knows its value, the errors and magnitudes of it
 added up, in any order, when anything but another sum is done with it; so the bound covers every order, not nn's alone. A
 product adds up the sums in it first, but for a factor that `folds`: one that a backend may multiply into the terms of a sum
 beforehand, as many do with batch norm's weight / sqrt(var + eps). The rules are those of `twin.Bounded`, array by array; two
-more hold where inputs reach to the ends of a dtype's range: a rounding loses up to `underflow` beside its relative error,
-and where some order of adding could overflow there is no bound.
+more hold where inputs reach to the ends of a dtype's range: a rounding loses up to `underflow` units of u beside its relative
+error, and where some order of adding could overflow there is no bound.
 
 NumPy does with these arrays what it does with any, except where a choice would hide an error: a maximum keeps the larger
 error of two numbers that the bounds do not tell apart, and a comparison that they do not decide raises TooCoarse.
@@ -68,7 +68,7 @@ class Wide(np.ndarray):
         k = np.maximum(a["terms"] - 1, 0)
         if not (k * u < 0.5).all() or not (a["magnitude"] + a["error"] * u <= self.precision.largest).all():
             raise TooCoarse
-        error = a["error"] + k / (1 - k * u) * (a["magnitude"] + a["error"] * u) + (k > 0) * (self.precision.underflow / u)
+        error = a["error"] + k / (1 - k * u) * (a["magnitude"] + a["error"] * u) + (k > 0) * self.precision.underflow
         terms = np.minimum(a["terms"], 1)
         magnitude = np.where(terms, np.abs(self.nearest()), 0.0)
         return _made(self.precision, self.folds, a["value"], error, magnitude, terms, a["roundings"] + k)
@@ -144,7 +144,7 @@ def _operand(v, like: Wide) -> Wide:
 def _rounded(a: Wide, times: int = 1) -> Wide:
     """After `times` roundings of every term to the backend's precision."""
     f, u = _fields(a), a.precision.u
-    error = f["error"] + times * (f["magnitude"] + f["error"] * u + f["terms"] * (a.precision.underflow / u))
+    error = f["error"] + times * (f["magnitude"] + f["error"] * u + f["terms"] * a.precision.underflow)
     return _made(a.precision, a.folds, f["value"], error, f["magnitude"], f["terms"], f["roundings"] + times)
 
 
@@ -171,10 +171,12 @@ def _factors(a: Wide, b: Wide) -> tuple[Wide, Wide, bool]:
 
 
 def _multiply(a: Wide, b: Wide) -> Wide:
-    """|xy - XY| <= |x| dy + |y| dx + dx dy, for every term."""
+    """|xy - XY| <= |x| dy + |y| dx + dx dy, for every term; a factor that folds may have lost an underflow by itself."""
     a, b, folds = _factors(a, b)
     x, y, u = _fields(a), _fields(b), a.precision.u
     error = x["magnitude"] * y["error"] + (y["magnitude"] + y["error"] * u) * x["error"]
+    if a.folds != b.folds:
+        error = error + a.precision.underflow * (y if a.folds else x)["magnitude"]
     product = [x["value"] * y["value"], error, x["magnitude"] * y["magnitude"], x["terms"] * y["terms"]]
     return _in_range(_rounded(_made(a.precision, folds, *product, x["roundings"] + y["roundings"])))
 
@@ -185,6 +187,8 @@ def _matmul(a: Wide, b: Wide) -> Wide:
     x, y = ({name: np.ascontiguousarray(v) for name, v in _fields(c).items()} for c in (a, b))
     u = a.precision.u
     error = x["magnitude"] @ y["error"] + x["error"] @ (y["magnitude"] + y["error"] * u)
+    if a.folds != b.folds:
+        error += a.precision.underflow * (x["terms"] @ y["magnitude"] if a.folds else x["magnitude"] @ y["terms"])
     summed = [x["value"] @ y["value"], error, x["magnitude"] @ y["magnitude"], x["terms"] @ y["terms"]]
     roundings = x["roundings"].max(-1, initial=0)[..., None] + y["roundings"].max(0, initial=0)
     return _in_range(_rounded(_made(a.precision, False, *summed, roundings)))
