@@ -9,8 +9,8 @@ to notice it, so it counts neither way. What is printed is the share killed and 
 
 The sample does not depend on what else changes: each mutant has a random number of its own, and the lowest are taken. The file
 of --json is written as the run goes, and a run goes on from it: mutants it names as killed are not run again unless their
-module, or the test that killed them, has changed (see digests.py); survivors are. equivalent_mutants.toml says of a survivor
-why no test can notice it.
+module, or the test that killed them, has changed (see digests.py). equivalent_mutants.toml says of a survivor why no test can
+notice it; the others run again.
 """
 
 import argparse
@@ -269,7 +269,9 @@ def main() -> int:
     arguments = parser.parse_args()
     sample, possible = sampled(arguments.module or modules(), arguments.sample, arguments.seed)
     known = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else []
-    killers = {fate["digest"]: fate["killed by"] for fate in known if fate["killed by"] and holds(fate)}
+    why = equivalent()
+    kept = [fate for fate in known if (fate["killed by"] or fate["mutant"] in why) and holds(fate)]
+    killers = {fate["digest"]: fate["killed by"] for fate in kept}
     waiting = [mutant for mutant in sample if mutant.digest not in killers]
     with Copy() as copy:
         for module in dict.fromkeys(mutant.module for mutant in waiting):
