@@ -5,7 +5,7 @@ DATA ?= /usr/share/datasets/fashion-mnist
 PUBLIC := pcmref $(addprefix pcmref., errors nn.functional nn.resnet nn.adabs pcm.model pcm.mapping pcm.chip pcm.gdc \
 	pcm.moments pcm.crossbar training recipes study data readers library store times plots strategies checks golden)
 
-.PHONY: demo test test-slow lint wheel audit mutation costs readme retention noise-and-clipping cifar10 imagenet against-torch figures docs docs-links docs-outputs fuzz soak same-answer clean
+.PHONY: demo test test-slow lint wheel audit mutation costs readme retention noise-and-clipping cifar10 imagenet against-torch torch-device figures docs docs-links docs-outputs fuzz soak same-answer clean
 
 $(VENV)/installed: pyproject.toml setup.py
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcmref needs Python 3.11 or newer")'
@@ -94,6 +94,10 @@ lab-picture: $(VENV)/installed  ## write the lab page and have Chromium draw doc
 
 against-torch:  ## compare with PyTorch autograd, where it is installed
 	python3 validation/peers/against_torch.py
+
+torch-device:  ## an independent device model in PyTorch beside pcmref's, on CIFAR-10's official files in DATA=FOLDER
+	python3 validation/peers/torch_device.py resnet32-cifar10-baseline --data $(DATA)
+	python3 validation/peers/torch_device.py resnet32-cifar10-noise --data $(DATA)
 
 fuzz: $(VENV)/installed  ## 20,000 hostile files for the readers
 	$(PYTHON) validation/robustness/fuzz.py --files 20000
