@@ -86,6 +86,12 @@ class _Maker:
     def normal(self, name: str, *shape: int) -> np.ndarray:
         return draws.standard_normal(self.seed, f"{self.stream}/{name}", shape)
 
+    def tailed(self, name: str) -> np.ndarray:
+        """Draws for POOL devices, every 25th of them seldom so far from 0."""
+        z = self.normal(name, POOL)
+        z[24::25] = np.resize((4.5, -4.5, 8.0, -8.0), len(z[24::25]))
+        return z
+
     def uniform(self, name: str, *shape: int) -> np.ndarray:
         return draws.uniform(self.seed, f"{self.stream}/{name}", shape)
 
@@ -198,7 +204,7 @@ class _Maker:
         return np.where(self.uniform("weak", POOL) < 0.2, 0.0, g)
 
     def program(self):
-        inputs, noise = {"g_target_us": self.targets_us()}, {"z": self.normal("z", POOL)}
+        inputs, noise = {"g_target_us": self.targets_us()}, {"z": self.tailed("z")}
         return self.spread(inputs), self.spread(noise), {"model": self.model()}
 
     drift_exponent = program
@@ -212,7 +218,7 @@ class _Maker:
 
     def read(self):
         g = self.targets_us()
-        inputs, z = {"g_drift_us": g * self.uniform("left", POOL), "g_target_us": g}, {"z": self.normal("z", POOL)}
+        inputs, z = {"g_drift_us": g * self.uniform("left", POOL), "g_target_us": g}, {"z": self.tailed("z")}
         return self.spread(inputs), self.spread(z), {"model": self.model(), "t_s": self.s["t_s"]}
 
     def map(self):

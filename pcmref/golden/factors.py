@@ -16,18 +16,26 @@ CLASSES = (1, 2, 3, 7, 9, 10, 11, 17, 33, 100, 127, 256, 1000)
 FILLS = ("eighths", "full", "mixed", "small", "large", "cancelling")
 EPS, SEEDS = (1e-5, 1e-3, 0.25, 1e-8), (0, 1, 2)
 DEVICES = (1, 3, 17, 64, 1000, 4097, 1_000_000)
-TIMES_S = (20.0, 20.5, 60.0, 3600.0, DAY_S, 30 * DAY_S, YEAR_S, 10 * YEAR_S, 30 * YEAR_S)
+TIMES_S = (20.0, 20.5, 60.0, 3600.0, DAY_S, 100_000.1, 30 * DAY_S, YEAR_S, 10 * YEAR_S, 30 * YEAR_S)
 PROFILES = ("joshi2020", "aihwkit", "clamped", "G_max 5 uS", "G_max 12.5 uS", "G_max 50 uS")
 WHOLE = ("c", "o", "n", "devices")  # factors that any whole number between their levels is a level of
 APART = (("c", "o"), ("o", "c"))  # not every pair of channels in and out: each with every other factor is enough
 
 _WIDE = {"c": CHANNELS, "n": IMAGES, "size": SIZES, "fill": FILLS}
+_LARGE = _WIDE | {"size": (*SIZES, (19, 33), (97, 101))}  # of operations that take a number or a mean at a time
 _CONV = {"o": OUT, "kernel": KERNELS, "stride": (1, 2, 3, 4), "padding": tuple(range(7))} | _WIDE
 _NORM = _WIDE | {"eps": EPS}
 _LINEAR = {"n": IMAGES, "c": CHANNELS + (512,), "o": CLASSES, "fill": FILLS}
 _LOSS = {"n": IMAGES, "o": CLASSES, "smoothing": (0.0, 0.1, 0.05, 0.5), "spread": (1.0, 30.0, 1e-3)}
 _PIXELS = {"kernel": (1, 2, 3, 4, 5, 7), "stride": (1, 2, 3, 4), "padding": (0, 1, 2, 3)}
-_BLOCK = {"c": (2, 1, 3, 8, 17), "o": (2, 3, 5, 9, 17), "stride": (1, 2), "size": SIZES[1:4], "n": (2, 3, 5), "eps": EPS[:3]}
+_BLOCK = {
+    "c": (2, 1, 3, 8, 17),
+    "o": (2, 3, 5, 9, 17, 33),
+    "stride": (1, 2),
+    "size": SIZES[1:4],
+    "n": (2, 3, 5),
+    "eps": EPS[:3],
+}
 _NET = {
     "widths": ((2,), (2, 3), (3, 4, 5), (4, 9)),
     "blocks": (1, 2, 3),
@@ -46,7 +54,12 @@ _CONVERTER = {
     "order": ("clip first", "round first"),
     "origin": ("zero", "end"),
 }
-_STEPS = {"shape": ((2, 3), (1, 1), (3, 5, 2, 2), (17, 33))}
+_STEPS = {"shape": ((2, 3), (1, 1), (3, 5, 2, 2), (17, 33), (41, 67))}
+
+_SGD = {"learning_rate": (0.1, 0.003), "momentum": (0.9, 0.5), "weight_decay": (5e-4, 0.0, 0.01), "nesterov": (True, False)}
+_DRAWS = {"n": (1, 2, 7, 100, 1001), "high": (1, 2, 7, 1000, 2**31), "seed": (0, 1, -1, 2**64), "name": ("a", "read/1/60.0/fc")}
+_MVM = {"n": (1, 2, 5), "c": (1, 3, 17, 65, 130, 257), "o": (1, 2, 5, 9, 17, 33), "alpha": (1.0, 0.75, 1.3)}
+_MVM |= {"g_max_us": (25.0, 5.0, 50.0), "steps": (None, 254, 15)}
 
 FACTORS: dict[str, dict[str, tuple]] = {
     "conv2d": _CONV,
@@ -55,12 +68,12 @@ FACTORS: dict[str, dict[str, tuple]] = {
     "batch_norm_backward": _NORM,
     "batch_norm_train": _NORM | {"momentum": (0.1, 0.01, 0.5, 1.0)},
     "batch_norm_train_backward": _NORM,
-    "relu": _WIDE,
-    "relu_backward": _WIDE,
+    "relu": _LARGE,
+    "relu_backward": _LARGE,
     "linear": _LINEAR,
     "linear_backward": _LINEAR,
-    "global_avg_pool": _WIDE,
-    "global_avg_pool_backward": _WIDE,
+    "global_avg_pool": _LARGE,
+    "global_avg_pool_backward": _LARGE,
     "max_pool2d": _WIDE | _PIXELS,
     "max_pool2d_backward": _WIDE | _PIXELS,
     "softmax_cross_entropy": _LOSS,
@@ -81,31 +94,13 @@ FACTORS: dict[str, dict[str, tuple]] = {
         "c": (1, 3, 8, 33, 130),
         "g_max_us": (25.0, 5.0, 50.0),
     },
-    "crossbar_mvm": {
-        "n": (1, 2, 5),
-        "c": (1, 3, 17, 65, 130, 257),
-        "o": (1, 2, 5, 9),
-        "alpha": (1.0, 0.75, 1.3),
-        "g_max_us": (25.0, 5.0, 50.0),
-        "steps": (None, 254, 15),
-    },
+    "crossbar_mvm": _MVM,
     "dac": _CONVERTER,
     "adc": _CONVERTER,
     "inject_weight_noise": _STEPS | {"eta": (0.038, 0.01, 0.1), "seed": (0, 3, 2**40), "step": (0, 1, 1000)},
     "clip_weights": _STEPS | {"alpha": (2.0, 1.0, 2.5)},
-    "sgd_step": _STEPS
-    | {
-        "learning_rate": (0.1, 0.003),
-        "momentum": (0.9, 0.5),
-        "weight_decay": (5e-4, 0.0, 0.01),
-        "nesterov": (True, False),
-    },
-    "draws": {
-        "n": (1, 2, 7, 100, 1001),
-        "high": (1, 2, 7, 1000, 2**31),
-        "seed": (0, 1, -1, 2**64),
-        "name": ("a", "read/1/60.0/fc"),
-    },
+    "sgd_step": _STEPS | _SGD,
+    "draws": _DRAWS,
 }
 
 # (channels in, out, kernel, stride, height and width of the input), one image: every shape of a layer that a network has
@@ -149,4 +144,5 @@ def fits(op: str, s: dict, work: float = 6e4) -> bool:
         return False  # single pixels in the end, of a last batch that may be one image
     stride = s.get("stride", 1)
     size = prod(s.get(name, 1) for name in ("n", "c", "o")) * k_h * k_w * -(-height // stride) * -(-width // stride)
-    return size * (40 if OPS[op].device else 1) <= work
+    cost = 40 if OPS[op].device else 0.1 if FACTORS[op].get("size") == _LARGE["size"] else 1
+    return size * cost <= work
