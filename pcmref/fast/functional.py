@@ -165,6 +165,9 @@ def relu(x) -> None:
 
 def relu_backward(dy, y, out: np.ndarray) -> None:
     """out = dy where y is positive, else 0: by its bits, for NaN and infinities are no numbers to multiply with 0."""
-    mask = np.greater(y, 0, out=scratch("mask", y.shape, bool)).view(np.int8)
-    bits = np.dtype(f"i{dy.dtype.itemsize}")
+    mask = np.greater(y, 0, out=scratch("mask", y.shape, bool))
+    if dy.dtype.itemsize > 8:  # no integer has as many bits
+        out[...] = np.where(mask, dy, 0)
+        return
+    mask, bits = mask.view(np.int8), np.dtype(f"i{dy.dtype.itemsize}")
     np.bitwise_and(dy.view(bits), np.negative(mask, out=mask), out=out.view(bits))  # -1 has all bits set
