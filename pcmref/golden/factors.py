@@ -144,5 +144,5 @@ def fits(op: str, s: dict, work: float = 6e4) -> bool:
         return False  # single pixels in the end, of a last batch that may be one image
     stride = s.get("stride", 1)
     size = prod(s.get(name, 1) for name in ("n", "c", "o")) * k_h * k_w * -(-height // stride) * -(-width // stride)
-    cost = 40 if OPS[op].device else 0.1 if FACTORS[op].get("size") == _LARGE["size"] else 1
+    cost = 40 if OPS[op].device else 0.5 if FACTORS[op].get("size") == _LARGE["size"] else 1
     return size * cost <= work
