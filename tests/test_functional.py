@@ -10,6 +10,7 @@ from pcmref import draws
 from pcmref.checks import check_gradient
 from pcmref.errors import SettingError, ShapeError
 from pcmref.nn import functional as F
+from pcmref.nn.blocks import layer
 
 
 def normal(name, *shape, seed=0):
@@ -219,3 +220,14 @@ def test_the_average_of_an_image_changes_by_a_pixels_share():
 def test_what_would_be_silently_wrong_is_refused(call):
     with pytest.raises((ShapeError, SettingError)):
         call()
+
+
+@pytest.mark.confirms(79)
+def test_a_layer_saves_what_its_statistics_are_of():
+    """Three images, five by four pixels, stride 2: 3 * 3 * 2 values a channel; the statistics are those of the convolution."""
+    x = draws.standard_normal(0, "layer/x", (3, 5, 4, 2))
+    state = {"conv.weight": draws.standard_normal(0, "layer/w", (6, 2, 3, 3)), "bn.weight": np.ones(6), "bn.bias": np.zeros(6)}
+    y, saved = layer(x, state, "conv", "bn", stride=2, train=True)
+    z = F.conv2d(x, state["conv.weight"], 2, 1)
+    assert saved.count == 18 == z[..., 0].size and y.shape == (3, 3, 2, 6)
+    assert np.array_equal(saved.mean, z.mean((0, 1, 2))) and np.array_equal(saved.z, z) and (y >= 0).all()
