@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pcmref.golden import Capabilities, Reference
-from pcmref.golden.bounds import STORAGE, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, tolerance
+from pcmref.golden import Capabilities, Reference, covering, special
+from pcmref.golden.bounds import LARGEST, STORAGE, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, tolerance
 from pcmref.golden.case import Case, narrow, normal
 from pcmref.golden.check import check_case, in_dtype
+from pcmref.golden.correct_backends import Fourier, Winograd
 from pcmref.golden.file import make
+from pcmref.golden.verify import judge
 from pcmref.nn import functional as F
 
 
@@ -62,33 +64,9 @@ def test_bfloat16_rounds_to_nearest_even():
     assert is_representable(got, "bfloat16")
 
 
-def winograd_f23(x, w):
-    """A 3x3 convolution, stride 1, no padding, by F(2x2, 3x3) (Lavin & Gray 2016), in x's dtype."""
-    b = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], x.dtype)
-    g = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], x.dtype)
-    a = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], x.dtype)
-    u = np.einsum("ai,ocij,bj->ocab", g, w, g)
-    n, h, width, _ = x.shape
-    y = np.empty((n, h - 2, width - 2, len(w)), x.dtype)
-    for p in range(0, h - 2, 2):
-        for q in range(0, width - 2, 2):
-            v = np.einsum("ai,nijc,bj->ncab", b, x[:, p : p + 4, q : q + 4], b)
-            y[:, p : p + 2, q : q + 2] = np.einsum("pa,noab,qb->npqo", a, np.einsum("ncab,ocab->noab", v, u), a)
-    return y
-
-
-class Winograd(Reference):
-    algorithm = "winograd F(2,3)"
-
-    def capabilities(self):
-        return Capabilities(dtypes=("float32",), conv_algorithm=self.algorithm)
-
-    def conv2d(self, x, w, stride, padding):
-        return winograd_f23(x, w)
-
-
 class WinogradCalledDirect(Winograd):
-    algorithm = "direct"
+    def capabilities(self):
+        return replace(super().capabilities(), conv_algorithm="direct")
 
 
 def test_winograd_needs_to_be_declared():
@@ -99,6 +77,32 @@ def test_winograd_needs_to_be_declared():
     declared, hidden = Winograd(), WinogradCalledDirect()
     assert check_case(declared, declared.capabilities(), golden, "float32").status in ("pass", "loose")
     assert check_case(hidden, hidden.capabilities(), golden, "float32").status == "fail"
+
+
+def test_a_block_of_transforms_may_leave_its_bound_by_their_growth_and_no_more():
+    """Its bound is that of sums: outside by less than the growth is inconclusive, by more, or without a transform, wrong."""
+    golden = covering.golden("basic_block/v1/cover-float64-0", Capabilities())
+    e = golden.expected["y"]
+    capabilities = {name: Capabilities(conv_algorithm=name) for name in ("direct", "winograd F(2,3)", "fft")}
+    for off, statuses in ((50, "fail inconclusive inconclusive"), (200, "fail fail inconclusive"), (1000, "fail fail fail")):
+        results = {"y": e.value + off * e.scale * 2.0**-53}
+        assert [judge(golden, results, of, "float64").status for of in capabilities.values()] == statuses.split(), off
+
+
+def test_no_case_judges_a_transform_that_may_overflow_on_its_way():
+    """conv2d's terms stay in the range one by one; a transform adds up a whole image first."""
+    x = np.zeros((1, 40, 40, 1)) + LARGEST["float32"] / 64
+    case = Case("conv2d", "large", "", {"x": x, "w": np.ones((1, 1, 1, 1))}, {}, {"stride": 1, "padding": 0}, dtype="float32")
+    assert covering.made(case, Capabilities(dtypes=("float32",))) is not None
+    assert covering.made(case, Fourier().capabilities()) is None
+
+
+def test_denormals_in_a_convolution_are_judged_where_it_is_direct():
+    def denormal(capabilities):
+        return {g.case.op for g in special.cases(capabilities) if g.case.name == "denormal"}
+
+    direct = denormal(Capabilities(dtypes=("float32",)))
+    assert direct - denormal(Capabilities(dtypes=("float32",), conv_algorithm="fft")) == {"conv2d", "conv2d_backward"}
 
 
 def test_half_precision_sums_are_judged_by_their_own_precision():

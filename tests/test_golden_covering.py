@@ -186,6 +186,8 @@ def test_a_search_finds_the_same_again_and_shrinks_it():
     assert first.judged == again.judged and [g.case.key for g, _ in first.failures] == [g.case.key for g, _ in again.failures]
     ((golden, verdict),) = first.failures
     assert golden.case.inputs["w"].shape[0] == 17 and golden.case.inputs["x"].shape[3] == 1 and verdict.status == "fail"
+    assert all(np.count_nonzero(v) == 1 for v in golden.case.inputs.values())
+    assert [(v.op, n) for v, n in first.judged.items() if v.status == "fail"] == [("conv2d", 1)]  # not those it shrank by
     assert any(v.status == "pass" for v in first.judged) and "of 2 operations in 1 dtypes" in first.line()
     other = fuzz(backend, CAPABILITIES, ["float32"], ["relu"], examples=5, seed=4)
     assert not other.failures and other.judged.total() == 5

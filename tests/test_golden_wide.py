@@ -226,13 +226,8 @@ def test_underflow_takes_half_a_denormal_each_rounding_or_with_flushing_the_smal
 def test_a_factor_that_folds_may_lose_an_underflow_by_itself(dtype):
     """weight * (x - mean) / std as (weight / std) * x, weight being denormal: half a denormal of weight / std, 100 times."""
     weight = np.array([TINY[dtype] / 32 * (1 + 2.0**-10)])
-    given = {
-        "x": np.full((1, 1, 1, 1), 100.0),
-        "weight": weight,
-        "bias": np.zeros(1),
-        "mean": np.zeros(1),
-        "var": np.ones(1) * 2,
-    }
+    given = {"x": np.full((1, 1, 1, 1), 100.0), "weight": weight, "bias": np.zeros(1)}
+    given |= {"mean": np.zeros(1), "var": np.full(1, 2.0)}
     case = Case("batch_norm", "denormal", "", given, {}, {"eps": 0.25}, dtype=dtype)
 
     class Folded(Reference):

@@ -41,7 +41,8 @@ def test_its_weights_have_the_closed_forms_moments(device, w, t_s):
 def test_a_difference_beyond_chance_is_one(device):
     losses = pcmref.draws.standard_normal(0, "losses", (10, 5))
     other = pcmref.draws.standard_normal(1, "losses", (10, 5))
-    assert device.compare(losses, other)[2] and device.compare(losses, losses) == (0.0, pytest.approx(0.2, abs=0.2), True)
+    error = math.sqrt(2 * losses.mean(1).var(ddof=1) / 10)
+    assert device.compare(losses, other)[2] and device.compare(losses, losses) == (0.0, pytest.approx(error, rel=1e-12), True)
     difference, error, chance = device.compare(losses, other + 2)
     assert not chance and difference > 5 * error
 

@@ -38,6 +38,6 @@ def test_generated_case(backend, capabilities, key, accept):
 def test_fuzz(backend, capabilities, dtype, seconds, compared):
     found = fuzz(backend, capabilities, [dtype], seconds=seconds)
     if found.failures:
-        pytest.fail("\n".join(f"{line(verdict)}; {golden.case.why}" for golden, verdict in found.failures), pytrace=False)
+        pytest.fail("\n".join(line(verdict) for _, verdict in found.failures), pytrace=False)
     assert found.judged, "no case could be made"
     compared.append(found.line())

@@ -33,7 +33,7 @@ KINK_SHARE = 0.1  # at most this part of an output may lie where two branches ar
 # of the largest absolute row sums of its three transforms (Lavin & Gray 2016). F(2, 3): 3 * 2 * 1.5, transposed 2 * 2 * 2;
 # F(4, 3): 19 * 10 * 1, transposed 15 * 10 * 5/3.
 WINOGRAD_GROWTH = {"winograd F(2,3)": (81.0, 64.0), "winograd F(4,3)": (36_100.0, 62_500.0)}
-FACTORS = {"y": ("x", "w"), "dx": ("dy", "w"), "dw": ("dy", "x")}  # what a convolution's outputs are sums of products of
+_FACTORS = {"y": ("x", "w"), "dx": ("dy", "w"), "dw": ("dy", "x")}  # what a convolution's outputs are sums of products of
 LAYERS_GROWTH = {"direct": 1.0, **{k: v[0] for k, v in WINOGRAD_GROWTH.items()}, "fft": 21 * 20 + 6.0}  # FFT: of 2^20 points
 _CHANNELS = {"y": "nc,oc->no", "dx": "no,oc->nc", "dw": "no,nc->oc"}
 
@@ -112,13 +112,13 @@ def transform_scale(case: Case, output: str, terms: int, capabilities: Capabilit
     Winograd: growth * terms * max|a| max|b|. FFT of N points: transforms lose 7 log2(N) u each in the 2-norm, products
     and their sum 6 + terms, of the sum over channels of |a|_2 |b|_1, norms over pixels (Higham 2002, theorem 24.2).
     """
-    a, b = (case.inputs[name] for name in FACTORS[output])
+    a, b = (case.inputs[name] for name in _FACTORS[output])
     if capabilities.conv_algorithm != "fft":
         scale = WINOGRAD_GROWTH[capabilities.conv_algorithm][output == "dw"] * terms * np.abs(a).max() * np.abs(b).max()
         return np.array(scale), float(scale)
     sizes = zip(case.inputs["x"].shape[1:3], case.inputs["w"].shape[2:], strict=True)
     n = 4 * prod(size + 2 * case.params["padding"] + k for size, k in sizes)  # up to the next powers of two
-    of_b = np.abs(b).sum((2, 3) if FACTORS[output][1] == "w" else (1, 2))
+    of_b = np.abs(b).sum((2, 3) if _FACTORS[output][1] == "w" else (1, 2))
     with np.errstate(over="ignore"):
         bound = np.einsum(_CHANNELS[output], np.hypot.reduce(a, (1, 2)), of_b)
     scale = (21 * log2(n) + 6 + terms) * bound

@@ -34,7 +34,7 @@ def check_case(
 ) -> Verdict:
     """The verdict on one case in one dtype; its relations too where `relate`."""
     case = golden.case
-    verdict = Verdict(case.op, case.key, dtype, "skip", why=case.why)
+    verdict = Verdict.of(golden, dtype, "skip")
     if capabilities.ops and case.op not in capabilities.ops:
         return replace(verdict, status="unsupported", message="not among the backend's operations")
     if dtype not in capabilities.dtypes_of.get(case.op, capabilities.dtypes):
@@ -50,7 +50,7 @@ def check_case(
         if golden.law is not None:
             return _check_samples(backend, capabilities, golden, dtype, n_tests, n, seed)
         results, fault = relations.call(backend, case, dtype)
-        verdict = replace(judge(golden, results, capabilities, dtype), why=case.why)
+        verdict = judge(golden, results, capabilities, dtype)
     except Unsupported as reason:
         return replace(verdict, status="unsupported", message=str(reason))
     except KeyboardInterrupt:
@@ -127,7 +127,7 @@ def check_results(
     verdicts, n_tests = [], count_tests(golden)
     for g in golden:
         key, found = g.case.key, by_case.get(g.case.key)
-        blank = Verdict(g.case.op, key, dtype, "unsupported", NO_RESULT)
+        blank = Verdict.of(g, dtype, "unsupported", message=NO_RESULT)
         if g.case.dtype not in (None, dtype) or (cases is not None and key not in cases):
             continue
         if found is None:
@@ -137,7 +137,7 @@ def check_results(
         elif g.law is not None:
             verdicts.append(judge_samples(g, found, dtype, n_tests))
         else:
-            verdicts.append(replace(judge(g, found, capabilities, dtype), why=g.case.why))
+            verdicts.append(judge(g, found, capabilities, dtype))
     return mark_suspects(verdicts)
 
 

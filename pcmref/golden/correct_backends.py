@@ -83,8 +83,17 @@ class Sequential(Pairwise):
     name, add = "sequential sums", staticmethod(lambda terms: np.add.accumulate(terms, -1)[..., -1])
 
 
-class Fused(Reference):
-    """Batch norm as a factor and a summand, in evaluation folded into the convolution before it."""
+class Folding(Reference):
+    """Blocks that evaluate with each batch norm folded into its convolution, the backend's own."""
+
+    def basic_block(self, x, state, stride, train, eps):
+        if train:
+            return super().basic_block(x, state, stride, train, eps)
+        return residual_block(x, state, (stride, 1), partial(_folded, eps=eps, convolve=self.conv2d))[0]
+
+
+class Fused(Folding):
+    """Batch norm as a factor and a summand, too."""
 
     name = "folded batch norm"
 
@@ -92,17 +101,8 @@ class Fused(Reference):
         factor = weight / np.sqrt(var + eps)
         return x * factor + (bias - mean * factor)
 
-    def basic_block(self, x, state, stride, train, eps):
-        return _folded_block(self, F.conv2d, x, state, stride, train, eps)
 
-
-def _folded_block(self, convolve, x, state, stride, train, eps):
-    if train:
-        return Reference.basic_block(self, x, state, stride, train, eps)
-    return residual_block(x, state, (stride, 1), partial(_folded, eps=eps, convolve=convolve))[0]
-
-
-def _folded(x, state, conv, bn, stride=1, plus=None, relu=True, eps=F.BN_EPS, convolve=F.conv2d):
+def _folded(x, state, conv, bn, stride=1, plus=None, relu=True, *, eps, convolve):
     weight, bias, mean, var = (state[f"{bn}.{k}"] for k in ("weight", "bias", "running_mean", "running_var"))
     factor, w = weight / np.sqrt(var + eps), state[f"{conv}.weight"]
     y = convolve(x, w * factor[:, None, None, None], stride, w.shape[2] // 2) + (bias - mean * factor)
@@ -146,14 +146,11 @@ class Flushing(Reference):
         return replace(super().capabilities(), flush_denormals=True)
 
 
-class Transformed(Reference):
-    """Convolutions by a transform, and says so; blocks are made of them, with batch norm folded in."""
+class Transformed(Folding):
+    """Convolutions by a transform, and says so; blocks are made of them."""
 
     def capabilities(self):
         return replace(super().capabilities(), conv_algorithm=self.name)
-
-    def basic_block(self, x, state, stride, train, eps):
-        return _folded_block(self, self.conv2d, x, state, stride, train, eps)
 
 
 class Winograd(Transformed):
@@ -184,9 +181,8 @@ class Winograd(Transformed):
         if w.shape[2:] != (3, 3) or stride != 1 or padding > 2:
             return F.conv2d_backward(dy, x, w, stride, padding)
         g, a_t, tiles = self.transforms(x, padding)
-        dy_tiles = F.windows(
-            np.pad(dy, ((0, 0), *((0, -size % self.m) for size in dy.shape[1:3]), (0, 0))), (self.m,) * 2, self.m, 0
-        )
+        more = ((0, -size % self.m) for size in dy.shape[1:3])
+        dy_tiles = F.windows(np.pad(dy, ((0, 0), *more, (0, 0))), (self.m, self.m), self.m, 0)
         dw = g.T @ np.einsum("npqoij,npqcij->ocij", a_t.T @ dy_tiles @ a_t, tiles) @ g
         return self.conv2d(dy, w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1], 1, 2 - padding), dw
 
@@ -207,15 +203,11 @@ class Fourier(Transformed):
 
     name = "fft"
 
-    def spectra(self, x, w, padding, *dy, stride=1):
-        """(the size, the spectra of x in its border, of w, and of dy spread out by the stride)."""
-        size = tuple(n + 2 * padding for n in x.shape[1:3])
+    def spectra(self, x, w, padding):
+        """(the size, the spectra of x in its border and of w)."""
         x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-        spread = [np.zeros((len(d), *size, d.shape[3]), d.dtype) for d in dy]
-        for wide, d in zip(spread, dy, strict=True):
-            rows, columns = (slice(0, (k - 1) * stride + 1, stride) for k in d.shape[1:3])
-            wide[:, rows, columns] = d
-        return size, fft.rfft2(x, size, (1, 2)), fft.rfft2(w, size, (2, 3)), *(fft.rfft2(d, size, (1, 2)) for d in spread)
+        size = x.shape[1:3]
+        return size, fft.rfft2(x, size, (1, 2)), fft.rfft2(w, size, (2, 3))
 
     def conv2d(self, x, w, stride, padding):
         _, h, width, _ = F.conv2d_shape(x.shape, w.shape, stride, padding)
@@ -224,11 +216,14 @@ class Fourier(Transformed):
         return y[:, : h * stride : stride, : width * stride : stride]
 
     def conv2d_backward(self, dy, x, w, stride, padding):
-        size, x_, w_, dy = self.spectra(x, w, padding, dy, stride=stride)
-        dx = fft.irfft2(np.einsum("nijo,ocij->nijc", dy, w_), size, (1, 2))
-        dw = fft.irfft2(np.einsum("nijc,nijo->ocij", x_, dy.conj()), size, (2, 3))
-        h, width = x.shape[1:3]
-        return dx[:, padding : padding + h, padding : padding + width], dw[:, :, : w.shape[2], : w.shape[3]]
+        (h, width), (k_h, k_w), (rows, columns) = x.shape[1:3], w.shape[2:], dy.shape[1:3]
+        size, x, w = self.spectra(x, w, padding)
+        spread = np.zeros((len(dy), *size, dy.shape[3]), dy.dtype)
+        spread[:, : rows * stride : stride, : columns * stride : stride] = dy
+        dy = fft.rfft2(spread, size, (1, 2))
+        dx = fft.irfft2(np.einsum("nijo,ocij->nijc", dy, w), size, (1, 2))
+        dw = fft.irfft2(np.einsum("nijc,nijo->ocij", x, dy.conj()), size, (2, 3))
+        return dx[:, padding : padding + h, padding : padding + width], dw[:, :, :k_h, :k_w]
 
 
 class Sampled(Reference):

@@ -87,7 +87,7 @@ class _Maker:
         return draws.standard_normal(self.seed, f"{self.stream}/{name}", shape)
 
     def tailed(self, name: str) -> np.ndarray:
-        """Draws for POOL devices, every 25th of them seldom so far from 0."""
+        """Draws for POOL devices, every 25th farther from 0 than any of so few would be."""
         z = self.normal(name, POOL)
         z[24::25] = np.resize((4.5, -4.5, 8.0, -8.0), len(z[24::25]))
         return z

@@ -14,7 +14,7 @@ SIZES = ((3, 2), (5, 4), (3, 7), (9, 11), (1, 9), (12, 17), (33, 2))
 KERNELS = ((1, 1), (3, 3), (2, 2), (4, 4), (5, 5), (6, 6), (7, 7), (1, 3), (3, 1), (2, 5), (7, 2))
 CLASSES = (1, 2, 3, 7, 9, 10, 11, 17, 33, 100, 127, 256, 1000)
 FILLS = ("eighths", "full", "mixed", "small", "large", "cancelling")
-EPS, SEEDS = (1e-5, 1e-3, 0.25, 1e-8), (0, 1, 2)
+EPS = (1e-5, 1e-3, 0.25, 1e-8)
 DEVICES = (1, 3, 17, 64, 1000, 4097, 1_000_000)
 TIMES_S = (20.0, 20.5, 60.0, 3600.0, DAY_S, 100_000.1, 30 * DAY_S, YEAR_S, 10 * YEAR_S, 30 * YEAR_S)
 PROFILES = ("joshi2020", "aihwkit", "clamped", "G_max 5 uS", "G_max 12.5 uS", "G_max 50 uS")
@@ -55,7 +55,6 @@ _CONVERTER = {
     "origin": ("zero", "end"),
 }
 _STEPS = {"shape": ((2, 3), (1, 1), (3, 5, 2, 2), (17, 33), (41, 67))}
-
 _SGD = {"learning_rate": (0.1, 0.003), "momentum": (0.9, 0.5), "weight_decay": (5e-4, 0.0, 0.01), "nesterov": (True, False)}
 _DRAWS = {"n": (1, 2, 7, 100, 1001), "high": (1, 2, 7, 1000, 2**31), "seed": (0, 1, -1, 2**64), "name": ("a", "read/1/60.0/fc")}
 _MVM = {"n": (1, 2, 5), "c": (1, 3, 17, 65, 130, 257), "o": (1, 2, 5, 9, 17, 33), "alpha": (1.0, 0.75, 1.3)}
@@ -144,5 +143,4 @@ def fits(op: str, s: dict, work: float = 6e4) -> bool:
         return False  # single pixels in the end, of a last batch that may be one image
     stride = s.get("stride", 1)
     size = prod(s.get(name, 1) for name in ("n", "c", "o")) * k_h * k_w * -(-height // stride) * -(-width // stride)
-    cost = 40 if OPS[op].device else 0.5 if FACTORS[op].get("size") == _LARGE["size"] else 1
-    return size * cost <= work
+    return size * (40 if OPS[op].device else 0.5 if FACTORS[op] is _LARGE else 1) <= work

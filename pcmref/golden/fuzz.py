@@ -1,4 +1,4 @@
-"""Looking for inputs on which a backend is wrong: any case that `drawn` can make, by hypothesis, and the smallest that fails.
+"""Looking for inputs on which a backend is wrong: any case that `drawn` can make, by hypothesis, and a small one that fails.
 
 A round asks for a few cases of every operation in every dtype, and the next round for others. The same seed gives the same
 cases in the same order, however many of them there is time for. Needs hypothesis.
@@ -78,8 +78,8 @@ def fuzz(
                 found.failures.append(failure)
                 todo.remove((op, dtype))
             if progress is not None:
-                total = examples * len(todo) if seconds is None else int(seconds)
-                progress(found.judged.total() if seconds is None else int(passed), total)
+                by_count = found.judged.total(), (examples or 0) * len(todo)
+                progress(*(by_count if seconds is None else (int(passed), int(seconds))))
         turn += 1
     return found
 

@@ -197,7 +197,7 @@ def check(backend, capabilities: Capabilities, golden: Golden, dtype: str, resul
     first, refused = {k: np.array(v) for k, v in results.items()}, []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for name, related, arrange in _relations(golden, folder):
-            found = Verdict(verdict.op, verdict.case, dtype, "fail", why=verdict.why)
+            found = Verdict.of(related, dtype, "fail")
             try:
                 again, fault = call(backend, related.case, dtype, arrange)
                 if not fault and name == "a second call" and capabilities.deterministic and other_bits(first, again):
@@ -205,7 +205,7 @@ def check(backend, capabilities: Capabilities, golden: Golden, dtype: str, resul
                 if not fault and other_bits(first, results):
                     fault = "it changed the results of an earlier call, which lie in scratch memory"
                 if not fault:
-                    found = replace(_judge(related, again, capabilities, dtype), why=verdict.why)
+                    found = _judge(related, again, capabilities, dtype)
             except Unsupported as reason:
                 refused.append(f"{name}: {reason}")
                 continue
@@ -222,7 +222,7 @@ def _judge(golden: Golden, results, capabilities: Capabilities, dtype: str) -> V
     """The verdict on a case made of a case; skip where there is nothing to judge."""
     kinks = [np.isfinite(e.kink).mean() for e in golden.expected.values() if e.kink is not None and e.kink.size]
     if not golden.expected or any(share > KINK_SHARE for share in kinks):  # of few rows, more may be either value
-        return Verdict(golden.case.op, golden.case.key, dtype, "skip")
+        return Verdict.of(golden, dtype, "skip")
     if isinstance(results, dict):
         results = {k: v for k, v in results.items() if k in golden.expected}
     return judge(golden, results, capabilities, dtype)

@@ -52,11 +52,15 @@ class Verdict:
     why: str = ""  # what the case is for, or its setting
     top1: tuple[int, int] | None = None  # end to end: (images with the golden largest logit, images); never judged
 
+    @classmethod
+    def of(cls, golden: Golden, dtype: str, status: str = "pass", **known) -> "Verdict":
+        """One on a case, of which nothing else is known yet."""
+        return cls(golden.case.op, golden.case.key, dtype, status, why=golden.case.why, **known)
+
 
 def judge(golden: Golden, results, capabilities: Capabilities, dtype: str) -> Verdict:
     """The verdict on a backend's results, {output: array}, for one case: pass, loose, fail or inconclusive."""
-    case = golden.case
-    blank = Verdict(case.op, case.key, dtype, "pass")
+    blank = Verdict.of(golden, dtype)
     if not isinstance(results, dict) or results.keys() != golden.expected.keys():
         found = sorted(results) if isinstance(results, dict) else type(results).__name__
         return replace(blank, status="fail", message=f"outputs {sorted(golden.expected)} wanted, got {found}")
@@ -81,8 +85,7 @@ def _top1(golden: Golden, results) -> tuple[int, int] | None:
 
 
 def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dtype: str) -> Verdict:
-    case, expected = golden.case, golden.expected[name]
-    verdict = Verdict(case.op, case.key, dtype, "pass", output=name)
+    expected, verdict = golden.expected[name], Verdict.of(golden, dtype, output=name)
     got, wanted = bounds.native(got), expected.value
     if got.shape != wanted.shape:
         message = f"shape {list(wanted.shape)} wanted, got {list(got.shape)}"
@@ -173,8 +176,7 @@ def judge_samples(golden: Golden, results, dtype: str, n_tests: int) -> Verdict:
 
     n_tests: the tests of the whole run, over which the family-wise error is split.
     """
-    case = golden.case
-    verdict = Verdict(case.op, case.key, dtype, "pass")
+    verdict = Verdict.of(golden, dtype)
     if not isinstance(results, dict) or results.keys() != golden.law.keys():
         return replace(verdict, status="fail", message=f"samples of {sorted(golden.law)} wanted")
     samples = {name: bounds.native(results[name]) for name in golden.law}

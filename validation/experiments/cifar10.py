@@ -50,7 +50,7 @@ class KeptCifar(Kept):
     folder: Path
     normalisation = None  # (mean, std) where the network's file says nothing
 
-    @property
+    @cached_property
     def constants(self) -> tuple:
         return self.file.about.get("normalisation") or self.normalisation or library.load_images(self.folder).normalisation
 
@@ -67,6 +67,14 @@ class KeptCifar(Kept):
         choice = Augmentation.of_epoch(recipe, 0, n, calibration.shape[1:3])
         blank = -np.divide(*self.constants).astype(calibration.dtype)
         return x, labels, augment(calibration, choice, np.arange(n), recipe, blank)
+
+    def measure_calibration(self) -> None:
+        """The accuracy in software with batch norm recalibrated on both kinds of calibration images."""
+
+        def recalibrated(x, labels, calibration):
+            return accuracy(self.file.net, adabs(self.file.net, self.file.state, calibration), x, labels)
+
+        self.measure_missing({"plain": lambda: recalibrated(*self.plain), AS_TRAINED: lambda: recalibrated(*self.evaluation)})
 
 
 def kept(kind: str, network, arguments, **settings) -> KeptCifar:
@@ -106,17 +114,9 @@ def measure_sensitivity(found: KeptCifar, n_chips: int) -> None:
     found.keep({"software": result.software_accuracy, "settings": settings, "rows": [list(row) for row in result.rows]})
 
 
-def measure_calibration(found: KeptCifar) -> None:
-    """The accuracy in software with batch norm recalibrated on both kinds of calibration images."""
-    of = found.file
-    for what, (x, labels, images) in {"plain": found.plain, AS_TRAINED: found.evaluation}.items():
-        if what not in found.values:
-            found.keep({what: accuracy(of.net, adabs(of.net, of.state, images), x, labels)})
-
-
 def run(arguments) -> None:
     for network in networks(arguments):
-        measure_calibration(kept("calibration", network, arguments))
+        kept("calibration", network, arguments).measure_calibration()
         design = {"times_s": STANDARD_TIMES_S, "compensations": COMPENSATIONS, "reads": arguments.reads}
         design = {name: list(v) if isinstance(v, tuple) else v for name, v in design.items()}
         study(kept("retention", network, arguments, **design), arguments.chips)

@@ -59,10 +59,11 @@ class Kept:
     def measure(self, tasks: dict[object, Callable[[int], object]], n_chips: int) -> dict[object, list]:
         """{key: task(chip) of every chip}; what is not there yet is measured, a task on each core."""
         named = {f"{key}, chip {k}": partial(task, k) for k in range(n_chips) for key, task in tasks.items()}
-        self._measure_missing(named)
+        self.measure_missing(named)
         return {key: [self.values[f"{key}, chip {k}"] for k in range(n_chips)] for key in tasks}
 
-    def _measure_missing(self, tasks: dict[str, Callable[[], object]]) -> None:
+    def measure_missing(self, tasks: dict[str, Callable[[], object]]) -> None:
+        """Measure those of the tasks whose values are not kept yet, one on each core."""
         missing = [key for key in tasks if key not in self.values]
         done, lock = len(tasks) - len(missing), Lock()
 
