@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _read_noise(periphery: Periphery, model: PCMModel, times_s) -> str:
     """What the fresh readings of the products have in common."""
     if periphery.products_apart_s is None:
-        return "Read noise drawn anew for every product: an upper bound, as products microseconds apart share most of it."
+        return "Read noise drawn anew for every product: an upper bound of what differs between them."
     shares = ", ".join(f"{periphery.shared(model, t_s):.2f} at {human_time(t_s)}" for t_s in times_s)
     return f"Products {periphery.products_apart_s:g} s apart; the correlation of their read noise, shared by all: {shares}."
 

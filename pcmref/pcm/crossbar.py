@@ -257,8 +257,8 @@ class Periphery:
     """What surrounds the devices of a chip: the size of its tiles (rows, columns) and its converters; None is ideal.
 
     With `fresh`, every matrix-vector product meets a reading of its own; without, all products of a `state` meet one reading.
-    Fresh readings are independent, an upper bound: 1/f noise changes little in a microsecond. With `products_apart_s` they
-    share what two readings so far apart have in common (`read_correlation`), drawn once a `state`; the rest is a product's own.
+    Fresh readings are independent, an upper bound of what differs between products: 1/f noise changes little in a microsecond.
+    With `products_apart_s` they share what readings so far apart have in common (`read_correlation`), drawn once a `state`.
     """
 
     tile: tuple[int, int] = (256, 256)

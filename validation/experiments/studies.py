@@ -61,7 +61,7 @@ def trained(name: str, recipe: Path, folder: Path, data, workers: int | None, **
 
 
 def study_parser(description: str, chips: int, reads: int) -> argparse.ArgumentParser:
-    """What the scripts are asked: step "run" or "report", and sizes (the published ones by default)."""
+    """What the scripts are asked: step "run" or "report", and sizes."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("run", "report"))
     parser.add_argument("--data", help="folder of Fashion-MNIST's IDX files, for what is trained")
