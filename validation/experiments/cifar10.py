@@ -19,7 +19,7 @@ import numpy as np
 import studies
 from measurements import RESULTS, Kept
 from retention import cell, losses
-from studies import N_CALIBRATION, accuracies, result_of, study
+from studies import N_CALIBRATION, accuracies, add_engine, result_of, study
 
 from pcmref import adabs, library, recipes, tables
 from pcmref.cli.executors import open_executor
@@ -82,7 +82,7 @@ def kept(kind: str, network, arguments, **settings) -> KeptCifar:
     name = f"cifar10-{kind}-{library.find(network).stem}"
     settings |= {"images": arguments.images, "calibration": N_CALIBRATION}
     settings |= {"calibrated_on": AS_TRAINED} if kind == "retention" else {}
-    found = KeptCifar(name, network, studies.__file__, **settings)
+    found = KeptCifar(name, network, studies.__file__, arguments.engine, **settings)
     found.folder = arguments.data
     if arguments.third and Path(network) == arguments.third and arguments.mean:
         found.normalisation = tuple(arguments.mean), tuple(arguments.std)
@@ -236,6 +236,7 @@ def main() -> int:
     parser.add_argument("--mean", type=float, nargs=3, help="of images/255 that the third takes")
     parser.add_argument("--std", type=float, nargs=3, help="beside --mean")
     parser.add_argument("--workers", type=int, help="threads for training (default: one per core)")
+    add_engine(parser)
     arguments = parser.parse_args()
     if arguments.step == "report":
         report()

@@ -8,7 +8,9 @@ import argparse
 import ast
 import hashlib
 import json
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
@@ -39,13 +41,22 @@ def file_digest(network) -> str:
 
 
 class Kept:
-    """What a function measures on one network with these settings, by key; each value is written as soon as it is there."""
+    """What a function measures on one network with these settings, by key; each value is written as soon as it is there.
 
-    def __init__(self, name: str, network: str, script: str, **settings):
+    With the engine "torch" PyTorch evaluates the network (peers/torch_network.py), and the settings say which and on what.
+    """
+
+    def __init__(self, name: str, network: str, script: str, engine: str = "fast", **settings):
         path = library.find(network)
         self.file = library.read_network(path)
         self.about = {"network": path.stem, "sha256": file_digest(path)}
         self.about |= {"trained by commit": self.file.about.get("commit"), "code": code_digest(script), **settings}
+        if engine == "torch":
+            sys.path.append(str(Path(__file__).parents[1] / "peers"))
+            import torch_network
+
+            self.file = replace(self.file, net=torch_network.TorchResNet.of(self.file.net))
+            self.about["evaluated by"] = torch_network.described()
         self.path = RESULTS / f"{name}.json"
         held = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.values = held["values"] if held.get("about") == self.about else {}

@@ -44,7 +44,8 @@ def run(arguments) -> None:
         name = named(arguments.network, eta, alpha, seed)
         changes = {"eta": eta, "alpha": alpha, "seed": seed} | ({"epochs": epochs} if epochs else {})
         path = trained(name, recipe, TRAINED, data, arguments.workers, **changes)
-        study(kept_study(name, path, arguments.images, times_s=(DAY_S,), reads=arguments.reads), arguments.chips)
+        design = {"times_s": (DAY_S,), "reads": arguments.reads, "engine": arguments.engine}
+        study(kept_study(name, path, arguments.images, **design), arguments.chips)
 
 
 def finished(name: str) -> bool:

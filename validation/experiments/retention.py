@@ -35,13 +35,15 @@ ETAS, ALPHAS = (0.0, 0.019, ETA, 0.076), (1.5, ALPHA, 2.5, 0.0)
 
 def networks(arguments) -> None:
     for name in NETWORKS:
-        study(kept_study(f"retention-{name}", name, arguments.images, reads=arguments.reads), arguments.chips)
+        design = {"engine": arguments.engine, "reads": arguments.reads}
+        study(kept_study(f"retention-{name}", name, arguments.images, **design), arguments.chips)
 
 
 def calibration(arguments) -> None:
     for n in CALIBRATION:
         if n != N_CALIBRATION:  # which the study of the network has
             design = {"times_s": (DAY_S,), "compensations": ("adabs",), "reads": arguments.reads}
+            design["engine"] = arguments.engine
             study(kept_study(f"calibration-{n}", NETWORKS[1], arguments.images, n, **design), arguments.chips)
 
 
@@ -55,7 +57,7 @@ def sweeps(arguments) -> None:
     for eta, alpha in dict.fromkeys([(eta, ALPHA) for eta in ETAS] + [(ETA, alpha) for alpha in ALPHAS]):
         name = swept_name(eta, alpha)
         path = trained(name, recipe, SWEPT, data, arguments.workers, eta=eta, alpha=alpha)
-        design = {"times_s": (DAY_S,), "reads": arguments.reads}
+        design = {"times_s": (DAY_S,), "reads": arguments.reads, "engine": arguments.engine}
         study(kept_study(f"sweep-{name}", path, arguments.images, **design), arguments.chips)
 
 

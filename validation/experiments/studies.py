@@ -23,11 +23,11 @@ from pcmref.times import STANDARD_TIMES_S
 N_CALIBRATION = 1280
 
 
-def kept_study(name: str, network, images: int, n_calibration: int = N_CALIBRATION, **design) -> Kept:
+def kept_study(name: str, network, images: int, n_calibration: int = N_CALIBRATION, engine: str = "fast", **design) -> Kept:
     """Where a study's chips are kept; `design` is times_s, compensations and reads where they are not the experiment's."""
     design = {"times_s": STANDARD_TIMES_S, "compensations": COMPENSATIONS, "reads": 1} | design
     plain = json.loads(json.dumps(design))
-    return Kept(name, network, __file__, images=images, calibration=n_calibration, **plain)
+    return Kept(name, network, __file__, engine, images=images, calibration=n_calibration, **plain)
 
 
 def study(kept: Kept, n_chips: int) -> None:
@@ -69,7 +69,13 @@ def study_parser(description: str, chips: int, reads: int) -> argparse.ArgumentP
     parser.add_argument("--chips", type=int, default=chips, help="default: %(default)s")
     parser.add_argument("--reads", type=int, default=reads, help="readings of each chip at each time (default: %(default)s)")
     parser.add_argument("--workers", type=int, help="threads for training (default: one per core)")
+    add_engine(parser)
     return parser
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    help_ = "what evaluates the networks: pcmref, or PyTorch, on a GPU if there is one (default: %(default)s)"
+    parser.add_argument("--engine", choices=("fast", "torch"), default="fast", help=help_)
 
 
 def result_of(name: str, network: str | None = None) -> RetentionResult:

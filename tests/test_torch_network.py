@@ -1,0 +1,59 @@
+"""validation/peers/torch_network.py: PyTorch's logits and batch statistics are pcmref's, so that a study's accuracies are."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pcmref
+
+pytest.importorskip("torch", reason="PyTorch is not installed: its evaluation of our networks is not run")
+EPS = float(np.finfo(np.float32).eps)
+
+
+@pytest.fixture
+def network(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "validation" / "peers")
+    import torch_network
+
+    yield torch_network
+    sys.modules.pop("torch_network", None)
+
+
+def shipped():
+    net, state = pcmref.load("resnet8-fashionmnist-noise")
+    data = pcmref.library.load_images("fashionmnist-evaluation")
+    return net, state, data.normalized(data.images[:300]), data.labels[:300]
+
+
+def test_logits_and_statistics_are_pcmrefs(network):
+    """Within float32's rounding of sums of at most 9 * 56 products through nine layers, of the largest; of two images, for n and n - 1 to differ."""
+    net, state, x, _ = shipped()
+    other = network.TorchResNet.of(net)
+    limit = 9 * 56 * 9 * 2 * EPS
+    for bn, (mean, var, count) in net.statistics(state, x[:2]).items():
+        found = other.statistics(state, x[:2])[bn]
+        assert found[2] == count
+        for a, b in ((found[0], mean), (found[1], var)):
+            assert np.abs(a - b).max() <= limit * max(np.abs(mean).max(), np.sqrt(var).max(), var.max())
+    ours = pcmref.predict(net, state, x)
+    assert np.abs(pcmref.predict(other, state, x) - ours).max() <= limit * np.abs(ours).max()
+
+
+def test_a_study_counts_the_same_images_right(network):
+    net, state, x, labels = shipped()
+    options = {"times_s": (86_400.0,), "n_chips": 2, "x_calibration": x[:100]}
+    found = [
+        pcmref.retention(n, state, pcmref.PCMModel.joshi2020(), x[100:], labels[100:], **options)
+        for n in (net, network.TorchResNet.of(net))
+    ]
+    ours, theirs = ([row.accuracy for row in result.rows] for result in found)
+    assert np.abs(np.subtract(ours, theirs)).max() <= 1 / 200  # one image on the border of two classes
+    assert found[0].software_accuracy == found[1].software_accuracy
+
+
+def test_another_product_is_refused(network):
+    net, state, x, _ = shipped()
+    with pytest.raises(TypeError, match="product"):
+        network.TorchResNet.of(net).forward(state, x, product=np.matmul)

@@ -1,0 +1,68 @@
+"""pcmref's network evaluated by PyTorch, on a GPU where there is one: for studies of more images than a CPU has time for.
+
+Devices, draws, readings and compensations stay pcmref's own; PyTorch only takes a state and images to logits, in float32
+without TF32. Its sums have another order: an image whose two largest logits lie within rounding may be classified otherwise.
+"""
+
+from dataclasses import fields
+from threading import local
+
+import numpy as np
+import torch
+
+from pcmref import ResNet
+from pcmref.peers import torch_resnet
+
+torch.backends.cudnn.allow_tf32 = False
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+_of_thread = local()
+
+
+def described() -> str:
+    """The version of PyTorch and the device, to be kept beside results."""
+    return f"PyTorch {torch.__version__}, {torch.cuda.get_device_name() if DEVICE == 'cuda' else 'CPU'}"
+
+
+class TorchResNet(ResNet):
+    """A ResNet whose evaluation and batch statistics are PyTorch's, whatever `workers` and `engine` say."""
+
+    @classmethod
+    def of(cls, net: ResNet) -> "TorchResNet":
+        return cls(**{field.name: getattr(net, field.name) for field in fields(net)})
+
+    def forward(self, state, x, workers=None, engine="fast"):
+        """Logits of a batch in evaluation, as nn's."""
+        with torch.no_grad():
+            return self._module(state).eval()(_on_device(x)).cpu().numpy()
+
+    def statistics(self, state, x, workers=None, engine="fast"):
+        """{batch norm: (mean, biased variance, number of values a channel)} of a training pass, as nn's."""
+        found, module = {}, self._module(state)
+
+        def keep(name, x):
+            var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+            found[name] = mean.cpu().numpy(), var.cpu().numpy(), x.numel() // x.shape[1]
+
+        norms = {name: part for name, part in module.named_modules() if isinstance(part, torch.nn.BatchNorm2d)}
+        hooks = [m.register_forward_hook(lambda _, inputs, y, name=n: keep(name, inputs[0])) for n, m in norms.items()]
+        with torch.no_grad():
+            module.train()(_on_device(x))
+        for hook in hooks:
+            hook.remove()
+        _of_thread.state = None  # its running statistics are spoilt
+        return found
+
+    def _module(self, state) -> torch.nn.Module:
+        """This thread's PyTorch network with the state's arrays; a state is sent to the device once for many batches."""
+        if getattr(_of_thread, "net", None) != self:
+            _of_thread.net, _of_thread.module, _of_thread.state = self, torch_resnet(self).to(DEVICE), None
+        if _of_thread.state is not state:
+            arrays = {name: torch.from_numpy(np.array(value)) for name, value in self.checked_state(state, np.float32).items()}
+            _of_thread.module.load_state_dict(arrays)
+            _of_thread.state = state
+        return _of_thread.module
+
+
+def _on_device(x: np.ndarray) -> torch.Tensor:
+    """NHWC -> NCHW."""
+    return torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(DEVICE).permute(0, 3, 1, 2)
