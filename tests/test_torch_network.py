@@ -28,7 +28,7 @@ def shipped():
 
 
 def test_logits_and_statistics_are_pcmrefs(network):
-    """Within float32's rounding of sums of at most 9 * 56 products through nine layers, of the largest; of two images, for n and n - 1 to differ."""
+    """Within float32's rounding: 9 layers of at most 9 * 56 products, of the largest; of two images, where n is not n - 1."""
     net, state, x, _ = shipped()
     other = network.TorchResNet.of(net)
     limit = 9 * 56 * 9 * 2 * EPS
