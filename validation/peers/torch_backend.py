@@ -1,7 +1,9 @@
-"""PyTorch behind pcmref's backend protocol: its own layers and autograd, its own SGD; float64, float32, bfloat16.
+"""PyTorch behind pcmref's backend protocol: its own layers and autograd, its own SGD; float64, float32, bfloat16; CPU and CUDA.
 
 cd validation/peers && pcmref golden check torch_backend:Backend --level 2
 cd validation/peers && pcmref golden check torch_backend:BFloat16
+cd validation/peers && pcmref golden check torch_backend:Cuda --level 2     # a GPU, float32 without TF32
+cd validation/peers && pcmref golden check torch_backend:CudaAsItComes      # as PyTorch sets it: TF32 in convolutions
 """
 
 from dataclasses import replace
@@ -18,14 +20,14 @@ from pcmref.peers import torch_resnet
 class Backend(Autograd):
     """Gradients come from autograd: each backward operation differentiates PyTorch's own forward."""
 
-    name, version, dtypes, compute = "PyTorch", torch.__version__, ("float64", "float32"), None
+    name, version, dtypes, compute, device = "PyTorch", torch.__version__, ("float64", "float32"), None, "cpu"
 
     def tensor(self, array):
-        t = torch.from_numpy(array)
+        t = torch.from_numpy(array).to(self.device)
         return t if self.compute is None or array.dtype.kind in "iu" else t.to(self.compute)
 
     def array(self, tensor):
-        tensor = tensor.detach()
+        tensor = tensor.detach().cpu()
         return (tensor.float() if self.compute is torch.bfloat16 else tensor).contiguous().numpy()
 
     # ------------------------------------------------------------------------------------------------------ layers
@@ -117,6 +119,22 @@ class BFloat16(Backend):
         return replace(super().capabilities(), flush_denormals=True)
 
 
+class Cuda(Backend):
+    """The same on a GPU; whether float32 convolutions may run in TF32 is a switch of the process, off for this class."""
+
+    device, tf32 = "cuda", False
+
+    def call(self, op, arguments):
+        torch.backends.cudnn.allow_tf32 = self.tf32
+        return super().call(op, arguments)
+
+
+class CudaAsItComes(Cuda):
+    """With PyTorch's default: convolutions in TF32, products of matrices not."""
+
+    tf32 = True
+
+
 def to_first(x):
     """NHWC -> NCHW."""
     return x.permute(0, 3, 1, 2)
@@ -145,6 +163,6 @@ def network_of(state, network, eps):
 
 def loaded(module, state):
     """The module in the dtype of a state, with its arrays."""
-    module = module.to(state["conv1.weight"].dtype)
+    module = module.to(state["conv1.weight"])
     module.load_state_dict({name: state.get(name, value) for name, value in module.state_dict().items()})
     return module
