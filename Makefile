@@ -42,7 +42,7 @@ mutation: $(VENV)/installed  ## plant mistakes in nn, pcm and fast and see which
 	$(PYTHON) validation/audit/mutate.py --json validation/results/mutation.json
 	$(PYTHON) validation/audit/properties.py
 
-costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibration cost the shipped network (half an hour)
+costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibration cost the shipped network (half an hour; goes on where it was, all anew where the code changed)
 	$(PYTHON) validation/experiments/discrepancy_costs.py
 	$(PYTHON) validation/experiments/converters.py
 	$(PYTHON) validation/experiments/recalibration.py

@@ -1,23 +1,27 @@
 """What a discrepancy costs in accuracy after a day: into discrepancies.md and the README, between their markers.
 
-python validation/experiments/discrepancy_costs.py [NETWORK] [--chips 5] [--images 1000]
+python validation/experiments/discrepancy_costs.py [NETWORK] [--chips 10] [--images 1000]
 
 Every variant differs from `joshi2020` in one thing and meets the same draws of the same chips and the same images, so the
-difference is taken chip by chip: its mean in points, with its standard error over the chips. Accuracies are kept in
-results/prices.json; a run goes on from there, and more chips may be asked for later. Another network is measured anew.
+difference is taken chip by chip: its mean in points, with its interval over the chips (`paired`). Accuracies are kept in
+results/prices.json; a run goes on from there, and more chips may be asked for later. With other code, images or another
+network everything is measured anew.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 import numpy as np
-from measurements import Kept, cell, from_command, mean_and_error
+from measurements import Kept, from_command
+from paired import READ_SO, accuracy_cells, difference, difference_cells, heading
 
 from pcmref import Chip, PCMModel, adabs, tables
 from pcmref.pcm.crossbar import tile_scales
 from pcmref.pcm.mapping import crossbars
+from pcmref.statistics import LEVEL
 from pcmref.training import accuracy
 
 VALIDATION = Path(__file__).parents[1]
@@ -113,41 +117,43 @@ def measure(kept: Kept, n_chips: int) -> dict[str, list]:
 
 
 def table(found: dict[str, list]) -> str:
-    """Accuracy of the first variant in percent, and the difference of each other one in points, with standard errors."""
-    lines = [["id", "change", *found]]
+    """Accuracy of the first variant in percent, and the difference of each other one in points: means and ranges over chips."""
+    lines = [["id", "change", *(f"{c}, {what}" for c in found for what in ("mean", "over chips"))]]
     for v, variant in enumerate(VARIANTS):
-        cells = [cell(values[v], values[0] if v else None) if values[v] else "not in it" for values in found.values()]
-        lines.append([variant.label, variant.text, *cells])
+        cells = [
+            (difference_cells(values[v], values[0]) if v else accuracy_cells(values[0])) if values[v] else ["not in it", ""]
+            for values in found.values()
+        ]
+        lines.append([variant.label, variant.text, *sum(cells, [])])
     return tables.markdown(lines)
 
 
 def verdict(found: dict[str, list], n_images: int) -> str:
-    """The line of the README: which differences may be a point or more, two standard errors included."""
+    """The line of the README: which differences may be a point or more, by intervals that hold all together (Bonferroni)."""
+    priced = [(c, v) for c, values in found.items() for v in range(1, len(VARIANTS)) if values[v]]
     matter, largest = [], 0.0
-    for compensation, values in found.items():
-        for v in (v for v in range(1, len(VARIANTS)) if values[v]):
-            differences = np.subtract(values[v], values[0])
-            mean, error = mean_and_error(differences)
-            if (worst := abs(mean) + 2 * error) < POINTS:
-                largest = max(largest, worst)
-            else:
-                change = f"{VARIANTS[v].label}, {VARIANTS[v].text}: {cell(values[v], values[0])} points under {compensation}"
-                chips = f"from {100 * differences.min():+.2f} to {100 * differences.max():+.2f} over {len(differences)} chips"
-                matter.append((-worst, f"{change}, {chips}"))
+    for c, v in priced:
+        values, base = found[c][v], found[c][0]
+        worst = 100 * max(map(abs, difference(values, base, 1 - (1 - LEVEL) / len(priced))))
+        if worst < POINTS:
+            largest = max(largest, worst)
+        else:
+            lost = int((np.subtract(base, values) >= POINTS / 100).sum())
+            mean, over = difference_cells(values, base)
+            change = f"{VARIANTS[v].label}, {VARIANTS[v].text}, with {c}: {mean} points"
+            matter.append((-worst, f"{change}, {over} over the chips, {lost} of which lose a point or more"))
     which = "; ".join(change for _, change in sorted(matter)) or "none"
-    size = f"these {len(found[COMPENSATIONS[0]][0])} chips and {n_images:,} images"
-    missing = dict.fromkeys(v.label for v, values in zip(VARIANTS, found[COMPENSATIONS[0]], strict=True) if not values)
-    unpriced = "".join(f"; {label} is not priced yet" for label in missing)
     return (
-        f"Which matter for the accuracy of the reference network after a day: {which}. All others that were priced stay within "
-        f"{largest:.1f} points, two standard errors included, over {size}{unpriced}."
+        f"Which may matter by a point or more for the accuracy of the reference network after a day: {which}. All others stay "
+        f"within {ceil(10 * largest) / 10:.1f} points, by t-intervals over the chips that are nominally right all together in "
+        f"{100 * LEVEL:g} % of cases: {len(found[COMPENSATIONS[0]][0])} chips, each read once, on the same {n_images:,} images."
     )
 
 
 def main() -> int:
-    kept, n_chips = from_command("prices", __doc__.splitlines()[0], __file__, chips=5, images=1000, calibration=CALIBRATION)
+    kept, n_chips = from_command("prices", __doc__.splitlines()[0], __file__, chips=10, images=1000, calibration=CALIBRATION)
     found = measure(kept, n_chips)
-    tables.fill(VALIDATION / "discrepancies.md", {"prices": f"{kept.heading(n_chips)}\n\n{table(found)}"})
+    tables.fill(VALIDATION / "discrepancies.md", {"prices": f"{heading(kept, n_chips)} {READ_SO}\n\n{table(found)}"})
     tables.fill(VALIDATION.parent / "README.md", {"prices": verdict(found, kept.about["images"])})
     print(table(found), verdict(found, kept.about["images"]), sep="\n\n")
     return 0

@@ -1,16 +1,17 @@
 """AdaBS over a day: how often it must be repeated, and a cumulative average against a moving one: into recalibration.md.
 
-python validation/experiments/recalibration.py [NETWORK] [--chips 3] [--images 500]
+python validation/experiments/recalibration.py [NETWORK] [--chips 5] [--images 500]
 
 Chips, draws and images are the same in all cells. Accuracies are kept in results/recalibration.json; a run goes on from there.
-Another network is measured anew.
+With other code, images or another network everything is measured anew.
 """
 
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from measurements import Kept, cell, from_command, mean_and_error
+from measurements import Kept, from_command
+from paired import heading, range_cell
 
 from pcmref import Chip, PCMModel, adabs, tables
 from pcmref.times import human_time
@@ -74,21 +75,20 @@ def later(found: dict, scheme: str) -> str:
     """The accuracy at each time with the statistics of each earlier one."""
     lines = [["calibrated at", *(f"used at {human_time(t)}" for t in TIMES_S)]]
     for calibrated in TIMES_S:
-        cells = [cell(found[scheme, calibrated, used]) if calibrated <= used else "" for used in TIMES_S]
+        cells = [range_cell(found[scheme, calibrated, used], 1) if calibrated <= used else "" for used in TIMES_S]
         lines.append([human_time(calibrated), *cells])
     return tables.markdown(lines)
 
 
 def schedules(found: dict) -> str:
-    """The lowest accuracy over the day for each of PLANS, measured just before every next calibration and at its end."""
+    """The lowest median over the day for each of PLANS, measured just before every next calibration and at its end."""
     lines = [["AdaBS runs at", *SCHEMES]]
     for plan in PLANS:
         cells = []
         for scheme in SCHEMES:
             uses = [(max(t for t in plan if t < used), used) for used in TIMES_S[1:]]  # just before the next calibration
-            lowest = min((np.mean(found[scheme, *use]), use) for use in uses)
-            mean, error = mean_and_error(found[scheme, *lowest[1]])
-            cells.append(f"{mean:.2f} ± {error:.2f} (at {human_time(lowest[1][1])})")
+            _, lowest = min((np.median(found[scheme, *use]), use) for use in uses)
+            cells.append(f"{range_cell(found[scheme, *lowest], 1)} (at {human_time(lowest[1])})")
         lines.append([", ".join(human_time(t) for t in plan), *cells])
     return tables.markdown(lines)
 
@@ -97,29 +97,34 @@ def answer(found: dict) -> str:
     """What statistics lose that are a day old, and those that are half as old as the chip."""
 
     def lost(scheme, calibrated, used):
-        return cell(found[scheme, calibrated, used], found[scheme, used, used])
+        points = 100 * np.subtract(found[scheme, calibrated, used], found[scheme, used, used])
+        return f"{points.mean():+z.1f} ({points.min():+z.1f} to {points.max():+z.1f})"
 
     plain, compensated = SCHEMES
     first, changed = TIMES_S[0], "change the accuracy by"
     halves = [f"{lost(plain, used / 2, used)} at {human_time(used)}" for used in TIMES_S if used / 2 in TIMES_S]
     return (
-        f"Statistics of {human_time(first)}, used after a day, {changed} {lost(compensated, first, DAY_S)} points with GDC\n"
-        f"on at both times, and by {lost(plain, first, DAY_S)} where it is off. Without it, statistics taken at half the\n"
-        f"chip's age {changed}\n{', '.join(halves)}."
+        f"In points, mean and range over the chips: statistics of {human_time(first)}, used after a day,\n"
+        f"{changed} {lost(compensated, first, DAY_S)} with GDC on at both times, and by\n"
+        f"{lost(plain, first, DAY_S)} where it is off. Without it, statistics taken at half the chip's age\n"
+        f"{changed} {', '.join(halves)}."
     )
 
 
 def estimates(found: dict) -> str:
     """The accuracy after a day by number of images, batch size and kind of average."""
     lines = [["images", "batch size", *(f"momentum {m}" if m else "cumulative" for m in MOMENTA)]]
-    lines += [[f"{n:,}", str(size), *(cell(found["estimate", n, size, m]) for m in MOMENTA)] for n, size in ESTIMATES]
+    lines += [[f"{n:,}", str(size), *(range_cell(found["estimate", n, size, m], 1) for m in MOMENTA)] for n, size in ESTIMATES]
     return tables.markdown(lines)
 
 
 def main() -> int:
-    kept, n_chips = from_command("recalibration", __doc__.splitlines()[0], __file__, chips=3, images=400)
+    kept, n_chips = from_command("recalibration", __doc__.splitlines()[0], __file__, chips=5, images=500)
     found = Study(kept).run(n_chips)
-    parts = {"network": kept.heading(n_chips), **{scheme: later(found, scheme) for scheme in SCHEMES}}
+    parts = {
+        "network": f"{heading(kept, n_chips)} Tables: median [lowest, highest] mean over the chips.",
+        **{scheme: later(found, scheme) for scheme in SCHEMES},
+    }
     parts |= {"schedules": f"{schedules(found)}\n\n{answer(found)}", "estimates": estimates(found)}
     tables.fill(PATH, parts)
     return 0
