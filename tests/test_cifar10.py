@@ -91,7 +91,7 @@ def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experi
     assert text.index("## small-cifar10-baseline") < text.index("## small-cifar10-noise") < text.index("## third")
     readme = (tmp_path / "README.md").read_text()
     assert (
-        readme.startswith("before\n<!-- cifar10 -->\n10 images") and "| third |" in readme and readme.endswith("-->\nafter\n")
+        readme.startswith("before\n<!-- cifar10 -->\n| network |") and "| third |" in readme and readme.endswith("-->\nafter\n")
     )
     assert {path.name for path in (tmp_path / "validation").glob("*.png")} >= {"cifar10.png", "cifar10-sensitivity-third.png"}
 

@@ -137,10 +137,11 @@ def measured(kind: str) -> list[str]:
 
 def sensitivity_of(network: str) -> SensitivityResult:
     path = RESULTS / f"cifar10-sensitivity-{network}.json"
-    values = json.loads(path.read_text())["values"]
+    about, values = json.loads(path.read_text()).values()
     if "rows" not in values:
         raise SystemExit(f"{path}: not all chips are measured yet; run the experiment again, it goes on")
-    return SensitivityResult(network, tuple(Row(*row) for row in values["rows"]), values["software"], values["settings"])
+    rows = tuple(Row(*row) for row in values["rows"])
+    return SensitivityResult(network, rows, values["software"], about | values["settings"])
 
 
 def recalibrated(network: str) -> str:
@@ -185,13 +186,19 @@ def beside_the_paper(results: list[RetentionResult]) -> str:
     return tables.markdown([head, *([what, theirs, grade, *map(ours, results)] for what, theirs, grade, ours in rows)])
 
 
+def evaluated(about: dict) -> str:
+    """By what a network was evaluated, and which file it is."""
+    return f"evaluated by {about.get('evaluated by', 'pcmref')}; network SHA-256 {about['sha256'][:16]}."
+
+
 def lost_in_a_day(results: list[RetentionResult]) -> str:
     """What each network loses in a day, in points of its own software accuracy."""
-    lines = [["network", "software", *COMPENSATIONS]]
+    lines = [["network", "software", *COMPENSATIONS, "of"]]
     lines += [
-        [r.name, f"{100 * r.software_accuracy:.2f}", *(cell(losses(r, c, DAY_S)) for c in COMPENSATIONS)] for r in results
+        [r.name, f"{100 * r.software_accuracy:.2f}", *(cell(losses(r, c, DAY_S)) for c in COMPENSATIONS), r.size()]
+        for r in results
     ]
-    return f"{results[0].size()}.\n\n{tables.markdown(lines)}"
+    return tables.markdown(lines)
 
 
 def draw(folder: Path) -> None:
@@ -207,13 +214,14 @@ def report() -> None:
     if not results:
         raise SystemExit("no network is measured yet: python validation/experiments/cifar10.py run --data FOLDER")
     sections = [
-        f"## {r.name}\n\nSoftware {100 * r.software_accuracy:.2f} %; {r.size()}; SHA-256 {r.settings['sha256'][:16]}.\n\n"
+        f"## {r.name}\n\nSoftware {100 * r.software_accuracy:.2f} %; {r.size()}; {evaluated(r.settings)}\n\n"
         f"{tables.markdown(r.lines())}\n\n{tables.markdown(r.spread_lines())}"
         for r in results
     ]
     costs = [sensitivity_of(name) for name in measured("sensitivity")]
     texts = [
-        f"## What costs {found.name} its accuracy\n\n```\n{found.table()}\n```\n\n![What costs it]"
+        f"## What costs {found.name} its accuracy\n\n{found.settings['n_images']:,} images, {found.settings['n_chips']} chips, "
+        f"reads {found.settings['reads']}; {evaluated(found.settings)}\n\n```\n{found.table()}\n```\n\n![What costs it]"
         f"(cifar10-sensitivity-{found.name}.png)"
         for found in costs
     ]

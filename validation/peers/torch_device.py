@@ -6,7 +6,7 @@
 Devices, drift, readings, both compensations and the network are PyTorch's, with its own random numbers; of pcmref there are
 only the weights, the images and the other side of the comparison. With --data, a folder of CIFAR-10's official files, pcmref's
 side is what results/ keeps, on the same images; else it is measured here. Exit status 1 where a mean differs by more than
-chance: Welch's t on the chips' means, 1 % for the three comparisons together.
+chance: Welch's t on the chips' means, 1 % for the three comparisons together. The network runs on a GPU where there is one.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from pcmref.study import COMPENSATIONS
 
 DAY_S, T_0_S, T_READ_S, G_MAX_US = 86_400.0, 20.0, 250e-9, 25.0
 LEVEL = 0.01 / len(COMPENSATIONS)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+torch.backends.cudnn.allow_tf32 = False
 
 
 class Crossbar:
@@ -76,10 +78,10 @@ def recalibrate(model, x: torch.Tensor, batch_size: int = 200) -> None:
 @torch.no_grad()
 def on_a_chip(net, state: dict, x, labels, calibration, seed: int, reads: int) -> np.ndarray:
     """A chip's accuracies after a day, [reads, COMPENSATIONS]."""
-    model, generator = torch_resnet(net), torch.Generator().manual_seed(seed)
+    model, generator = torch_resnet(net).to(DEVICE), torch.Generator().manual_seed(seed)
     model.load_state_dict(state)
     bars = crossbars(model)
-    chip = [Crossbar(torch.cat([p.double().flatten() for p in bar]), generator) for bar in bars]
+    chip = [Crossbar(torch.cat([p.double().flatten().cpu() for p in bar]), generator) for bar in bars]
     found = []
     for _ in range(reads):
         readings = [(bar.read(T_0_S), bar.read(DAY_S)) for bar in chip]
@@ -99,8 +101,8 @@ def on_a_chip(net, state: dict, x, labels, calibration, seed: int, reads: int) -
 def theirs(file, x, labels, calibration, chips: int, reads: int) -> tuple[float, np.ndarray]:
     """PyTorch's (accuracy in software, accuracies [chips, reads, COMPENSATIONS])."""
     state = {name: torch.from_numpy(np.array(value)) for name, value in file.state.items()}
-    x, calibration = (torch.from_numpy(part.transpose(0, 3, 1, 2).copy()) for part in (x, calibration))
-    labels, model = torch.from_numpy(labels.astype(np.int64)), torch_resnet(file.net)
+    x, calibration = (torch.from_numpy(part.transpose(0, 3, 1, 2).copy()).to(DEVICE) for part in (x, calibration))
+    labels, model = torch.from_numpy(labels.astype(np.int64)).to(DEVICE), torch_resnet(file.net).to(DEVICE)
     model.load_state_dict(state)
     with torch.no_grad():
         software = right(model, x, labels)
