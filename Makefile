@@ -46,6 +46,7 @@ costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibrati
 	$(PYTHON) validation/experiments/discrepancy_costs.py
 	$(PYTHON) validation/experiments/converters.py
 	$(PYTHON) validation/experiments/recalibration.py
+	$(PYTHON) validation/experiments/devices.py
 
 readme: $(VENV)/installed  ## run the demo of the README again and put its table and picture into it
 	$(PYTHON) validation/experiments/readme.py

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import studies
-from measurements import RESULTS, Kept
+from measurements import RESULTS, Kept, add_engine
 from retention import cell, losses
-from studies import N_CALIBRATION, accuracies, add_engine, result_of, study
+from studies import N_CALIBRATION, accuracies, result_of, study
 
 from pcmref import adabs, library, recipes, tables
 from pcmref.cli.executors import open_executor

@@ -99,8 +99,15 @@ class Kept:
         """What the values are of, in a line of Markdown."""
         commit = self.about["trained by commit"]
         trained = f", trained by commit {commit[:12]}" if commit else ""
+        by = f"evaluated by {self.about.get('evaluated by', 'pcmref')}"
         settings = ", ".join(f"{value:,} {key}" for key, value in self.about.items() if isinstance(value, int))
-        return f"Network `{self.about['network']}` (SHA-256 {self.about['sha256'][:16]}{trained}); {settings}. {n_chips} chips."
+        network = f"Network `{self.about['network']}` (SHA-256 {self.about['sha256'][:16]}{trained})"
+        return f"{network}; {settings}. {n_chips} chips, {by}."
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    help_ = "what evaluates the networks: pcmref, or PyTorch, on a GPU if there is one (default: %(default)s)"
+    parser.add_argument("--engine", choices=("fast", "torch"), default="fast", help=help_)
 
 
 def from_command(name: str, description: str, script: str, chips: int, images: int, **settings) -> tuple[Kept, int]:
@@ -109,8 +116,9 @@ def from_command(name: str, description: str, script: str, chips: int, images: i
     parser.add_argument("network", nargs="?", default="resnet32-fashionmnist-noise", help="default: %(default)s")
     parser.add_argument("--chips", type=int, default=chips, help="default: %(default)s")
     parser.add_argument("--images", type=int, default=images, help="default: %(default)s")
+    add_engine(parser)
     arguments = parser.parse_args()
-    return Kept(name, arguments.network, script, images=arguments.images, **settings), arguments.chips
+    return Kept(name, arguments.network, script, arguments.engine, images=arguments.images, **settings), arguments.chips
 
 
 def mean_and_error(values) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from measurements import RESULTS, Kept, file_digest
+from measurements import RESULTS, Kept, add_engine, file_digest
 
 from pcmref import library, recipes
 from pcmref.cli.executors import open_executor
@@ -71,11 +71,6 @@ def study_parser(description: str, chips: int, reads: int) -> argparse.ArgumentP
     parser.add_argument("--workers", type=int, help="threads for training (default: one per core)")
     add_engine(parser)
     return parser
-
-
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    help_ = "what evaluates the networks: pcmref, or PyTorch, on a GPU if there is one (default: %(default)s)"
-    parser.add_argument("--engine", choices=("fast", "torch"), default="fast", help=help_)
 
 
 def result_of(name: str, network: str | None = None) -> RetentionResult:

@@ -1,0 +1,63 @@
+"""What several devices a sign buy, on the stem alone and everywhere, a day after programming: devices.md.
+
+python validation/experiments/devices.py [--chips 10] [--images 2000] [--engine torch]
+
+The first device of a sign has the same draws in every row, the images are the same: differences are taken chip by chip.
+Accuracies are kept in results/; a run goes on from there. With other code, images or networks everything is measured anew.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from measurements import Kept, add_engine
+from paired import READ_SO, accuracy_cells, difference_cells, heading
+from retention import NETWORKS
+from studies import N_CALIBRATION
+
+from pcmref import Chip, PCMModel, adabs, tables
+from pcmref.training import accuracy
+
+PATH = Path(__file__).parents[1] / "devices.md"
+DAY_S = 86_400.0
+STEM = "conv1.weight"
+ROWS = {"one of each sign": 1} | {f"{n} in the stem": {STEM: n} for n in (2, 4, 8)} | {f"{n} everywhere": n for n in (2, 4, 8)}
+COMPENSATIONS = ("gdc", "adabs")
+
+
+def measure(kept: Kept, devices, compensation: str, seed: int) -> float:
+    """The accuracy of one chip."""
+    file, (x, labels, calibration) = kept.file, kept.evaluation
+    chip = Chip.program(file.state, PCMModel(devices_per_weight=devices), seed)
+    state = chip.read(DAY_S, gdc=compensation == "gdc")
+    if compensation == "adabs":
+        state = adabs(file.net, state, calibration[:N_CALIBRATION])
+    return accuracy(file.net, state, x, labels)
+
+
+def section(network: str, arguments) -> str:
+    """A network's rows: devices on the chip, and what each compensation reaches."""
+    kept = Kept(f"devices-{network}", network, __file__, arguments.engine, images=arguments.images, calibration=N_CALIBRATION)
+    tasks = {f"{c}, {text}": partial(measure, kept, n, c) for c in COMPENSATIONS for text, n in ROWS.items()}
+    found = kept.measure(tasks, arguments.chips)
+    lines = [["devices", "in all", *(f"{c}, {what}" for c in COMPENSATIONS for what in ("mean", "over chips"))]]
+    for text, n in ROWS.items():
+        size = Chip.program(kept.file.state, PCMModel(devices_per_weight=n)).n_devices
+        pairs = [(found[f"{c}, {text}"], found[f"{c}, one of each sign"]) for c in COMPENSATIONS]
+        cells = [accuracy_cells(v) if v is base else difference_cells(v, base) for v, base in pairs]
+        lines.append([text, f"{size:,}", *sum(cells, [])])
+    return f"{heading(kept, arguments.chips)} {READ_SO}\n\n{tables.markdown(lines)}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chips", type=int, default=10, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=2_000, help="test images, the first ones (default: %(default)s)")
+    add_engine(parser)
+    arguments = parser.parse_args()
+    tables.fill(PATH, {"devices": "\n\n".join(section(network, arguments) for network in NETWORKS)})
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
