@@ -60,12 +60,47 @@ def test_the_design_reaches_what_kernels_get_wrong():
     assert max(factors.FACTORS["read"]["t_s"]) >= 30 * 365 * 86_400 and min(factors.FACTORS["read"]["t_s"]) == 20.0
 
 
+def test_beyond_the_design_each_range_goes_on():
+    """Every operation has settings there, of factors that it has, from level 2 on."""
+    for op, levels in factors.FACTORS.items():
+        assert factors.beyond(op) and all(s.keys() >= levels.keys() for s in factors.beyond(op)), op
+        keys = covering.keys([op], OPS[op].dtypes[:1], 2)
+        assert sum("beyond" in key for key in keys) == len(factors.beyond(op)) and not any(
+            "beyond" in k for k in covering.keys([op], OPS[op].dtypes, 1)
+        )
+        known = {*levels, *factors.EXTRA.get(op, {})}
+        assert all(s.keys() <= known for s in factors.beyond(op)), op
+
+    def reach(op, factor):
+        return max(s[factor] for s in factors.beyond(op))
+
+    assert reach("linear", "c") > 4096 and reach("conv2d", "c") > 2048 and reach("conv2d", "o") > 2048
+    assert reach("softmax_cross_entropy", "n") > 1024 and reach("relu", "n") > 128 and reach("draws", "n") > 2048
+    assert any(s["n"] + 1 >= 4 * s["batch_size"] + 1 for s in factors.beyond("adabs")) and reach("resnet", "widths") == (65,)
+    assert any(s["c"] * s["o"] > 1024 and s["g_max_us"] != 25 for s in factors.beyond("gdc")) and reach("dac", "steps") > 2**15
+
+
+def test_wild_cases_have_many_magnitudes_and_a_gamma_of_0():
+    def case(op, **setting):
+        first = next(s for s in factors.beyond(op) if s.get("wild"))
+        return drawn.make(op, "wild", first | setting, "float32")
+
+    a = case("batch_norm_train_backward").inputs
+    spread = np.log2(a["x"].std((0, 1, 2)))
+    assert (a["weight"] == 0).any() and np.ptp(spread) > 40
+    g = case("read").inputs["g_target_us"]
+    assert g.max() / g[g > 0].min() > 1e4
+    flat = case("gdc", read_out="one-hot").inputs["g_t_us"]
+    assert np.array_equal(flat[0], flat[1])
+
+
 def test_a_case_is_the_same_for_ever_and_holds_numbers_of_its_dtype():
     for key in (
         "conv2d/v1/cover-float32-7",
         "read/v1/cover-float64-3",
         "batch_norm/v1/cover-bfloat16-5",
         "linear/v1/cover-float16-2",
+        "sgd_step/v1/beyond-float32-1",
     ):
         one, again = (covering.golden(key, CAPABILITIES) for _ in range(2))
         assert one.case.key == key and covering.is_key(key)
@@ -106,6 +141,32 @@ def test_right_backends_pass(backend, op):
     if hasattr(backend, op):
         for dtype in ("float64", "float32"):
             assert [v for v in verdicts(backend, op, dtype, level=1) if v.status in ("fail", "error")] == []
+
+
+class Folded(Reference):
+    """The decay folded into the weight, as many optimisers have it."""
+
+    def sgd_step(self, w, grad, learning_rate, momentum, weight_decay, nesterov, velocity=None):
+        t = w.dtype.newbyteorder("=").type
+        _, v = super().sgd_step(w, grad, learning_rate, momentum, weight_decay, nesterov, velocity)
+        pushed = t(momentum) * v if nesterov else 0 if velocity is None else t(momentum) * velocity
+        decay = t(1) - t(learning_rate) * t(weight_decay) if w.ndim > 1 else t(1)
+        return w * decay - t(learning_rate) * (grad + pushed), v
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_decay_folded_into_the_weight_is_right_and_one_of_few_bits_is_not(dtype):
+    """1 - learning_rate * weight_decay is rounded, and multiplied with: two roundings of w that the equation has not."""
+    found = list(verdicts(Folded(), "sgd_step", dtype))
+    assert {v.status for v in found} == {"pass"} and max(v.times_bound for v in found) > 0.3
+    stored = [check_case(Folded(), CAPABILITIES, g, dtype) for g in file.read() if g.case.op == "sgd_step"]
+    assert {v.status for v in stored} == {"pass"}
+
+    class Coarse(Reference):
+        def sgd_step(self, w, **a):
+            return super().sgd_step(w=w * (1 + 8 * np.finfo(w.dtype).eps), **a)
+
+    assert is_noticed(Coarse(), "sgd_step", dtype)
 
 
 def cut(x, bits):
@@ -167,6 +228,10 @@ MISTAKES = {
     "small numbers flushed": ("conv2d", "float32", _flush),
     "negative gamma": ("batch_norm", "float32", lambda own, a: own(a | {"weight": np.abs(a["weight"])})),
     "eps of its own": ("batch_norm_train", "float32", lambda own, a: own(a | {"eps": 1e-5})),
+    "one block of inputs": ("linear", "float32", lambda own, a: own(a | {"x": a["x"][:, :512], "w": a["w"][:, :512]})),
+    "images of the first block": ("linear", "float32", lambda own, a: own(a | {"x": a["x"][np.arange(len(a["x"])) % 64]})),
+    "a step held below 1": ("sgd_step", "float32", lambda own, a: own(a | {"learning_rate": min(a["learning_rate"], 1.0)})),
+    "alpha in float32": ("clip_weights", "float64", lambda own, a: own(a | {"alpha": float(np.float32(a["alpha"]))})),
     "G_max of its own": ("program", "float64", lambda own, a: own(a | {"model": a["model"] | {"g_max_us": 25.0}})),
 }
 
@@ -191,6 +256,13 @@ def test_a_search_finds_the_same_again_and_shrinks_it():
     assert any(v.status == "pass" for v in first.judged) and "of 2 operations in 1 dtypes" in first.line()
     other = fuzz(backend, CAPABILITIES, ["float32"], ["relu"], examples=5, seed=4)
     assert not other.failures and other.judged.total() == 5
+
+
+def test_a_search_goes_beyond_the_design_with_numbers_of_all_bits():
+    beyond = Wrong("linear", _when(lambda a: a["x"].shape[1] > 600))
+    short = Wrong("clip_weights", lambda own, a: own(a | {"alpha": float(np.float32(a["alpha"]))}))
+    for backend, dtype in ((beyond, "float32"), (short, "float64")):
+        assert fuzz(backend, CAPABILITIES, [dtype], [backend.op], examples=100).failures, backend.op
 
 
 def test_a_backend_that_raises_is_found_and_an_interrupt_is_handed_on():

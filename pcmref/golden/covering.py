@@ -68,10 +68,11 @@ def _pair(levels: dict, *two: tuple) -> tuple:
 
 
 def names(op: str, dtype: str, level: int) -> list[str]:
-    """The names of an operation's cases in a dtype up to a level: from 2 on joshi32's layers too, from 3 ResNet-34's."""
+    """The names of an operation's cases in a dtype up to a level: from 2 those beyond, joshi32's layers; from 3 ResNet-34's."""
     if op not in factors.FACTORS or dtype not in OPS[op].dtypes:
         return []
     many = {"cover": len(design(op)) if level > 1 else min(LEVEL_1, len(design(op)))}
+    many |= {"beyond": len(factors.beyond(op))} if level > 1 else {}
     if op.startswith("conv2d"):
         many |= {network: len(factors.LAYERS[network]) for network in ("joshi32", "resnet34")[: level - 1]}
     return [f"{kind}-{dtype}-{i}" for kind, n in many.items() for i in range(n)]
@@ -81,8 +82,9 @@ def golden(key: str, capabilities: Capabilities) -> Golden | None:
     """The case of a key with what is expected of a backend of these capabilities; None where no bound says anything."""
     op, _, name = key.split("/")
     kind, dtype, i = name.split("-")
-    setting = design(op)[int(i)] if kind == "cover" else factors.layer_setting(*factors.LAYERS[kind][int(i)])
-    level = {"joshi32": 2, "resnet34": 3}.get(kind, 1 if int(i) < LEVEL_1 else 2)
+    level = {"beyond": 2, "joshi32": 2, "resnet34": 3}.get(kind, 1 if int(i) < LEVEL_1 else 2)
+    of = {"cover": design, "beyond": factors.beyond}.get(kind)
+    setting = of(op)[int(i)] if of else factors.layer_setting(*factors.LAYERS[kind][int(i)])
     tries = (made(drawn.make(op, name, setting, dtype, seed, level), capabilities) for seed in range(TRIES))
     return next((one for one in tries if one is not None), None)
 
@@ -99,7 +101,7 @@ def made(case: Case, capabilities: Capabilities) -> Golden | None:
     precision = Precision.of(case.dtype, u, flush)
     few, index = _distinct(case)
     try:
-        with np.errstate(over="ignore"):  # what overflows has no bound
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows has no bound
             expected = on_the_spot(case.op, few.inputs, few.noise, case.params, precision)
     except TooCoarse:
         return None

@@ -69,7 +69,7 @@ class _Maker:
         if op.startswith("max_pool2d"):
             return self.max_pool2d(op)
         if op.startswith("softmax"):
-            logits = s["spread"] * self.normal("logits", s["n"], s["o"])
+            logits = s.get("offset", 0) + s["spread"] * self.normal("logits", s["n"], s["o"])
             return {"logits": logits, "labels": self.integers("labels", s["o"], s["n"])}, {}, {"smoothing": s["smoothing"]}
         if op.startswith("basic_block"):
             return self.block(op)
@@ -91,6 +91,11 @@ class _Maker:
         z = self.normal(name, POOL)
         z[24::25] = np.resize((4.5, -4.5, 8.0, -8.0), len(z[24::25]))
         return z
+
+    def magnitudes(self, name: str, *shape: int) -> np.ndarray:
+        """Powers of two, many where the setting is wild, else 1."""
+        reach = (3 if self.dtype == "float16" else 30) * self.s.get("wild", False)
+        return np.exp2(self.integers(f"{name}/exponents", 2 * reach + 1, *shape) - reach)
 
     def uniform(self, name: str, *shape: int) -> np.ndarray:
         return draws.uniform(self.seed, f"{self.stream}/{name}", shape)
@@ -137,6 +142,8 @@ class _Maker:
         s, c = self.s, self.s["c"]
         x, weight = self.fill("x", s["n"], *s["size"], c, terms=s["n"] * prod(s["size"])), self.normal("weight", c)
         mean, var = _FAR * (s["fill"] == "cancelling") + self.normal("mean", c), 0.5 + self.uniform("var", c)
+        if s.get("wild"):
+            x, var, weight[::3] = x * self.magnitudes("x", c), var * self.magnitudes("var", c), 0
         given = {"batch_norm": {"mean": mean, "var": var}, "batch_norm_backward": {"mean": mean, "var": var}}
         running = {"running_mean": mean, "running_var": var}
         if op.endswith("backward"):
@@ -150,8 +157,9 @@ class _Maker:
         shape, params = (s["n"], h, width, s["c"]), {name: s[name] for name in OPS[op].params}
         if not op.endswith("backward"):
             return {"x": self.fill("x", *shape)}, {}, params
-        place = (np.arange(h)[:, None] % 7 * 7 + np.arange(width) % 7)[None, :, :, None]  # all different under a window
-        order = np.argsort(self.uniform("order", s["n"], 49, s["c"]), axis=1)
+        m = max(7, k)
+        place = (np.arange(h)[:, None] % m * m + np.arange(width) % m)[None, :, :, None]  # all different under a window
+        order = np.argsort(self.uniform("order", s["n"], m * m, s["c"]), axis=1)
         x = np.take_along_axis(order, np.broadcast_to(place, shape).reshape(s["n"], -1, s["c"]), 1).reshape(shape) / 8 - 3
         out = ((size + 2 * s["padding"] - k) // s["stride"] + 1 for size in (h, width))
         return {"dy": self.integers("dy", 15, s["n"], *out, s["c"]) / 4 - 1.75, "x": x}, {}, params  # sums of these are exact
@@ -174,7 +182,7 @@ class _Maker:
     def network(self, op):
         s, pixels = self.s, (9, 8) if self.s["stem"] == "imagenet" else (5, 4)
         config = {"in_channels": 2, "num_classes": s["classes"], "widths": list(s["widths"]), "stem": s["stem"]}
-        config |= {"blocks": [s["blocks"]] * len(s["widths"]), "shortcut": s["shortcut"], "block": s["block"]}
+        config |= {"blocks": np.resize(s["blocks"], len(s["widths"])).tolist(), "shortcut": s["shortcut"], "block": s["block"]}
         net, state = ResNet(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}), {}
         for conv, bn, shape in net.conv_bn_pairs():
             state |= self.layer(conv, bn, shape)
@@ -201,7 +209,8 @@ class _Maker:
 
     def targets_us(self) -> np.ndarray:
         g = self.model()["g_max_us"] * np.minimum(1.05 * self.uniform("g", POOL), 1.0)
-        return np.where(self.uniform("weak", POOL) < 0.2, 0.0, g)
+        weak = np.exp2(-20 * self.s.get("wild", False) * self.uniform("magnitude", POOL))
+        return np.where(self.uniform("weak", POOL) < 0.2, 0.0, g * weak)
 
     def program(self):
         inputs, noise = {"g_target_us": self.targets_us()}, {"z": self.tailed("z")}
@@ -222,23 +231,27 @@ class _Maker:
         return self.spread(inputs), self.spread(z), {"model": self.model(), "t_s": self.s["t_s"]}
 
     def map(self):
-        return {"w": self.fill("w", *self.s["shape"])}, {}, {"g_max_us": self.s["g_max_us"]}
+        return {"w": self.s.get("scale", 1.0) * self.fill("w", *self.s["shape"])}, {}, {"g_max_us": self.s["g_max_us"]}
 
     def gdc(self):
         g = {f"g_{k}_us": self.s["g_max_us"] * self.uniform(k, 2, self.s["o"], self.s["c"]) for k in ("t0", "t")}
+        if self.s.get("wild") and self.s["read_out"] in ("one-hot", "per column"):  # the current at t is at its floor
+            g["g_t_us"][1] = g["g_t_us"][0]
         return g, {}, {"read_out": self.s["read_out"], "g_max_us": self.s["g_max_us"]}
 
     def crossbar_mvm(self):
         s = self.s
         inputs = {"x": self.normal("x", s["n"], s["c"]), "g_us": s["g_max_us"] * self.uniform("g", 2, s["c"], s["o"])}
         setting = {"steps": s["steps"], "rounding": "half-even", "order": "clip first", "origin": "zero"}
-        limits = {"dac": 3.0, "adc": 12.0}
+        setting |= {k: s[k] for k in setting.keys() & s.keys()}
+        limits = {"dac": s.get("limit", 3.0), "adc": 4 * s.get("limit", 3.0)}
         converters = {k: None if s["steps"] is None else setting | {"limit": limit} for k, limit in limits.items()}
-        tile = {"tile": [-(-s["c"] // 3), -(-s["o"] // 2)]}
-        return inputs, {}, converters | tile | {"scale": 20.0, "alpha": s["alpha"], "g_max_us": s["g_max_us"]}
+        tile = {"tile": [-(-s["c"] // s.get("tiles", 3)), -(-s["o"] // 2)]}
+        return inputs, {}, converters | tile | {"scale": s.get("scale", 20.0), "alpha": s["alpha"], "g_max_us": s["g_max_us"]}
 
     def dac(self):
-        return {"x": self.s["limit"] / 2 * self.normal("x", 150)}, {}, {"converter": self.s}
+        converter = {k: v for k, v in self.s.items() if k != "numbers"}
+        return {"x": self.s["limit"] / 2 * self.normal("x", self.s.get("numbers", 150))}, {}, {"converter": converter}
 
     adc = dac
 
@@ -249,8 +262,8 @@ class _Maker:
         return state, noise, {name: s[name] for name in ("eta", "seed", "step")}
 
     def clip_weights(self):
-        shape = self.s["shape"]
-        return {"fc.weight": self.normal("w", *shape), "fc.bias": self.normal("b", shape[0])}, {}, {"alpha": self.s["alpha"]}
+        state = {"fc.weight": self.normal("w", *self.s["shape"]), "fc.bias": self.normal("b", self.s["shape"][0])}
+        return {k: self.s.get("offset", 0) + v for k, v in state.items()}, {}, {"alpha": self.s["alpha"]}
 
     def sgd_step(self):
         inputs = {name: self.normal(name, *self.s["shape"]) for name in ("w", "grad", "velocity")}

@@ -1,11 +1,13 @@
 """For each operation the factors that make a case and their levels, and which settings (a level for each) can be a case."""
 
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
+from pcmref import store
 from pcmref.golden.cases_pcm import DAY_S, YEAR_S
-from pcmref.golden.ops import OPS
+from pcmref.golden.twin_ops import TWINS
 
 CHANNELS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 130)
 OUT = (1, 2, 3, 5, 8, 9, 16, 17, 31, 33, 64, 65, 127, 130)
@@ -18,7 +20,6 @@ EPS = (1e-5, 1e-3, 0.25, 1e-8)
 DEVICES = (1, 3, 17, 64, 1000, 4097, 1_000_000)
 TIMES_S = (20.0, 20.5, 60.0, 3600.0, DAY_S, 100_000.1, 30 * DAY_S, YEAR_S, 10 * YEAR_S, 30 * YEAR_S)
 PROFILES = ("joshi2020", "aihwkit", "clamped", "G_max 5 uS", "G_max 12.5 uS", "G_max 50 uS")
-WHOLE = ("c", "o", "n", "devices")  # factors that any whole number between their levels is a level of
 APART = (("c", "o"), ("o", "c"))  # not every pair of channels in and out: each with every other factor is enough
 
 _WIDE = {"c": CHANNELS, "n": IMAGES, "size": SIZES, "fill": FILLS}
@@ -102,6 +103,26 @@ FACTORS: dict[str, dict[str, tuple]] = {
     "draws": _DRAWS,
 }
 
+# From where a search draws numbers besides the levels, evenly in their logarithm: far beyond them, with all bits
+REACH = {"c": (1, 5000), "o": (1, 5000), "n": (1, 1200), "devices": (1, 1_200_000), "classes": (1, 300), "widths": (1, 70)}
+REACH |= {"size": (1, 400), "kernel": (1, 11), "stride": (1, 7), "padding": (1, 8), "shape": (1, 400), "blocks": (1, 4)}
+REACH |= {"batch_size": (1, 9), "steps": (1, 2**16), "high": (1, 2**31), "numbers": (1, 2000), "tiles": (1, 40)}
+REACH |= {"eps": (1e-12, 0.9), "momentum": (1e-4, 1.0), "smoothing": (1e-4, 0.95), "spread": (1e-4, 100.0)}
+REACH |= {"profile": (0.05, 900.0), "g_max_us": (0.05, 900.0), "t_s": (20.0, 3e9), "limit": (0.01, 100.0), "scale": (1e-9, 1e6)}
+REACH |= {"eta": (1e-4, 2.0), "alpha": (0.05, 20.0), "learning_rate": (1e-6, 30.0), "weight_decay": (1e-7, 1.0)}
+REACH |= {"offset": (1e-3, 1e4)}
+
+# Factors that only a search and the cases beyond the design have: channels, devices or currents of many magnitudes (wild), ...
+_WILD = {"wild": (False, True)}
+_TILES = {k: v for k, v in _CONVERTER.items() if k != "steps"} | {"tiles": (3, 1, 20), "scale": (20.0, 0.3)}
+EXTRA = dict.fromkeys(("program", "drift_exponent", "drift", "read", "gdc"), _WILD)
+EXTRA |= dict.fromkeys((op for op in FACTORS if op.startswith("batch_norm")), _WILD)
+EXTRA |= dict.fromkeys((op for op in FACTORS if op.startswith("softmax")), {"offset": (0.0, 1000.0, -30.0)})
+EXTRA |= {"clip_weights": {"offset": (0.0, 1000.0, -30.0)}, "map": {"scale": (1.0, 1e-9, 1e6)}, "crossbar_mvm": _TILES}
+EXTRA |= dict.fromkeys(("dac", "adc"), {"numbers": (150, 1100)})
+
+BEYOND = store.read_toml(Path(__file__).parent / "beyond.toml").values()  # groups: operations, and settings that go for each
+
 # (channels in, out, kernel, stride, height and width of the input), one image: every shape of a layer that a network has
 _JOSHI32 = (
     (3, 16, 3, 1, 32),
@@ -124,11 +145,21 @@ def layer_setting(c: int, o: int, kernel: int, stride: int, pixels: int) -> dict
     return {"n": 1, "c": c, "o": o, "fill": "full"} | shape
 
 
+def beyond(op: str) -> list[dict]:
+    """The settings beyond the design, each in full."""
+    first = {factor: levels[0] for factor, levels in FACTORS[op].items()}
+    first |= {factor: level for factor, level in {"fill": "full", "size": (5, 4), "shape": (17, 33)}.items() if factor in first}
+    found = (setting for group in BEYOND if op in group["ops"] for setting in group["settings"])
+    return [first | {k: tuple(v) if isinstance(v, list) else v for k, v in setting.items()} for setting in found]
+
+
 def fits(op: str, s: dict, work: float = 6e4) -> bool:
     """Whether a setting, or the part of one that is there, can be a case of the operation of at most `work` products."""
     height, width = s.get("size", (1, 1))
     kernel = s.get("kernel", 1)
     k_h, k_w = (kernel, kernel) if isinstance(kernel, int) else kernel
+    if (op.startswith("batch_norm_train") and s.get("n", 2) * height * width < 2) or (op.startswith("max") and k_h > 9):
+        return False  # a single value has no variance; sums of the gradients of more windows are not exact
     if "kernel" in s and "padding" in s:
         reach = 2 * s["padding"]
         if s["padding"] > (k_h // 2 if op.startswith("max") else max(k_h, k_w) - 1):
@@ -143,4 +174,5 @@ def fits(op: str, s: dict, work: float = 6e4) -> bool:
         return False  # single pixels in the end, of a last batch that may be one image
     stride = s.get("stride", 1)
     size = prod(s.get(name, 1) for name in ("n", "c", "o")) * k_h * k_w * -(-height // stride) * -(-width // stride)
-    return size * (40 if OPS[op].device else 0.5 if FACTORS[op] is _LARGE else 1) <= work
+    size *= max(prod(s.get("shape", (1,))) / 2, 1) * max(s.get("widths", (1,))) ** 2
+    return size * (40 if op in TWINS else 0.5 if FACTORS[op] is _LARGE else 1) <= work

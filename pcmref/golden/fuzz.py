@@ -19,6 +19,7 @@ from pcmref.golden.ops import OPS, RANDOM
 from pcmref.golden.verify import Golden, Verdict
 
 A_ROUND = 5  # cases of an operation in a dtype; the first rounds reach all of them soon
+WORK = (6e4,) * 7 + (3e5,) * 2 + (1e6,)  # products of a case: most are as cheap as the design's
 SPARSE = ((1, True), (1, False), (3, False))  # (numbers left, in all inputs or the largest): what a failure shrinks to
 
 
@@ -132,20 +133,29 @@ def _search(backend, capabilities, op: str, dtype: str, number: int, found: Foun
 
 
 def _setting(op: str):
-    """A strategy of settings: a level of every factor, or any whole number between them."""
+    """A strategy of settings: of every factor a level, or a number in its REACH; now and then of more work than a design's."""
     from hypothesis import strategies as st
 
-    levels = {factor: sorted(of, key=_size) for factor, of in factors.FACTORS[op].items()}  # it shrinks to the first
+    levels = factors.FACTORS[op] | factors.EXTRA.get(op, {})
+    levels = {factor: sorted(of, key=_size) for factor, of in levels.items()}  # it shrinks to the first
 
     @st.composite
     def build(draw):
-        setting = {}
+        def free(like, low, high):
+            """Any number of the kind of a level, or as many as are in it, or the profile of that G_max."""
+            if isinstance(like, tuple):
+                return tuple(free(one, low, high) for one in like)
+            number = low * (high / low) ** (draw(st.integers(0, 4095)) / 4095)
+            return round(number) if isinstance(like, int) else f"G_max {number} uS" if isinstance(like, str) else number
+
+        setting, work = {}, draw(st.sampled_from(WORK))
         for factor in draw(st.permutations(list(levels))):
             level = draw(st.sampled_from(levels[factor]))
-            if factor in factors.WHOLE and draw(st.booleans()):
-                level = draw(st.integers(min(levels[factor]), max(levels[factor])))
-            if not factors.fits(op, setting | {factor: level}):
-                possible = [v for v in levels[factor] if factors.fits(op, setting | {factor: v})]
+            if factor in factors.REACH and level is not None and draw(st.booleans()):
+                low, high = factors.REACH[factor]
+                level = free(level, levels[factor][0] if factor == "n" else low, high)
+            if not factors.fits(op, setting | {factor: level}, work):
+                possible = [v for v in levels[factor] if factors.fits(op, setting | {factor: v}, work)]
                 level = draw(st.sampled_from(possible)) if possible else draw(st.nothing())
             setting[factor] = level
         return {factor: setting[factor] for factor in levels}

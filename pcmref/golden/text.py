@@ -117,8 +117,16 @@ def _adabs(x_calibration, state, network, batch_size, eps):
 
 
 def _sgd_step(w, grad, learning_rate, velocity=None, **recipe):
-    old = {} if velocity is None else {"w": velocity}
-    return tuple(new["w"] for new in sgd_step({"w": w}, {"w": grad}, old, learning_rate, SimpleNamespace(**recipe)))
+    """The step; on the spot with the bound of that which has w * (1 - learning_rate * weight_decay) too, where it is larger.
+
+    Both are right. The stored bounds are those of the equation as it stands.
+    """
+    old, r = {} if velocity is None else {"w": velocity}, SimpleNamespace(**recipe)
+    stepped, v = (new["w"] for new in sgd_step({"w": w}, {"w": grad}, old, learning_rate, r))
+    if w.ndim > 1 and w.precision.carrier is not object:
+        pushed = r.momentum * v if r.nesterov else 0 if velocity is None else r.momentum * velocity
+        stepped = np.maximum(stepped, w * (1 - learning_rate * r.weight_decay) - learning_rate * (grad + pushed))
+    return stepped, v
 
 
 _OWN = {

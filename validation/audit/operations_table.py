@@ -29,8 +29,12 @@ def _levels(levels: dict[str, tuple]) -> str:
     return "; ".join(f"{factor}: {', '.join(_level(v) for v in values)}" for factor, values in levels.items())
 
 
+def _setting(setting: dict) -> str:
+    return ", ".join(f"{factor} {_level(level)}" for factor, level in setting.items())
+
+
 def _level(value) -> str:
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return "x".join(map(str, value))
     return f"{value:,}" if type(value) is int and abs(value) < 2**40 else str(value)
 
@@ -42,6 +46,8 @@ def document(text: str) -> str:
     parts = {"operations": tables.markdown([HEAD, *map(_row, OPS.values())]), "equations": equations}
     covered = [[f"`{op}`", str(len(covering.design(op))), _levels(levels)] for op, levels in factors.FACTORS.items()]
     parts["covered"] = tables.markdown([["operation", "cases a dtype", "every pair of these levels that fits"], *covered])
+    further = [[", ".join(f"`{op}`" for op in g["ops"]), "; ".join(map(_setting, g["settings"]))] for g in factors.BEYOND]
+    parts["beyond"] = tables.markdown([["operations", "settings beyond those levels, all else small"], *further])
     parts["mistakes"] = tables.markdown([["mistake", "kind", "what it does", "whom it hits"], *mistakes])
     parts["special"] = tables.markdown([["operation", "case", "planted", "outputs of pcmref, in float32"], *special.table()])
     return tables.filled(text, parts)
