@@ -66,6 +66,15 @@ def remembers(self, x, w, b):
     return self.buffer.setdefault(x.shape, right(x, w, b)).copy()
 
 
+def keeps_its_weights(self, x, w, b):
+    """What is prepared from weights is kept by shapes, as a packed matrix is."""
+    return right(x, self.buffer.setdefault((x.shape, w.shape), np.array(w)), b)
+
+
+def knows_its_weights_by_address(self, x, w, b):
+    return right(x, self.buffer.setdefault(w.ctypes.data, np.array(w)) if self.calls < 4 else w, b)
+
+
 def scratch(self, x, w, b):
     """One buffer a shape."""
     y = self.buffer.setdefault(x.shape, np.empty((len(x), len(w)), x.dtype))
@@ -96,7 +105,9 @@ def maps_only(self, x, w, b):
         (maps_only, "memory-mapped inputs: "),
         (wrong_at_the_second_call, "a second call: other bits"),
         (other_bits, "a second call: other bits, though the backend declares itself deterministic"),
-        (remembers, "rows in another order: "),
+        (remembers, "other inputs: 12 of 12 elements outside"),
+        (keeps_its_weights, "other inputs: "),
+        (knows_its_weights_by_address, "other inputs: "),
         (scratch, "other inputs: it changed the results of an earlier call"),
         (batch_of_one, "row 0 alone: "),
         (four_rows, "17 rows: "),
@@ -181,12 +192,27 @@ def test_a_case_with_other_rows_is_the_case_with_other_rows():
     assert np.array_equal(turned.expected["dx"].scale, g.expected["dx"].scale[[1, 0]])
 
 
+@pytest.mark.parametrize("op", sorted({g.case.op for g in GOLDEN.values() if not g.law}))
+def test_other_inputs_are_judged_in_every_operation(op):
+    """Its smallest case with a bound: the other inputs have one, and what was right of the first is wrong of them."""
+    g = min((g for g in GOLDEN.values() if g.case.op == op and g.law is None), key=relations_size)
+    other = relations._other(g, PLAIN, "float64")
+    first = Reference().run(op, 1, g.case.inputs, g.case.noise, g.case.params)
+    assert other.expected.keys() == first.keys()
+    assert relations._judge(other, first, PLAIN, "float64").status == "fail"
+
+
+def relations_size(golden):
+    return sum(v.size for v in golden.case.inputs.values())
+
+
 def test_what_is_related_to_each_operation():
     """All layouts for every case; other rows where there are some; each alone only where rows do not meet."""
     found = {}
     for g in GOLDEN.values():
         if not g.law:
-            found.setdefault(g.case.op, set()).update(r.name for r in relations._relations(g, "."))
+            names = (r.name for r in relations._relations(g, PLAIN, "float64", "."))
+            found.setdefault(g.case.op, set()).update(names)
     layouts = {"a second call", "other inputs", *relations._layouts(".")}
     assert all(layouts <= names for names in found.values())
     other = {op: names - layouts for op, names in found.items()}

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pcmref.golden import covering
 from pcmref.golden.backends import Capabilities, Unsupported
 from pcmref.golden.bounds import KINK_SHARE, in_dtype, native
 from pcmref.golden.case import Case
@@ -163,11 +164,33 @@ def _other_rows(golden: Golden) -> Iterator[tuple[str, Golden]]:
         yield f"{MANY} rows", rows(alone, np.arange(MANY) % n)
 
 
-def _halved(golden: Golden) -> Golden:
-    """Other inputs of the same shapes, which are right ones too; what comes of them is not judged."""
+def _other(golden: Golden, capabilities: Capabilities, dtype: str) -> Golden:
+    """Other inputs of the same shapes: each array back to front, and half the first. Expected is nothing where no bound is."""
     case = golden.case
-    half = {k: v / 2 if v.dtype.kind == "f" else v for k, v in case.inputs.items()}
-    return Golden(replace(case, inputs=half, noise={k: v / 2 for k, v in case.noise.items()}), {})
+    inputs, noise = ({k: v.ravel()[::-1].reshape(v.shape) for k, v in a.items()} for a in (case.inputs, case.noise))
+    first = next((k for k, v in inputs.items() if v.dtype.kind == "f"), "")
+    inputs |= {first: inputs[first] / 2} if first else {}
+    params = case.params | ({"seed": case.params["seed"] + 1} if case.op == "draws" else {})
+    if "seed" in params:  # it names the noise, which a backend may draw by itself
+        noise = case.noise
+    other = replace(case, inputs=inputs, noise=noise, params=params, dtype=dtype)
+    is_cheap = not golden.special and (case.op != "chip" or case.level == 1)
+    return (covering.made(other, capabilities) if is_cheap else None) or Golden(other, {})
+
+
+def _in_the_same_memory() -> tuple[Callable, Callable]:
+    """Two ways to arrange: arrays as they are; later ones, of the same shapes in the same order, in the memory of those."""
+    handed = []
+
+    def first(a):
+        handed.append(np.array(a))
+        return handed[-1]
+
+    def again(a):
+        handed[0][...] = a
+        return handed.pop(0)
+
+    return first, again
 
 
 class Relation(NamedTuple):
@@ -178,9 +201,10 @@ class Relation(NamedTuple):
     arrange: Callable = np.array
 
 
-def _relations(golden: Golden, folder: str) -> Iterator[Relation]:
-    yield Relation("a second call", golden)
-    yield Relation("other inputs", _halved(golden))
+def _relations(golden: Golden, capabilities: Capabilities, dtype: str, folder: str) -> Iterator[Relation]:
+    first, again = _in_the_same_memory()
+    yield Relation("a second call", golden, first)
+    yield Relation("other inputs", _other(golden, capabilities, dtype), again)
     yield from (Relation(name, golden, arrange) for name, arrange in _layouts(folder).items())
     yield from (Relation(*other) for other in _other_rows(golden))
     if golden.case.op == "chip":
@@ -196,7 +220,7 @@ def check(backend, capabilities: Capabilities, golden: Golden, dtype: str, resul
     """
     first, refused = {k: np.array(v) for k, v in results.items()}, []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for name, related, arrange in _relations(golden, folder):
+        for name, related, arrange in _relations(golden, capabilities, dtype, folder):
             found = Verdict.of(related, dtype, "fail")
             try:
                 again, fault = call(backend, related.case, dtype, arrange)
