@@ -123,7 +123,7 @@ def _sgd_step(w, grad, learning_rate, velocity=None, **recipe):
     """
     old, r = {} if velocity is None else {"w": velocity}, SimpleNamespace(**recipe)
     stepped, v = (new["w"] for new in sgd_step({"w": w}, {"w": grad}, old, learning_rate, r))
-    if w.ndim > 1 and w.precision.carrier is not object:
+    if w.ndim > 1 and w.precision.largest < np.inf:
         pushed = r.momentum * v if r.nesterov else 0 if velocity is None else r.momentum * velocity
         stepped = np.maximum(stepped, w * (1 - learning_rate * r.weight_decay) - learning_rate * (grad + pushed))
     return stepped, v

@@ -301,10 +301,10 @@ def _largest(a: Wide, axis, keepdims: bool) -> Wide:
     axes = [axis] if isinstance(axis, int) else list(axis)
     moved = np.moveaxis(a, axes, range(len(axes)))
     rows = moved.reshape(-1, *moved.shape[len(axes) :])
-    found = rows[:1]
-    for i in range(1, len(rows)):
-        found = _maximum(found, rows[i : i + 1])
-    found = found.reshape(moved.shape[len(axes) :])
+    while (half := len(rows) // 2) > 0:
+        larger = _maximum(rows[:half], rows[half : 2 * half]).view(np.ndarray)
+        rows = a.wrap(np.concatenate([larger, rows.view(np.ndarray)[2 * half :]]))
+    found = rows.reshape(moved.shape[len(axes) :])
     return np.expand_dims(found, axes) if keepdims else found
 
 
