@@ -92,7 +92,11 @@ class SensitivityResult:
     def weight_lines(self) -> list[list[str]]:
         """A line a strength of Gaussian noise on the weights; for the paper's network, its figure 2 beside it."""
         theirs = [[f"{v:.2f}" for v in column] for column in (FIGURE_2_SAME, FIGURE_2_TRAINED_26)]
-        paper = ["figure 2, CIFAR-10, trained so (C+)", "trained at 2.6 % (C+)"] if self.settings["papers_network"] else []
+        paper = (
+            ["figure 2 (read off a plot, +-.5; C+), trained so", "trained at 2.6 % (+-.5; C+)"]
+            if self.settings["papers_network"]
+            else []
+        )
         return [["noise, % of max|W|", "accuracy", *paper]] + [
             [f"{100 * eta:.4g}", _cell(self.values("weights", repr(eta))), *(column[i] for column in theirs if paper)]
             for i, eta in enumerate(NOISES)
@@ -101,12 +105,13 @@ class SensitivityResult:
     def decisive(self) -> str:
         """The crossbar whose repair brings back most, in a sentence."""
         bars = self.settings["weights"]
-        bar = max(bars, key=lambda name: self.regained("all but", name).mean())
+        bar, runner_up = sorted(bars, key=lambda name: -self.regained("all but", name).mean())[:2]
         gain, loss = self.regained("all but", bar), self.software_accuracy - self.values("chip").mean()
         share = bars[bar] / sum(bars.values())
         return (
             f"Most is regained by {bar} alone, {bars[bar]:,} weights ({100 * share:.2g} % of all): {_mean(gain)} of the "
-            f"{100 * loss:.2f} points lost (means; the largest of {len(bars)} means is biased upwards)."
+            f"{100 * loss:.2f} points lost; by {runner_up}, the next, {_mean(self.regained('all but', runner_up))} (means over "
+            f"{self.settings['n_chips']} chips; the largest of {len(bars)} means is biased upwards)."
         )
 
     def table(self) -> str:

@@ -20,7 +20,6 @@ import numpy as np
 import pcmref
 from pcmref import library, store
 from pcmref.cli.progress import ProgressBar
-from pcmref.errors import SettingError
 from pcmref.threads import map_chunks
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -119,17 +118,3 @@ def from_command(name: str, description: str, script: str, chips: int, images: i
     add_engine(parser)
     arguments = parser.parse_args()
     return Kept(name, arguments.network, script, arguments.engine, images=arguments.images, **settings), arguments.chips
-
-
-def mean_and_error(values) -> tuple[float, float]:
-    """The mean and its standard error over the chips, in percent or points; SettingError for fewer than 3 chips."""
-    if len(values) < 3:
-        raise SettingError(f"an error bar needs at least 3 chips, got {len(values)}")
-    values = 100 * np.asarray(values)
-    return values.mean(), values.std(ddof=1) / np.sqrt(len(values))
-
-
-def cell(values, base=None) -> str:
-    """ "mean ± standard error" in percent, or of the difference to `base`, paired chip by chip, in points."""
-    mean, error = mean_and_error(values if base is None else np.subtract(values, base))
-    return f"{mean:{'' if base is None else '+'}.2f} ± {error:.2f}"

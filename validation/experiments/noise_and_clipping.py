@@ -77,7 +77,7 @@ def effects(y: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def effect_cell(values: np.ndarray) -> str:
-    """The mean over trainings with its 95 % interval (Student's t), in points; of one training without."""
+    """The mean over trainings with its nominal 95 % interval (Student's t), in points; of one training without."""
     if len(values) < 2:
         return f"{100 * values.mean():+.2f}"
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
@@ -91,8 +91,9 @@ def document() -> str:
         "Written by `experiments/noise_and_clipping.py report` from `results/`; do not edit. Four ways to train on from one\n"
         "shipped baseline, with the same epochs and schedule: with and without noise on the weights\n"
         f"(eta {ETA}), with and without clipping (alpha {ALPHA:g}). Training k of every arm has seed k. Accuracy in percent\n"
-        "one day after programming, means over chips and reads of each training; effects in points with 95 % intervals over\n"
-        "trainings (Student's t on each seed's contrast). They hold for further trainings from this baseline on these images.\n"
+        "one day after programming, means over chips and reads of each training; effects in points with nominal 95 %\n"
+        "intervals over trainings (Student's t on each seed's contrast): of further trainings from this baseline, on these images\n"
+        "and these chips.\n"
     )
     for network in NETWORKS:
         found = measured(network)

@@ -78,7 +78,7 @@ def cell(values: np.ndarray) -> str:
 
 
 def beside_the_paper(noise: RetentionResult) -> str:
-    """What is known of the paper's chip (CIFAR-10; grades in PCM_MODEL's sense), and the noise-trained network's figures."""
+    """What is known of the paper's chip (CIFAR-10; grades as in pcmref/pcm/model.py), and what the noise-trained one has."""
     first, year = noise.rows[0].t_s, max(row.t_s for row in noise.rows)
     collapse = min((row.t_s for row in noise.rows), key=lambda t_s: abs(np.log(t_s / 1000)))
     worst = min(accuracies(noise, "gdc", t_s).min() for t_s in {row.t_s for row in noise.rows} if t_s <= DAY_S)
