@@ -72,7 +72,7 @@ def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experi
     kept = {path.name: path.read_text() for path in (tmp_path / "results").glob("*.json")}
     names = {
         f"cifar10-{kind}-small-cifar10-{which}.json"
-        for kind in ("calibration", "retention", "sensitivity")
+        for kind in ("calibration", "retention", "recalibration", "sensitivity")
         for which in ("baseline", "noise")
     }
     assert kept.keys() == names
@@ -82,7 +82,7 @@ def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experi
     with_third = ["--third", third, "--mean", 0.5, 0.5, 0.5, "--std", 0.25, 0.25, 0.25]
     assert command(experiment, monkeypatch, *run, *with_third) == 0
     again = {path.name: path.read_text() for path in (tmp_path / "results").glob("*.json")}
-    assert {name: again[name] for name in kept} == kept and len(again) == 9
+    assert {name: again[name] for name in kept} == kept and len(again) == 12
     values = json.loads(again["cifar10-retention-third.json"])["values"]
     assert values.keys() == {"software", "chip 0", "chip 1"} and len(values["chip 0"]) == 3 * 3 * 2
     assert command(experiment, monkeypatch, "report") == 0

@@ -92,8 +92,8 @@ def document() -> str:
         "shipped baseline, with the same epochs and schedule: with and without noise on the weights\n"
         f"(eta {ETA}), with and without clipping (alpha {ALPHA:g}). Training k of every arm has seed k. Accuracy in percent\n"
         "one day after programming, means over chips and reads of each training; effects in points with nominal 95 %\n"
-        "intervals over trainings (Student's t on each seed's contrast): of further trainings from this baseline, on these images\n"
-        "and these chips.\n"
+        "intervals over trainings (Student's t on each seed's contrast): of further trainings from this baseline, on these\n"
+        "images and chips.\n"
     )
     for network in NETWORKS:
         found = measured(network)
