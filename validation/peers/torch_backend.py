@@ -128,6 +128,9 @@ class Cuda(Backend):
         torch.backends.cudnn.allow_tf32 = self.tf32
         return super().call(op, arguments)
 
+    def capabilities(self):
+        return replace(super().capabilities(), deterministic=False)  # cuDNN's gradients add in any order
+
 
 class CudaAsItComes(Cuda):
     """With PyTorch's default: convolutions in TF32, products of matrices not."""
