@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from pcmref import ResNet
+from pcmref.errors import SettingError
+from pcmref.nn.functional import matrix_product
 from pcmref.peers import torch_resnet
 
 torch.backends.cudnn.allow_tf32 = False
@@ -30,8 +32,10 @@ class TorchResNet(ResNet):
     def of(cls, net: ResNet) -> "TorchResNet":
         return cls(**{field.name: getattr(net, field.name) for field in fields(net)})
 
-    def forward(self, state, x, workers=None, engine="fast"):
-        """Logits of a batch in evaluation, as nn's."""
+    def forward(self, state, x, workers=None, engine="fast", product=matrix_product):
+        """Logits of a batch in evaluation, as nn's; SettingError for a product of the caller's own."""
+        if product is not matrix_product:
+            raise SettingError("PyTorch has products of its own: what needs those of crossbars goes without --engine torch")
         with torch.no_grad():
             return self._module(state).eval()(_on_device(x)).cpu().numpy()
 
