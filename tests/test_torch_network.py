@@ -55,5 +55,5 @@ def test_a_study_counts_the_same_images_right(network):
 
 def test_another_product_is_refused(network):
     net, state, x, _ = shipped()
-    with pytest.raises(pcmref.SettingError, match="without --engine torch"):
+    with pytest.raises(pcmref.errors.SettingError, match="without --engine torch"):
         network.TorchResNet.of(net).forward(state, x, product=np.matmul)
