@@ -59,7 +59,7 @@ noise-and-clipping: $(VENV)/installed  ## noise against clipping in training, tw
 	$(PYTHON) validation/experiments/noise_and_clipping.py run --data $(DATA)
 	$(PYTHON) validation/experiments/noise_and_clipping.py report
 
-cifar10: $(VENV)/installed  ## the paper's network on its own data, DATA=FOLDER of official files, into validation/cifar10.md (a day; goes on)
+cifar10: $(VENV)/installed  ## the paper's network on its own data, DATA=FOLDER of official files, into validation/cifar10.md (a day; goes on; what ships of its results is replaced)
 	$(PYTHON) validation/experiments/cifar10.py run --data $(DATA)
 	$(PYTHON) validation/experiments/cifar10.py report
 
@@ -94,11 +94,11 @@ lab-picture: $(VENV)/installed  ## write the lab page and have Chromium draw doc
 	rm -rf out/chromium
 
 against-torch:  ## compare with PyTorch autograd, where it is installed
-	python3 validation/peers/against_torch.py
+	PYTHONPATH=. python3 validation/peers/against_torch.py
 
 torch-device:  ## an independent device model in PyTorch beside pcmref's, on CIFAR-10's official files in DATA=FOLDER
-	python3 validation/peers/torch_device.py resnet32-cifar10-baseline --data $(DATA)
-	python3 validation/peers/torch_device.py resnet32-cifar10-noise --data $(DATA)
+	PYTHONPATH=. python3 validation/peers/torch_device.py resnet32-cifar10-baseline --data $(DATA)
+	PYTHONPATH=. python3 validation/peers/torch_device.py resnet32-cifar10-noise --data $(DATA)
 
 fuzz: $(VENV)/installed  ## 20,000 hostile files for the readers
 	$(PYTHON) validation/robustness/fuzz.py --files 20000

@@ -87,7 +87,7 @@ def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experi
     assert values.keys() == {"software", "chip 0", "chip 1"} and len(values["chip 0"]) == 3 * 3 * 2
     assert command(experiment, monkeypatch, "report") == 0
     text = (tmp_path / "validation" / "cifar10.md").read_text()
-    assert "| at most 0.37 | B less C |" in text and "10 images, 2 chips, 2 reads" in text
+    assert "| less than 0.37 | B, C |" in text and "10 images, 2 chips, 2 reads" in text
     assert text.index("## small-cifar10-baseline") < text.index("## small-cifar10-noise") < text.index("## third")
     readme = (tmp_path / "README.md").read_text()
     assert (
