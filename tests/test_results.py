@@ -43,6 +43,17 @@ def test_retention_md_and_the_readmes_comparison_are_current(retention):
     assert all((VALIDATION / name).is_file() for name in ("retention.png", "calibration.png"))
 
 
+def test_noise_and_clipping_md_is_current(monkeypatch):
+    """`python validation/experiments/noise_and_clipping.py report` writes it from what is kept: five trainings an arm."""
+    monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
+    import noise_and_clipping
+
+    assert (VALIDATION / "noise_and_clipping.md").read_text(encoding="utf-8") == noise_and_clipping.document()
+    assert noise_and_clipping.measured("resnet8")["gdc"].shape == (2, 2, 5)
+    for name in ("noise_and_clipping", "studies", "measurements"):
+        sys.modules.pop(name, None)
+
+
 def test_the_published_chips_images_and_conditions(retention):
     """Both networks on all 10,000 test images and 10 chips, under three compensations at five times."""
     for name in retention.NETWORKS:
