@@ -151,8 +151,8 @@ def to_last(x):
 def block(state, stride, eps):
     """A residual block of PyTorch's with a state's arrays."""
     c_out, c_in = state["conv1.weight"].shape[:2]
-    if stride == 1 and c_in != c_out:
-        raise Unsupported("torchvision's networks have no block of stride 1 with other channels")
+    if stride > 2 or (stride == 1 and c_in != c_out):
+        raise Unsupported("torchvision's networks have blocks of stride 1 with the same channels, and of stride 2")
     if stride == 1:
         return loaded(torch_resnet(pcmref.ResNet(c_in, 1, (c_out,), (1,), eps=eps)).layer1[0], state)
     shortcut = "projection" if "downsample.0.weight" in state else "pad"
