@@ -42,7 +42,7 @@ mutation: $(VENV)/installed  ## plant mistakes in nn, pcm and fast and see which
 	$(PYTHON) validation/audit/mutate.py --json validation/results/mutation.json
 	$(PYTHON) validation/audit/properties.py
 
-costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibration cost the shipped network (half an hour; goes on where it was, all anew where the code changed)
+costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibration cost the shipped network, what more devices buy (an hour or more; goes on where it was, all anew where the code changed)
 	$(PYTHON) validation/experiments/discrepancy_costs.py
 	$(PYTHON) validation/experiments/converters.py
 	$(PYTHON) validation/experiments/recalibration.py
@@ -59,7 +59,7 @@ noise-and-clipping: $(VENV)/installed  ## noise against clipping in training, tw
 	$(PYTHON) validation/experiments/noise_and_clipping.py run --data $(DATA)
 	$(PYTHON) validation/experiments/noise_and_clipping.py report
 
-cifar10: $(VENV)/installed  ## the paper's network on its own data, DATA=FOLDER of official files, into validation/cifar10.md (a day; goes on; what ships of its results is replaced)
+cifar10: $(VENV)/installed  ## the paper's network on its own data, DATA=FOLDER of official files, into validation/cifar10.md (a day or two; goes on; what ships of its results is replaced)
 	$(PYTHON) validation/experiments/cifar10.py run --data $(DATA)
 	$(PYTHON) validation/experiments/cifar10.py report
 

@@ -96,6 +96,12 @@ def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experi
     assert {path.name for path in (tmp_path / "validation").glob("*.png")} >= {"cifar10.png", "cifar10-sensitivity-third.png"}
 
 
+def test_kinds_and_networks_may_be_chosen(experiment, folder, monkeypatch, tmp_path):
+    run = ["run", "--data", folder, "--images", 10, "--workers", 1, "--kinds", "calibration"]
+    assert command(experiment, monkeypatch, *run, "--networks", "small-cifar10-noise") == 0
+    assert [path.stem for path in (tmp_path / "results").glob("*")] == ["cifar10-calibration-small-cifar10-noise"]
+
+
 def test_what_is_missing_is_named(experiment, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="no network is measured yet"):
         command(experiment, monkeypatch, "report")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import studies
-from measurements import RESULTS, Kept, add_engine
+from measurements import RESULTS, Kept, add_engine, evaluated_by
 from retention import cell, losses
 from studies import N_CALIBRATION, accuracies, result_of, study
 
@@ -67,9 +67,11 @@ class KeptCifar(Kept):
         """n training images, normalised; cropped and flipped, or plain."""
         data, recipe = library.load_images(self.folder), Recipe(crop=4, flip=True)
         images = data.normalized(data.drawn_calibration(n), self.constants)
+        if plain:
+            return images
         choice = Augmentation.of_epoch(recipe, 0, len(images), images.shape[1:3])
         blank = -np.divide(*self.constants).astype(images.dtype)
-        return images if plain else augment(images, choice, np.arange(len(images)), recipe, blank)
+        return augment(images, choice, np.arange(len(images)), recipe, blank)
 
     def measure_calibration(self) -> None:
         """The accuracy in software: as it is, and with batch norm recalibrated on each kind of calibration images."""
@@ -94,15 +96,21 @@ def kept(kind: str, network, arguments, **settings) -> KeptCifar:
     return found
 
 
+def our_networks() -> list[str]:
+    """[baseline, noise-trained]: the recipe's last stages; what comes before is where the baseline starts."""
+    return list(recipes.read_plan(RECIPE).stages)[-2:]
+
+
 def networks(arguments) -> list:
-    """Those that ship, else trained here, and the third."""
-    names = list(recipes.read_plan(RECIPE).stages)[-2:]  # what comes before is where the baseline starts
+    """Of those that ship, else are trained here, and the third: the ones that are asked for."""
+    names = our_networks()
     if not set(names) <= library.shipped().keys():
         TRAINED.mkdir(parents=True, exist_ok=True)
         with ProgressBar("CIFAR-10", "image") as bar:
             options = {"resume": True, "progress": lambda _, *done: bar.update(*done), "workers": arguments.workers}
             names = recipes.carry_out(recipes.read_plan(RECIPE), load_cifar10(arguments.data), TRAINED, **options)[-2:]
-    return [*names, *([arguments.third] if arguments.third else [])]
+    found = [*names, *([arguments.third] if arguments.third else [])]
+    return [network for network in found if not arguments.networks or library.find(network).stem in arguments.networks]
 
 
 def measure_sensitivity(found: KeptCifar, n_chips: int) -> None:
@@ -138,8 +146,7 @@ def measure(kind: str, network, arguments) -> None:
 def run(arguments) -> None:
     for kind in arguments.kinds or KINDS:
         for network in networks(arguments):
-            if library.find(network).stem in (arguments.networks or [library.find(network).stem]):
-                measure(kind, network, arguments)
+            measure(kind, network, arguments)
 
 
 # ------------------------------------------------------------------------------------------------------------ report
@@ -192,11 +199,13 @@ def beside_the_paper(results: list[RetentionResult]) -> str:
     first, year = STANDARD_TIMES_S[0], STANDARD_TIMES_S[-1]
     collapse = min(STANDARD_TIMES_S, key=lambda t_s: abs(np.log(t_s / 1000)))
 
-    baseline = {r.name: r for r in results}.get(list(recipes.read_plan(RECIPE).stages)[-2])
+    software = {r.name: r.software_accuracy for r in results}
 
     def below_baseline(result):
-        ours = result.name in recipes.read_plan(RECIPE).stages and baseline is not None
-        return cell(baseline.software_accuracy - accuracies(result, "adabs", DAY_S)) if ours else ""
+        ours = our_networks()
+        if result.name not in ours or ours[0] not in software:
+            return ""
+        return cell(software[ours[0]] - accuracies(result, "adabs", DAY_S))
 
     def worst(result):
         return min(accuracies(result, "gdc", t_s).min() for t_s in STANDARD_TIMES_S if t_s <= DAY_S)
@@ -242,7 +251,7 @@ def beside_the_paper(results: list[RetentionResult]) -> str:
 
 def evaluated(about: dict) -> str:
     """By what a network was evaluated, and which file it is."""
-    return f"evaluated by {about.get('evaluated by', 'pcmref')}; network SHA-256 {about['sha256'][:16]}."
+    return f"{evaluated_by(about)}; network SHA-256 {about['sha256'][:16]}."
 
 
 def lost_in_a_day(results: list[RetentionResult]) -> str:

@@ -98,10 +98,14 @@ class Kept:
         """What the values are of, in a line of Markdown."""
         commit = self.about["trained by commit"]
         trained = f", trained by commit {commit[:12]}" if commit else ""
-        by = f"evaluated by {self.about.get('evaluated by', 'pcmref')}"
         settings = ", ".join(f"{value:,} {key}" for key, value in self.about.items() if isinstance(value, int))
         network = f"Network `{self.about['network']}` (SHA-256 {self.about['sha256'][:16]}{trained})"
-        return f"{network}; {settings}. {n_chips} chips, {by}."
+        return f"{network}; {settings}. {n_chips} chips, {evaluated_by(self.about)}."
+
+
+def evaluated_by(about: dict) -> str:
+    """What took images to logits in a measurement, as its settings say."""
+    return f"evaluated by {about.get('evaluated by', 'pcmref')}"
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:

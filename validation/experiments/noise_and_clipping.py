@@ -14,7 +14,7 @@ from itertools import count, product, takewhile
 from pathlib import Path
 
 import numpy as np
-from measurements import RESULTS
+from measurements import RESULTS, evaluated_by
 from scipy import stats
 from studies import accuracies, kept_study, result_of, study, study_parser, trained
 
@@ -100,7 +100,8 @@ def document() -> str:
         n = found["software"].shape[-1]
         if not n:
             continue
-        size = result_of(named(network, *ARMS[0], 0)).size()
+        first = result_of(named(network, *ARMS[0], 0))
+        size = f"{first.size()}, {evaluated_by(first.settings)}"
         text += f"\n## {network}\n\n{n} trainings an arm; each on {size}. Median [lowest, highest] mean over trainings:\n\n"
         lines = [["noise", "clipping", *MEASURES]]
         for i, (eta, alpha) in enumerate(ARMS):

@@ -42,8 +42,7 @@ def networks(arguments) -> None:
 def calibration(arguments) -> None:
     for n in CALIBRATION:
         if n != N_CALIBRATION:  # which the study of the network has
-            design = {"times_s": (DAY_S,), "compensations": ("adabs",), "reads": arguments.reads}
-            design["engine"] = arguments.engine
+            design = {"times_s": (DAY_S,), "compensations": ("adabs",), "reads": arguments.reads, "engine": arguments.engine}
             study(kept_study(f"calibration-{n}", NETWORKS[1], arguments.images, n, **design), arguments.chips)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import stats
+from torch_network import DEVICE
 
 import pcmref
 from pcmref import library
@@ -25,8 +26,6 @@ from pcmref.study import COMPENSATIONS
 
 DAY_S, T_0_S, T_READ_S, G_MAX_US = 86_400.0, 20.0, 250e-9, 25.0
 LEVEL = 0.01 / len(COMPENSATIONS)
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-torch.backends.cudnn.allow_tf32 = False
 
 
 class Crossbar:

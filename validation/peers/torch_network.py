@@ -1,7 +1,8 @@
 """pcmref's network evaluated by PyTorch, on a GPU where there is one: for studies of more images than a CPU has time for.
 
-Devices, draws, readings and compensations stay pcmref's own; PyTorch only takes a state and images to logits, in float32
-without TF32. Its sums have another order: an image whose two largest logits lie within rounding may be classified otherwise.
+Devices, draws, readings and gdc stay pcmref's own; PyTorch takes a state and images to logits, and to the statistics of batch
+norm for AdaBS, in float32 without TF32. Its sums have another order: an image whose two largest logits lie within rounding may
+be classified otherwise.
 """
 
 from dataclasses import fields
@@ -68,5 +69,5 @@ class TorchResNet(ResNet):
 
 
 def _on_device(x: np.ndarray) -> torch.Tensor:
-    """NHWC -> NCHW, contiguous: nearly twice as fast on an H200."""
+    """NHWC -> NCHW, contiguous: on an H200 10,000 images took .153 s so, 500 at a time, .216 without."""
     return torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(DEVICE).permute(0, 3, 1, 2).contiguous()
