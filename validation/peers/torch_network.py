@@ -18,6 +18,8 @@ from pcmref.peers import torch_resnet
 
 torch.backends.cudnn.allow_tf32 = False
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# On two cores 32 images at a time, channels last, were 2.0 times as fast as 256 in NCHW; a GPU takes all that it gets, in NCHW
+AT_A_TIME, LAYOUT = (10_000, torch.contiguous_format) if DEVICE == "cuda" else (32, torch.channels_last)
 _of_thread = local()
 
 
@@ -37,30 +39,39 @@ class TorchResNet(ResNet):
         """Logits of a batch in evaluation, as nn's; SettingError for a product of the caller's own."""
         if product is not matrix_product:
             raise SettingError("PyTorch has products of its own: what needs those of crossbars goes without --engine torch")
+        module = self._module(state).eval()
         with torch.no_grad():
-            return self._module(state).eval()(_on_device(x)).cpu().numpy()
+            return torch.cat([module(part) for part in _on_device(x).split(AT_A_TIME)]).cpu().numpy()
 
     def statistics(self, state, x, workers=None, engine="fast"):
-        """{batch norm: (mean, biased variance, number of values a channel)} of a training pass, as nn's."""
-        found, module = {}, self._module(state)
+        """{batch norm: (mean, biased variance, number of values a channel)} of a training pass, as nn's.
 
-        def keep(name, x):
-            var, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-            found[name] = mean.cpu().numpy(), var.cpu().numpy(), x.numel() // x.shape[1]
-
+        On a CPU of 200 images a few 1e-5 from the exact ones, where nn's float32 is 1e-7 from them: PyTorch adds one by one.
+        """
+        module, counts = self._module(state).train(), {}
         norms = {name: part for name, part in module.named_modules() if isinstance(part, torch.nn.BatchNorm2d)}
-        hooks = [m.register_forward_hook(lambda _, inputs, y, name=n: keep(name, inputs[0])) for n, m in norms.items()]
+        hooks = [
+            part.register_forward_hook(lambda _, inputs, y, name=name: counts.update({name: y.numel() // y.shape[1]}))
+            for name, part in norms.items()
+        ]
+        for part in norms.values():
+            part.momentum = 1.0  # its running statistics become this batch's: 1.7 times as fast as var_mean on the CPU
         with torch.no_grad():
-            module.train()(_on_device(x))
+            module(_on_device(x))
         for hook in hooks:
             hook.remove()
-        _of_thread.state = None  # its running statistics are spoilt
+        _of_thread.state = None  # the state's running statistics are gone
+        found = {}
+        for name, n in counts.items():
+            mean, unbiased = (value.cpu().numpy() for value in (norms[name].running_mean, norms[name].running_var))
+            found[name] = mean, unbiased * np.float32((n - 1) / n), n
         return found
 
     def _module(self, state) -> torch.nn.Module:
         """This thread's PyTorch network with the state's arrays; a state is sent to the device once for many batches."""
         if getattr(_of_thread, "net", None) != self:
-            _of_thread.net, _of_thread.module, _of_thread.state = self, torch_resnet(self).to(DEVICE), None
+            _of_thread.net, _of_thread.state = self, None
+            _of_thread.module = torch_resnet(self).to(DEVICE, memory_format=LAYOUT)
         if _of_thread.state is not state:
             arrays = {name: torch.from_numpy(np.array(value)) for name, value in self.checked_state(state, np.float32).items()}
             _of_thread.module.load_state_dict(arrays)
@@ -69,5 +80,6 @@ class TorchResNet(ResNet):
 
 
 def _on_device(x: np.ndarray) -> torch.Tensor:
-    """NHWC -> NCHW, contiguous: on an H200 10,000 images took .153 s so, 500 at a time, .216 without."""
-    return torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(DEVICE).permute(0, 3, 1, 2).contiguous()
+    """NHWC -> NCHW, in the LAYOUT: on an H200 10,000 images took .153 s contiguous, 500 at a time, .216 as they come."""
+    images = torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(DEVICE).permute(0, 3, 1, 2)
+    return images.contiguous(memory_format=LAYOUT)
