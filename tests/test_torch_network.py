@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import pcmref
+from pcmref.sensitivity import sensitivity
 
 pytest.importorskip("torch", reason="PyTorch is not installed: its evaluation of our networks is not run")
 EPS = float(np.finfo(np.float32).eps)
@@ -57,3 +58,28 @@ def test_another_product_is_refused(network):
     net, state, x, _ = shipped()
     with pytest.raises(pcmref.errors.SettingError, match="without --engine torch"):
         network.TorchResNet.of(net).forward(state, x, product=np.matmul)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 3_000_000, 10**9])
+def test_remembering_changes_nothing(network, monkeypatch, n_bytes):
+    """Whether nothing, some or all that was computed is still known."""
+    monkeypatch.setattr(network, "REMEMBERED_BYTES", n_bytes)
+    net, state, x, labels = shipped()
+    other = network.TorchResNet.of(net)
+    options = {"n_chips": 2, "reads": 1, "workers": 1}
+    found = [
+        sensitivity(n, state, pcmref.PCMModel.joshi2020(), x[:40], labels[:40], **options).rows
+        for n in (other, other.remembering())
+    ]
+    assert found[0] == found[1]
+
+
+def test_what_is_remembered_is_of_these_very_numbers(network):
+    """Arrays and images changed in place are other arrays and images; so is each parameter of the network."""
+    net, state, x, _ = shipped()
+    other, remembering, x = network.TorchResNet.of(net), network.TorchResNet.of(net).remembering(), x[:40].copy()
+    for name in [name for name in net.shapes() if "fc" not in name] + ["fc.weight", "fc.bias"]:
+        state = state | {name: state[name] * np.float32(1.25)}
+        assert np.array_equal(remembering.forward(state, x), other.forward(state, x)), name
+    x *= np.float32(0.5)
+    assert np.array_equal(remembering.forward(state, x), other.forward(state, x))

@@ -122,7 +122,8 @@ def measure_sensitivity(found: KeptCifar, n_chips: int) -> None:
         settings |= {"n_chips": n_chips, "known": known, "workers": 1, "executor": executor, "progress": bar.update}
         settings["on_chip"] = lambda measured: found.keep({f"chip {k}": values for k, values in measured.items()})
         of = found.file
-        result = sensitivity(of.net, of.state, PCMModel.joshi2020(), x, labels, x_calibration=calibration, **settings)
+        net = of.net.remembering() if "evaluated by" in found.about else of.net
+        result = sensitivity(net, of.state, PCMModel.joshi2020(), x, labels, x_calibration=calibration, **settings)
     settings = result.settings | {"eta": (of.about.get("recipe") or {}).get("eta")}
     found.keep({"software": result.software_accuracy, "settings": settings, "rows": [list(row) for row in result.rows]})
 
