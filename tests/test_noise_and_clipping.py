@@ -51,8 +51,9 @@ def command(experiment, monkeypatch, *arguments) -> int:
 def test_effects_are_contrasts_of_each_seed(experiment):
     noise, clip, seed = np.ogrid[:2, :2, :3]
     effects = experiment.effects(0.5 + 0.02 * noise + 0.03 * clip - 0.01 * noise * clip + 0.1 * seed)
-    assert effects["noise"] == pytest.approx([0.015] * 3) and effects["clipping"] == pytest.approx([0.025] * 3)
-    assert effects["both beyond their sum"] == pytest.approx([-0.01] * 3)
+    points = {"noise alone": 2, "noise beside clipping": 1, "clipping alone": 3, "clipping beside noise": 2, "both": 4}
+    for what, expected in (points | {"both, less each alone": -1}).items():
+        assert effects[what] == pytest.approx([expected / 100] * 3), what
     assert experiment.effect_cell(np.array([0.01, 0.02, 0.03])) == "2.00 [-0.48, 4.48]"  # 4.303 / sqrt(3) to either side
     assert experiment.effect_cell(np.array([0.01])) == "+1.00"
 

@@ -108,6 +108,11 @@ def evaluated_by(about: dict) -> str:
     return f"evaluated by {about.get('evaluated by', 'pcmref')}"
 
 
+def engine(about: dict) -> str:
+    """The option of a command that asks for what evaluated, with a blank before it; nothing for pcmref."""
+    return " --engine torch" if "evaluated by" in about else ""
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     help_ = "what evaluates the networks: pcmref, or PyTorch, on a GPU if there is one (default: %(default)s)"
     parser.add_argument("--engine", choices=("fast", "torch"), default="fast", help=help_)

@@ -14,7 +14,7 @@ from itertools import count, product, takewhile
 from pathlib import Path
 
 import numpy as np
-from measurements import RESULTS, evaluated_by
+from measurements import RESULTS, engine, evaluated_by
 from scipy import stats
 from studies import accuracies, kept_study, result_of, study, study_parser, trained
 
@@ -68,11 +68,14 @@ def measured(network: str) -> dict[str, np.ndarray]:
 
 
 def effects(y: np.ndarray) -> dict[str, np.ndarray]:
-    """Of y [noise, clip, trainings]: each seed's effect of noise and of clipping, over the other, and their interaction."""
+    """Of y [noise, clip, trainings]: what each seed gains by one, alone or beside the other, by both, and what is no sum."""
     return {
-        "noise": (y[1] - y[0]).mean(0),
-        "clipping": (y[:, 1] - y[:, 0]).mean(0),
-        "both beyond their sum": y[1, 1] - y[1, 0] - y[0, 1] + y[0, 0],
+        "noise alone": y[1, 0] - y[0, 0],
+        "noise beside clipping": y[1, 1] - y[0, 1],
+        "clipping alone": y[0, 1] - y[0, 0],
+        "clipping beside noise": y[1, 1] - y[1, 0],
+        "both": y[1, 1] - y[0, 0],
+        "both, less each alone": y[1, 1] - y[1, 0] - y[0, 1] + y[0, 0],
     }
 
 
@@ -82,6 +85,13 @@ def effect_cell(values: np.ndarray) -> str:
         return f"{100 * values.mean():+.2f}"
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return tables.interval_cell(values.mean(), (values.mean() - half, values.mean() + half))
+
+
+def command(network: str, trainings: int, about: dict) -> str:
+    """What was run, as far as what is kept shows."""
+    chips = 1 + max(row.chip for row in result_of(named(network, *ARMS[0], 0)).rows)
+    sizes = f"--trainings {trainings} --images {about['images']} --chips {chips} --reads {about['reads']}"
+    return f"python validation/experiments/noise_and_clipping.py run --data FOLDER --network {network} {sizes}{engine(about)}"
 
 
 def document() -> str:
@@ -102,7 +112,7 @@ def document() -> str:
             continue
         first = result_of(named(network, *ARMS[0], 0))
         size = f"{first.size()}, {evaluated_by(first.settings)}"
-        text += f"\n## {network}\n\n{n} trainings an arm; each on {size}. Median [lowest, highest] mean over trainings:\n\n"
+        text += f"\n## {network}\n\n{n} trainings an arm; each on {size}:\n\n    {command(network, n, first.settings)}\n\nMedian [lowest, highest] mean over trainings:\n\n"
         lines = [["noise", "clipping", *MEASURES]]
         for i, (eta, alpha) in enumerate(ARMS):
             cells = [100 * found[m][divmod(i, 2)] for m in MEASURES]
@@ -111,7 +121,8 @@ def document() -> str:
         text += f"{tables.markdown(lines)}\n\n"
         of = {m: effects(found[m]) for m in MEASURES}
         rows = [[what, *(effect_cell(of[m][what]) for m in MEASURES)] for what in of["software"]]
-        text += f"{tables.markdown([['effect of', *MEASURES], *rows])}\n"
+        text += f"{tables.markdown([['gained by', *MEASURES], *rows])}\n"
+        text += f"\nOf {len(rows) * len(MEASURES)} intervals of 95 % one or two miss what they are of by chance.\n"
     if "##" not in text.replace("# Noise", "", 1):
         raise SystemExit("no training of every arm is kept yet: python validation/experiments/noise_and_clipping.py run")
     return text
