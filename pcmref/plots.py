@@ -71,7 +71,9 @@ def plot_retention(results, path) -> None:
             whole.legend(loc="center right")
             near.set_ylim(*_near_software(result))
             whole.set_title(f"{result.name}: {result.size()}")
-            near.set_title(f"enlarged; dashed: software, {100 * result.software_accuracy:.1f} %")
+            low = 100 * min(row.accuracy for row in result.rows if row.compensation != "none") < near.get_ylim()[0]
+            scale = f"enlarged, a scale of its own{', readings below left out' if low else ''}"
+            near.set_title(f"{scale}; dashed: software, {100 * result.software_accuracy:.1f} %")
 
 
 def save(figure, path) -> None:
@@ -142,7 +144,7 @@ def plot_sensitivity(result, path) -> None:
             weights.axvline(100 * result.settings["eta"], color="black", linestyle=":", linewidth=1)
         weights.set(xlabel="noise on the weights (% of max|W|)", ylabel="classification accuracy (%)")
         weights.set_ylim(top=100)
-        weights.set_title("dashed: software; dotted: trained")
+        weights.set_title("dashed: software" + ("; dotted: trained" if result.settings["eta"] else ""))
 
 
 def _draw_dots(axis, x, values, colour: str, style: str, label: str | None) -> None:

@@ -103,15 +103,16 @@ class SensitivityResult:
         ]
 
     def decisive(self) -> str:
-        """The crossbar whose repair brings back most, in a sentence."""
+        """The crossbar whose repair brings back most, and whether the next differs from it, in sentences."""
         bars = self.settings["weights"]
         bar, runner_up = sorted(bars, key=lambda name: -self.regained("all but", name).mean())[:2]
         gain, loss = self.regained("all but", bar), self.software_accuracy - self.values("chip").mean()
-        share = bars[bar] / sum(bars.values())
+        share, apart = bars[bar] / sum(bars.values()), gain - self.regained("all but", runner_up)
         return (
-            f"Most is regained by {bar} alone, {bars[bar]:,} weights ({100 * share:.2g} % of all): {_mean(gain)} of the "
-            f"{100 * loss:.2f} points lost; by {runner_up}, the next, {_mean(self.regained('all but', runner_up))} (means over "
-            f"{self.settings['n_chips']} chips; the largest of {len(bars)} means is biased upwards)."
+            f"The largest mean regained is that of {bar}, {bars[bar]:,} weights ({100 * share:.2g} % of all): {_mean(gain)} of the "
+            f"{100 * loss:.2f} points lost; it exceeds that of {runner_up}, the next, by {_mean(apart)} (means over "
+            f"{self.settings['n_chips']} chips; the largest of {len(bars)} means is biased upwards, and of so many intervals some "
+            "miss what they are of by chance)."
         )
 
     def table(self) -> str:

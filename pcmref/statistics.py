@@ -20,7 +20,10 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """What `spread` finds; nan: what one chip or one read cannot tell, and intervals of fewer than FEWEST chips."""
+    """What `spread` finds; nan: what one chip or one read cannot tell, and intervals of fewer than FEWEST chips.
+
+    So has the interval of a deviation that comes out as 0: resamples of a truncated estimate would give [0, 0].
+    """
 
     n_chips: int
     n_reads: int
@@ -57,7 +60,8 @@ def bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray])
 
     A chip is drawn with all of its reads. What it gives always lies among the values of possible samples: the interval of a
     mean of shares never leaves 0 to 1. Of few chips it is too narrow, as such intervals are: of 5 chips it holds the truth in
-    63 to 84 % of simulated studies, of 10 in 74 to 91 %. The draws `bootstrap/{chips}` are
+    63 to 85 % of simulated studies, of 10 in 74 to 91 %, of 20 in 84 to 94 %; those of deviations miss it on the low side.
+    The draws `bootstrap/{chips}` are
     the same each time, so that intervals of the same chips are too.
     """
     n = len(values)
@@ -86,8 +90,10 @@ def spread(values: np.ndarray) -> Spread:
     if n_chips > 1 and n_reads > 1:
         variances = np.maximum(variance_components(values), 0)
         found |= {"std": np.sqrt(variances.sum()), "between": np.sqrt(variances[0]), "within": np.sqrt(variances[1])}
-        for i, name in enumerate(("between_interval", "within_interval") if n_chips >= FEWEST else ()):
-            found[name] = bootstrap(values, lambda v, i=i: np.sqrt(np.maximum(variance_components(v)[i], 0)))
+        for i, name in enumerate(("between", "within")):
+            if n_chips >= FEWEST and found[name] > 0:
+                interval = bootstrap(values, lambda v, i=i: np.sqrt(np.maximum(variance_components(v)[i], 0)))
+                found[f"{name}_interval"] = interval
     middle = {"median": np.median(values), "lowest": values.min(), "highest": values.max(), "mean": values.mean()}
     plain = {key: value if isinstance(value, tuple) else float(value) for key, value in (found | middle).items()}
     return Spread(n_chips=n_chips, n_reads=n_reads, **plain)
