@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fresh-reads",
         action="store_true",
         help="every matrix-vector product meets a reading of its own, on tiles (its noise repeats on one kind of machine); "
-        "independent ones, which bounds from above what read noise within an inference costs",
+        "independent ones, an upper bound of how far the products of an inference differ, not of what that costs",
     )
     add(
         "--products-apart-s",

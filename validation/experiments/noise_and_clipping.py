@@ -112,7 +112,9 @@ def document() -> str:
             continue
         first = result_of(named(network, *ARMS[0], 0))
         size = f"{first.size()}, {evaluated_by(first.settings)}"
-        text += f"\n## {network}\n\n{n} trainings an arm; each on {size}:\n\n    {command(network, n, first.settings)}\n\nMedian [lowest, highest] mean over trainings:\n\n"
+        ran = command(network, n, first.settings)
+        text += f"\n## {network}\n\n{n} trainings an arm; each on {size}:\n\n    {ran}\n\n"
+        text += "Median [lowest, highest] mean over trainings:\n\n"
         lines = [["noise", "clipping", *MEASURES]]
         for i, (eta, alpha) in enumerate(ARMS):
             cells = [100 * found[m][divmod(i, 2)] for m in MEASURES]
