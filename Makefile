@@ -42,7 +42,7 @@ mutation: $(VENV)/installed  ## plant mistakes in nn, pcm and fast and see which
 	$(PYTHON) validation/audit/mutate.py --json validation/results/mutation.json
 	$(PYTHON) validation/audit/properties.py
 
-costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibration cost the shipped network, what more devices buy (an hour or more; goes on where it was, all anew where the code changed)
+costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibration cost the shipped network, what more devices buy (hours; goes on where it was, all anew where code, sizes or what evaluates differ)
 	$(PYTHON) validation/experiments/discrepancy_costs.py
 	$(PYTHON) validation/experiments/converters.py
 	$(PYTHON) validation/experiments/recalibration.py
@@ -97,8 +97,8 @@ against-torch:  ## compare with PyTorch autograd, where it is installed
 	PYTHONPATH=. python3 validation/peers/against_torch.py
 
 torch-device:  ## an independent device model in PyTorch beside pcmref's, on CIFAR-10's official files in DATA=FOLDER
-	PYTHONPATH=. python3 validation/peers/torch_device.py resnet32-cifar10-baseline --data $(DATA)
-	PYTHONPATH=. python3 validation/peers/torch_device.py resnet32-cifar10-noise --data $(DATA)
+	PYTHONPATH=. python3 validation/peers/torch_device.py resnet32-cifar10-baseline --data $(DATA) --chips 15 --reads 2
+	PYTHONPATH=. python3 validation/peers/torch_device.py resnet32-cifar10-noise --data $(DATA) --chips 15 --reads 2
 
 fuzz: $(VENV)/installed  ## 20,000 hostile files for the readers
 	$(PYTHON) validation/robustness/fuzz.py --files 20000

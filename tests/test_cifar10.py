@@ -42,7 +42,7 @@ def experiment(monkeypatch, tmp_path):
     (tmp_path / "README.md").write_text("before\n<!-- cifar10 -->\n<!-- end -->\nafter\n")
     monkeypatch.setattr(cifar10, "TOP", tmp_path)
     yield cifar10
-    for name in ("cifar10", "studies", "measurements", "retention"):
+    for name in ("cifar10", "studies", "measurements", "paired", "retention"):
         sys.modules.pop(name, None)
 
 
@@ -70,11 +70,7 @@ def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experi
     assert command(experiment, monkeypatch, *run) == 0
     shutil.copy(tmp_path / "trained" / "small-cifar10-noise.h5", third)
     kept = {path.name: path.read_text() for path in (tmp_path / "results").glob("*.json")}
-    names = {
-        f"cifar10-{kind}-small-cifar10-{which}.json"
-        for kind in ("calibration", "retention", "recalibration", "sensitivity")
-        for which in ("baseline", "noise")
-    }
+    names = {f"cifar10-{kind}-small-cifar10-{which}.json" for kind in experiment.KINDS for which in ("baseline", "noise")}
     assert kept.keys() == names
     monkeypatch.setattr(
         experiment.recipes, "carry_out", lambda plan, *_, **__: [experiment.TRAINED / f"{n}.h5" for n in plan.stages]
@@ -82,8 +78,12 @@ def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experi
     with_third = ["--third", third, "--mean", 0.5, 0.5, 0.5, "--std", 0.25, 0.25, 0.25]
     assert command(experiment, monkeypatch, *run, *with_third) == 0
     again = {path.name: path.read_text() for path in (tmp_path / "results").glob("*.json")}
-    assert {name: again[name] for name in kept} == kept and len(again) == 12
+    assert {name: again[name] for name in kept} == kept and len(again) == 15
     values = json.loads(again["cifar10-retention-third.json"])["values"]
+    counted = json.loads(again["cifar10-reclassified-third.json"])["values"]["a day"]
+    for i, compensation in enumerate(experiment.COMPENSATIONS):  # of chip 0, read 0, at the last of three times, read twice
+        lost, won = counted[compensation]
+        assert lost - won == round(10 * (values["software"] - values["chip 0"][3 * 2 * i + 4]))
     assert values.keys() == {"software", "chip 0", "chip 1"} and len(values["chip 0"]) == 3 * 3 * 2
     assert command(experiment, monkeypatch, "report") == 0
     text = (tmp_path / "validation" / "cifar10.md").read_text()

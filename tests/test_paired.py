@@ -72,3 +72,9 @@ def test_the_verdict_names_what_matters_and_bounds_the_rest(scripts):
     assert worst <= bound < worst + 0.1 and bound > 1.5 * 100 * max(map(abs, paired.difference(small, base)))
     table = costs.table(found)
     assert table.count("\n") == 1 + len(costs.VARIANTS)
+
+
+def test_the_standard_error_of_images_lost_and_won_is_that_of_their_mean(scripts):
+    paired, _ = scripts
+    points = np.repeat([-1.0, 1.0, 0.0], [30, 20, 950])
+    assert paired.reclassified_cell(30, 20, 1000) == f"30, 20: {100 * points.std() / np.sqrt(1000):.2f}"

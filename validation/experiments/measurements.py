@@ -95,12 +95,13 @@ class Kept:
         store.write_text(self.path, json.dumps({"about": self.about, "values": self.values}, indent=1) + "\n")
 
     def heading(self, n_chips: int) -> str:
-        """What the values are of, in a line of Markdown."""
+        """What the values are of and what asks for them, in a line of Markdown."""
         commit = self.about["trained by commit"]
         trained = f", trained by commit {commit[:12]}" if commit else ""
         settings = ", ".join(f"{value:,} {key}" for key, value in self.about.items() if isinstance(value, int))
         network = f"Network `{self.about['network']}` (SHA-256 {self.about['sha256'][:16]}{trained})"
-        return f"{network}; {settings}. {n_chips} chips, {evaluated_by(self.about)}."
+        asked = f"--chips {n_chips} --images {self.about['images']}{engine(self.about)}"
+        return f"{network}; {settings}. {n_chips} chips, {evaluated_by(self.about)} (`{asked}`)."
 
 
 def evaluated_by(about: dict) -> str:

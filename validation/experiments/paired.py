@@ -1,4 +1,4 @@
-"""Differences that one change makes, on the same chips and images: what the tables of the costs print.
+"""Differences that one change makes, on the same chips and images: what the tables of the costs print; and images reclassified.
 
 Every chip is programmed and read once, so what differs from chip to chip holds what differs from reading to reading. The images
 are the same throughout: how much a difference would change on others is in no interval.
@@ -8,11 +8,12 @@ import numpy as np
 from measurements import Kept
 from scipy import stats
 
-from pcmref import tables
+from pcmref import Chip, PCMModel, adabs, predict, tables
 from pcmref.errors import SettingError
 from pcmref.statistics import FEWEST, LEVEL, Interval, spread
 from pcmref.training import accuracy
 
+DAY_S = 86_400.0
 READ_SO = (
     "Below the first row the differences to it in points: their mean over the chips [interval, Student's t, nominal 95 %, cut "
     "where accuracy would leave 0 to 100 %], then the lowest and the highest chip's."
@@ -59,3 +60,21 @@ def heading(kept: Kept, n_chips: int) -> str:
     x, labels, _ = kept.evaluation
     software = 100 * accuracy(kept.file.net, kept.file.state, x, labels)
     return f"{kept.heading(n_chips)} In software the same images give {software:.2f} %."
+
+
+def reclassified(kept: Kept) -> dict[str, list[int]]:
+    """{compensation: [images that chip 0, read once after a day, counts wrong and the software right, and the reverse]}."""
+    net, state, (x, labels, calibration) = kept.file.net, kept.file.state, kept.evaluation
+    reading = Chip.program(state, PCMModel.joshi2020(), 0).at(DAY_S)
+    states = {"none": reading.state(), "gdc": reading.compensated().state(), "adabs": adabs(net, reading.state(), calibration)}
+    right = predict(net, state, x).argmax(1) == labels
+    found = {}
+    for compensation, held in states.items():
+        on_chip = predict(net, held, x).argmax(1) == labels
+        found[compensation] = [int((right & ~on_chip).sum()), int((~right & on_chip).sum())]
+    return found
+
+
+def reclassified_cell(lost: int, won: int, n: int) -> str:
+    """`lost, won: standard error of their difference over images, in points`: each image adds -1, 0 or 1."""
+    return f"{lost:,}, {won:,}: {100 * np.sqrt(lost + won - (lost - won) ** 2 / n) / n:.2f}"

@@ -29,7 +29,7 @@ def main(path: Path) -> None:
         for t1_s in FIRST_READS_S:
             lags_s = np.geomspace(1e-6, 2 * t1_s, 300)
             axis.plot(lags_s, [correlation(t1_s, t1_s + lag) for lag in lags_s], label=f"first read at {human_time(t1_s)}")
-        axis.plot([t2 - t1 for t1, t2, _ in pairs], [r for _, _, r in pairs], "kx", label="the experiment's times")
+        axis.plot([t2 - t1 for t1, t2, _ in pairs], [r for _, _, r in pairs], "kx", label="the times of our studies")
         for t1, t2, r in pairs:
             place = {"xytext": (0, 8), "textcoords": "offset points", "fontsize": 8, "rotation": 60}
             axis.annotate(f"{human_time(t1)} and {human_time(t2)}: {r:.0e}", (t2 - t1, r), **place)

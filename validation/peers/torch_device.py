@@ -3,9 +3,10 @@
     python validation/peers/torch_device.py resnet8-fashionmnist-noise [--images 1000 --chips 10 --reads 2]
     python validation/peers/torch_device.py resnet32-cifar10-noise --data cifar-10-batches-bin
 
-Devices, drift, readings, both compensations and the network are PyTorch's, with its own random numbers; of pcmref there are
-only the weights, the images and the other side of the comparison. With --data, a folder of CIFAR-10's official files, pcmref's
-side is what results/ keeps, on the same images; else it is measured here. Exit status 1 where a mean differs by more than
+Devices, drift, readings, both compensations and what evaluates are PyTorch's, with its own random numbers; of pcmref there are
+the weights, the images, the network's description and the other side of the comparison. With --data, a folder of CIFAR-10's
+official files, pcmref's side is what results/ keeps, on the same images where that folder is the one it was measured with;
+else it is measured here. Exit status 1 where a mean differs by more than
 chance: Welch's t on the chips' means, 1 % for the three comparisons together. The network runs on a GPU where there is one.
 """
 
