@@ -72,8 +72,8 @@ def plot_retention(results, path) -> None:
             near.set_ylim(*_near_software(result))
             whole.set_title(f"{result.name}: {result.size()}")
             low = 100 * min(row.accuracy for row in result.rows if row.compensation != "none") < near.get_ylim()[0]
-            scale = f"enlarged, a scale of its own{', readings below left out' if low else ''}"
-            near.set_title(f"{scale}; dashed: software, {100 * result.software_accuracy:.1f} %")
+            title = f"enlarged, own scale; dashed: software, {100 * result.software_accuracy:.1f} %"
+            near.set_title(title + ("\nreadings below are left out" if low else ""))
 
 
 def save(figure, path) -> None:
