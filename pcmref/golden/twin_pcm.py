@@ -31,7 +31,7 @@ def weight_scale(arrays, g_max_us):
 
 
 def map_weights(w, scale, g_max_us):
-    """G+ = clip(scale * w, 0, G_max), G- = clip(-scale * w, 0, G_max) [J]."""
+    """G+ = clip(scale * w, 0, G_max), G- = clip(-scale * w, 0, G_max) [T]."""
 
     def entry(side, *index):
         v = w[index] * scale
@@ -96,7 +96,7 @@ def drift_exponent(g_target_us: Bounded, z: Bounded, model) -> Bounded:
 
 
 def drift(g_prog_us: Bounded, nu: Bounded, t_s, model) -> Bounded:
-    """G_D = G_P (t/t_0)^-nu [J]."""
+    """G_D = G_P (t/t_0)^-nu [N] [T]."""
     u = nu.u
     return g_prog_us * (constant(t_s, u) / constant(model["t_0_s"], u)).power(-nu)
 
@@ -152,7 +152,7 @@ def gdc_factor(g_t0_us, g_t_us, read_out, g_max_us):
 
 
 def add_weight_noise(crossbar, z, eta):
-    """W + eta max|W| z on every array of a crossbar [J]."""
+    """W + eta max|W| z on every array of a crossbar [J], details recalled (C)."""
     top = max((magnitude(v) for w in crossbar.values() for v in flat(w)), key=lambda v: v.value)
     sigma = constant(eta, top.u) * top
     return {name: each(lambda v, d: v + sigma * d, w, z[name]) for name, w in crossbar.items()}
