@@ -243,7 +243,7 @@ def test_everything_has_a_name_for_screen_readers(browser, address):
     assert {name for role, name in named if role == "radiogroup"} == {"Network", "Compensation"}
     assert [name for role, name in named if role == "radio"] == [
         "baseline",
-        "trained on with noise (η = 3.8 %) and clipping",
+        "noise (η = 3.8 %) and clipping",
         "none",
         "GDC",
         "AdaBS",
