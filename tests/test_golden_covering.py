@@ -14,6 +14,7 @@ from pcmref.golden.correct_backends import Blocked, Reordered
 from pcmref.golden.fuzz import fuzz
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
+from pcmref.nn import functional as F
 
 CAPABILITIES = Reference().capabilities()
 
@@ -204,6 +205,23 @@ def _flush(own, a):
     return {k: np.where(np.abs(v) < 1e-30, v.dtype.type(0), v) for k, v in own(a).items()}
 
 
+def _largest_of_32(a):
+    logits = a["logits"].astype(a["logits"].dtype.newbyteorder("="))
+    with np.errstate(all="ignore"):
+        shifted = logits - logits[:, :32].max(1, keepdims=True)
+        log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        return {"loss": -(F._targets(logits, a["labels"], a["smoothing"]) * log_p).mean(0).sum()}
+
+
+def _largest_of_blocks(own, a):
+    whole = np.ravel(a["w"])[: max(np.size(a["w"]) // 4096, 1) * 4096]
+    return own(a) | {"scale": np.float64(a["g_max_us"] / np.abs(whole).max(initial=0)) if whole.any() else np.float64(1)}
+
+
+def _sorted_by(dtype, out):
+    return out | {"permutation": np.argsort(out["uniform"].astype(dtype), kind="stable")}
+
+
 MISTAKES = {
     "TF32 products": ("conv2d", "float32", lambda own, a: own(a | {"x": cut(a["x"], 11), "w": cut(a["w"], 11)})),
     "bfloat16 products": ("linear", "float32", lambda own, a: own(a | {"x": cut(a["x"], 8)})),
@@ -225,6 +243,11 @@ MISTAKES = {
     "draws beyond 4": ("program", "float64", lambda own, a: own(a | {"z": np.clip(a["z"], -4, 4)})),
     "times in float32": ("drift", "float64", lambda own, a: own(a | {"t_s": float(np.float32(a["t_s"]))})),
     "beyond a year": ("drift", "float64", _when(lambda a: a["t_s"] > 4e7)),
+    "a grid that ends": ("sgd_step", "float32", _when(lambda a: a["w"].size > 66_000)),
+    "the largest of one warp": ("softmax_cross_entropy", "float32", lambda own, a: _largest_of_32(a)),
+    "the largest of whole blocks": ("map", "float64", lambda own, a: _largest_of_blocks(own, a)),
+    "faint inputs": ("crossbar_mvm", "float64", _when(lambda a: np.abs(a["x"]).max() < 1e-6)),
+    "keys in float32": ("draws", "float64", lambda own, a: _sorted_by(np.float32, own(a))),
     "small numbers flushed": ("conv2d", "float32", _flush),
     "negative gamma": ("batch_norm", "float32", lambda own, a: own(a | {"weight": np.abs(a["weight"])})),
     "eps of its own": ("batch_norm_train", "float32", lambda own, a: own(a | {"eps": 1e-5})),
@@ -256,6 +279,18 @@ def test_a_search_finds_the_same_again_and_shrinks_it():
     assert any(v.status == "pass" for v in first.judged) and "of 2 operations in 1 dtypes" in first.line()
     other = fuzz(backend, CAPABILITIES, ["float32"], ["relu"], examples=5, seed=4)
     assert not other.failures and other.judged.total() == 5
+
+
+@pytest.mark.parametrize("op", factors.FACTORS)
+def test_the_ends_of_a_search_are_parameters_that_pcmref_takes(op):
+    """Of every factor that is no size: momentum 1 once was an end, which no optimiser of ours takes."""
+    levels = factors.FACTORS[op] | factors.EXTRA.get(op, {})
+    first = {factor: of[0] for factor, of in levels.items()}
+    ends = {factor: ends for factor, ends in factors.REACH.items() if factor in levels and isinstance(ends[0], float)}
+    for factor, end in ((factor, end) for factor, ends in ends.items() if factor != "profile" for end in ends):
+        case = drawn.make(op, "ends", first | {factor: end}, "float64")
+        with np.errstate(all="ignore"):
+            Reference().run(op, 1, case.inputs, case.noise, case.params)
 
 
 def test_a_search_goes_beyond_the_design_with_numbers_of_all_bits():

@@ -135,17 +135,20 @@ def _chips():
 def _chip(name: str, why: str, states: str, network: dict, x, gdc: bool, level: int) -> Case:
     """A chip of seed 7, one day after programming; its noise is what its streams draw."""
     state, seed = network_state(states, network), 7
-    synaptic = [name for name in state if np.ndim(state[name]) > 1] + ["fc.bias"]
     streams = {"program": "program", "drift": "drift", "read": f"read/0/{DAY_S!r}"}
-    if gdc:
-        streams["read_t0"] = "read/0/20.0"
-    noise = {
-        f"{what}/{name}": draws.standard_normal(seed, f"{stream}/{name}", (2, *state[name].shape))
-        for what, stream in streams.items()
-        for name in synaptic
-    }
+    noise = chip_noise(state, seed, streams | ({"read_t0": "read/0/20.0"} if gdc else {}))
     params = {"model": JOSHI2020, "network": network, "seed": seed, "t_s": DAY_S, "read": 0, "gdc": gdc, "eps": EPS}
     return Case("chip", name, why, {"x": x} | state, noise, params, level)
+
+
+def chip_noise(state: dict, seed: int, streams: dict[str, str]) -> dict:
+    """{what/array: what the stream draws for the devices of an array that is on the chip}."""
+    on_chip = [name for name, w in state.items() if np.ndim(w) > 1 and name != "x"] + ["fc.bias"]
+    return {
+        f"{what}/{name}": draws.standard_normal(seed, f"{stream}/{name}", (2, *state[name].shape))
+        for what, stream in streams.items()
+        for name in on_chip
+    }
 
 
 def _training():

@@ -69,7 +69,7 @@ class _Maker:
         if op.startswith("max_pool2d"):
             return self.max_pool2d(op)
         if op.startswith("softmax"):
-            logits = s.get("offset", 0) + s["spread"] * self.normal("logits", s["n"], s["o"])
+            logits = s.get("offset", 0) + s["spread"] * self.topped(self.normal("logits", s["n"], s["o"]), rows=True)
             return {"logits": logits, "labels": self.integers("labels", s["o"], s["n"])}, {}, {"smoothing": s["smoothing"]}
         if op.startswith("basic_block"):
             return self.block(op)
@@ -99,6 +99,12 @@ class _Maker:
 
     def uniform(self, name: str, *shape: int) -> np.ndarray:
         return draws.uniform(self.seed, f"{self.stream}/{name}", shape)
+
+    def topped(self, a: np.ndarray, rows: bool = False) -> np.ndarray:
+        """The array with its largest magnitude at its end, or at the end of each row, where the setting says so."""
+        if self.s.get("top") == "last":
+            (a[..., -1:] if rows else a.reshape(-1)[-1:])[...] = 1.5 * np.abs(a).max()
+        return a
 
     def integers(self, name: str, high: int, *shape: int) -> np.ndarray:
         return draws.integers(self.seed, f"{self.stream}/{name}", high, shape)
@@ -231,7 +237,8 @@ class _Maker:
         return self.spread(inputs), self.spread(z), {"model": self.model(), "t_s": self.s["t_s"]}
 
     def map(self):
-        return {"w": self.s.get("scale", 1.0) * self.fill("w", *self.s["shape"])}, {}, {"g_max_us": self.s["g_max_us"]}
+        w = self.s.get("scale", 1.0) * self.topped(self.fill("w", *self.s["shape"]))
+        return {"w": w}, {}, {"g_max_us": self.s["g_max_us"]}
 
     def gdc(self):
         g = {f"g_{k}_us": self.s["g_max_us"] * self.uniform(k, 2, self.s["o"], self.s["c"]) for k in ("t0", "t")}
@@ -241,7 +248,8 @@ class _Maker:
 
     def crossbar_mvm(self):
         s = self.s
-        inputs = {"x": self.normal("x", s["n"], s["c"]), "g_us": s["g_max_us"] * self.uniform("g", 2, s["c"], s["o"])}
+        x = self.topped(self.normal("x", s["n"], s["c"]), rows=True) * (sqrt(TINY[self.dtype]) if s.get("faint") else 1)
+        inputs = {"x": x, "g_us": s["g_max_us"] * self.uniform("g", 2, s["c"], s["o"])}
         setting = {"steps": s["steps"], "rounding": "half-even", "order": "clip first", "origin": "zero"}
         setting |= {k: s[k] for k in setting.keys() & s.keys()}
         limits = {"dac": s.get("limit", 3.0), "adc": 4 * s.get("limit", 3.0)}
@@ -257,7 +265,7 @@ class _Maker:
 
     def inject_weight_noise(self):
         s, shape = self.s, self.s["shape"]
-        state = {"fc.weight": self.normal("w", *shape), "fc.bias": self.normal("b", shape[0])}
+        state = {"fc.weight": self.topped(self.normal("w", *shape)), "fc.bias": self.normal("b", shape[0])}
         noise = {k: draws.standard_normal(s["seed"], f"noise/{s['step']}/{k}", v.shape) for k, v in state.items()}
         return state, noise, {name: s[name] for name in ("eta", "seed", "step")}
 

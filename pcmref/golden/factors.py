@@ -107,7 +107,7 @@ FACTORS: dict[str, dict[str, tuple]] = {
 REACH = {"c": (1, 5000), "o": (1, 5000), "n": (1, 1200), "devices": (1, 1_200_000), "classes": (1, 300), "widths": (1, 70)}
 REACH |= {"size": (1, 400), "kernel": (1, 11), "stride": (1, 7), "padding": (1, 8), "shape": (1, 400), "blocks": (1, 4)}
 REACH |= {"batch_size": (1, 9), "steps": (1, 2**16), "high": (1, 2**31), "numbers": (1, 2000), "tiles": (1, 40)}
-REACH |= {"eps": (1e-12, 0.9), "momentum": (1e-4, 1.0), "smoothing": (1e-4, 0.95), "spread": (1e-4, 100.0)}
+REACH |= {"eps": (1e-12, 0.9), "momentum": (1e-4, 0.999), "smoothing": (1e-4, 0.95), "spread": (1e-4, 3000.0)}
 REACH |= {"profile": (0.05, 900.0), "g_max_us": (0.05, 900.0), "t_s": (20.0, 3e9), "limit": (0.01, 100.0), "scale": (1e-9, 1e6)}
 REACH |= {"eta": (1e-4, 2.0), "alpha": (0.05, 20.0), "learning_rate": (1e-6, 30.0), "weight_decay": (1e-7, 1.0)}
 REACH |= {"offset": (1e-3, 1e4)}
@@ -117,8 +117,10 @@ _WILD = {"wild": (False, True)}
 _TILES = {k: v for k, v in _CONVERTER.items() if k != "steps"} | {"tiles": (3, 1, 20), "scale": (20.0, 0.3)}
 EXTRA = dict.fromkeys(("program", "drift_exponent", "drift", "read", "gdc"), _WILD)
 EXTRA |= dict.fromkeys((op for op in FACTORS if op.startswith("batch_norm")), _WILD)
-EXTRA |= dict.fromkeys((op for op in FACTORS if op.startswith("softmax")), {"offset": (0.0, 1000.0, -30.0)})
-EXTRA |= {"clip_weights": {"offset": (0.0, 1000.0, -30.0)}, "map": {"scale": (1.0, 1e-9, 1e6)}, "crossbar_mvm": _TILES}
+_TOP = {"top": ("anywhere", "last")}
+EXTRA |= dict.fromkeys((op for op in FACTORS if op.startswith("softmax")), {"offset": (0.0, 1000.0, -30.0)} | _TOP)
+EXTRA |= {"clip_weights": {"offset": (0.0, 1000.0, -30.0)}, "map": {"scale": (1.0, 1e-9, 1e6)} | _TOP}
+EXTRA |= {"inject_weight_noise": _TOP, "crossbar_mvm": _TILES | _TOP | {"faint": (False, True)}}
 EXTRA |= dict.fromkeys(("dac", "adc"), {"numbers": (150, 1100)})
 
 BEYOND = store.read_toml(Path(__file__).parent / "beyond.toml").values()  # groups: operations, and settings that go for each

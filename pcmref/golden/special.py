@@ -38,6 +38,7 @@ PLANTED = (
     ("relu_backward", "kink", {"dy": {0: NAN, 2: NAN, 3: INF, 5: INF, 10: -INF, 12: -0.0}}),
     ("linear", "plain", {"x": {0: NAN, 6: INF}, "b": {3: -INF}}),
     ("linear", "one_image", {"x": {0: LARGE}, "w": {0: -2.0}}),
+    ("linear", "plain", {"x": {0: 0.0, 1: -0.0}, "w": {0: INF, 1: NAN}}),
     ("linear_backward", "plain", {"dy": {1: NAN, 6: INF}}),
     ("global_avg_pool", "3x5", {"x": {0: NAN, 4: INF, 50: INF, 53: -INF}}),
     ("global_avg_pool_backward", "3x5", {"dy": {0: NAN, 1: INF, 5: -INF}}),
@@ -95,6 +96,7 @@ def cases(capabilities: Capabilities) -> list[Golden]:
         for op, name, plants in PLANTED:
             if dtype in OPS[op].dtypes and (direct or not op.startswith("conv2d")):
                 kind = "overflow" if op in ("conv2d", "linear") and LARGE in plants["x"].values() else "special"
+                kind = "zero times infinity" if INF in plants.get("w", {}).values() else kind
                 made += _golden(_planted(base[op, name], kind, plants, dtype), dtype, capabilities)
         for kind, factor in SCALES.items():
             for op, name, arrays in SCALED:
