@@ -1,9 +1,11 @@
 """The covering design and the search: what is covered, and that mistakes of real kernels are noticed."""
 
 from itertools import combinations
+from math import prod
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from pcmref.cli import main
 from pcmref.fast.backend import Backend as Fast
@@ -11,7 +13,8 @@ from pcmref.golden import covering, drawn, factors, file
 from pcmref.golden.bounds import in_dtype
 from pcmref.golden.check import check_case
 from pcmref.golden.correct_backends import Blocked, Reordered
-from pcmref.golden.fuzz import fuzz
+from pcmref.golden.fuzz import WORK, fuzz
+from pcmref.golden.fuzz import _setting as fuzzed_setting
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
 from pcmref.nn import functional as F
@@ -279,6 +282,21 @@ def test_a_search_finds_the_same_again_and_shrinks_it():
     assert any(v.status == "pass" for v in first.judged) and "of 2 operations in 1 dtypes" in first.line()
     other = fuzz(backend, CAPABILITIES, ["float32"], ["relu"], examples=5, seed=4)
     assert not other.failures and other.judged.total() == 5
+
+
+@pytest.mark.parametrize("op", ["basic_block", "basic_block_backward", "conv2d", "resnet"])
+def test_a_search_takes_no_more_memory_than_its_work_says(op):
+    """Of 1 channel in and 5,000 out the second convolution of a block once had 225 million weights."""
+
+    @given(fuzzed_setting(op))
+    @settings(max_examples=300, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def arrays(setting):
+        kernel = prod(setting.get("kernel", (3, 3)))
+        o = setting.get("o", max(setting.get("widths", (1,))))
+        weights = kernel * o * (max(o, setting["c"]) if "block" in op else setting.get("c", o))
+        assert weights <= 9 * max(WORK), setting
+
+    arrays()
 
 
 @pytest.mark.parametrize("op", factors.FACTORS)

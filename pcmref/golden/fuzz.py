@@ -149,13 +149,18 @@ def _setting(op: str):
             return round(number) if isinstance(like, int) else f"G_max {number} uS" if isinstance(like, str) else number
 
         setting, work = {}, draw(st.sampled_from(WORK))
+
+        def fits(s):
+            second = {"c": s["o"]} if op.startswith("basic_block") and "o" in s else {}  # a block's other convolution
+            return factors.fits(op, s, work) and factors.fits(op, s | second, work)
+
         for factor in draw(st.permutations(list(levels))):
             level = draw(st.sampled_from(levels[factor]))
             if factor in factors.REACH and level is not None and draw(st.booleans()):
                 low, high = factors.REACH[factor]
                 level = free(level, levels[factor][0] if factor == "n" else low, high)
-            if not factors.fits(op, setting | {factor: level}, work):
-                possible = [v for v in levels[factor] if factors.fits(op, setting | {factor: v}, work)]
+            if not fits(setting | {factor: level}):
+                possible = [v for v in levels[factor] if fits(setting | {factor: v})]
                 level = draw(st.sampled_from(possible)) if possible else draw(st.nothing())
             setting[factor] = level
         return {factor: setting[factor] for factor in levels}
