@@ -21,7 +21,7 @@ def retention(monkeypatch):
     import retention
 
     yield retention
-    for name in ("retention", "studies", "measurements", "readme"):
+    for name in ("retention", "studies", "measurements", "paired", "readme"):
         sys.modules.pop(name, None)
 
 
@@ -32,7 +32,9 @@ def test_results_are_of_the_networks_as_they_ship(path):
         assert about["sha256"] == hashlib.sha256(shipped[about["network"]].read_bytes()).hexdigest()
     else:
         trained_for_a_row = f"sweep-{about['network']}", f"arm-{about['network'].removeprefix('arm-')}"
-        of_others = [f"cifar10-{kind}-{about['network']}" for kind in ("calibration", "retention", "sensitivity")]
+        of_others = [
+            f"cifar10-{kind}-{about['network']}" for kind in ("calibration", "retention", "reclassified", "sensitivity")
+        ]
         assert path.stem in (*trained_for_a_row, *of_others)
 
 
@@ -55,11 +57,11 @@ def test_noise_and_clipping_md_is_current(monkeypatch):
 
 
 def test_the_published_chips_images_and_conditions(retention):
-    """Both networks on all 10,000 test images and 10 chips, under three compensations at five times."""
+    """Both networks on 20 chips, each read 5 times at eight times under three compensations, on the first 500 test images."""
     for name in retention.NETWORKS:
         result = retention.result_of(f"retention-{name}", name)
-        cells = {row[1:4] for row in result.rows}
-        assert len(cells) == len(result.rows) == 3 * 5 * 10 and result.settings["images"] == 10_000
+        cells = {row[1:5] for row in result.rows}
+        assert len(cells) == len(result.rows) == 3 * 8 * 20 * 5 and result.settings["images"] == 500
 
 
 def test_cifar10_md_and_the_readmes_table_are_current(monkeypatch):
@@ -73,5 +75,5 @@ def test_cifar10_md_and_the_readmes_table_are_current(monkeypatch):
     )
     assert f"<!-- paper -->\n{cifar10.beside_the_paper(results)}\n<!-- end -->" in cifar10.DOCUMENT.read_text(encoding="utf-8")
     assert (VALIDATION / "cifar10.png").is_file()
-    for name in ("cifar10", "retention", "studies", "measurements", "readme"):
+    for name in ("cifar10", "retention", "studies", "measurements", "paired", "readme"):
         sys.modules.pop(name, None)
