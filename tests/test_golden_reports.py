@@ -33,6 +33,13 @@ def run(*arguments) -> int:
     return cli.main(["golden", *map(str, arguments)])
 
 
+def test_failures_come_before_what_is_inconclusive():
+    verdict = check_case(Reference(), PLAIN, LINEAR, "float64")
+    verdicts = tuple(replace(verdict, status=status) for status in ("inconclusive", "loose", "fail"))
+    lines = report.terminal(report.Report("b", "1", "r", verdicts)).splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["FAIL", "LOOSE", "INCONCLUSIVE"]
+
+
 def repeated(output: str) -> tuple[str, int]:
     """The first line of a failure, and the exit status of the command it gives."""
     line = next(line for line in output.splitlines() if line.startswith("FAIL"))

@@ -91,7 +91,8 @@ def top1(verdicts) -> dict[str, tuple[int, int]]:
 
 def terminal(report: Report) -> str:
     """Failures and warnings first, one line each, then the table, what was not judged, top-1 agreement and the counts."""
-    shown = [v for v in report.verdicts if v.status in ("fail", "error", "xpass", "loose", "inconclusive")]
+    order = ("fail", "error", "xpass", "loose", "inconclusive")
+    shown = sorted((v for v in report.verdicts if v.status in order), key=lambda v: order.index(v.status))
     first = {(v.message, v.trace): v for v in reversed(shown) if v.status == "error"}
     lines = _first_of_each([v for v in shown if v.status != "error"], report.route)
     for (message, trace), v in reversed(first.items()):  # one cause: one line, and the adapter's own code

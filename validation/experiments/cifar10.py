@@ -201,11 +201,12 @@ def reclassified_by(network: str) -> str:
 
 
 def with_weight_noise(network: str, eta: float) -> str:
-    """The accuracy with Gaussian noise of this strength on the weights, as in the paper's figure 2."""
+    """The accuracy with Gaussian noise of this strength on the weights, and the software's on the same images."""
     if network not in measured("sensitivity"):
         return "not measured"
     found = sensitivity_of(network)
-    return f"{cell(found.values('weights', repr(eta)))} ({found.settings['n_images']:,} images)"
+    of = f"{found.settings['n_images']:,} images, software {100 * found.software_accuracy:.2f}"
+    return f"{cell(found.values('weights', repr(eta)))} ({of})"
 
 
 def beside_the_paper(results: list[RetentionResult]) -> str:
