@@ -1,6 +1,6 @@
 """What costs accuracy: one crossbar after the other, one kind of noise after the other, and Gaussian noise on the weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -42,16 +42,22 @@ class Row(NamedTuple):
     accuracy: float
 
 
-def conditions(state: dict, reads: int) -> list[tuple[str, str, int]]:
-    """(kind, what, read) of a chip's measurements, in the order in which their accuracies are kept.
+def conditions(bars: Iterable[str], reads: int) -> list[tuple[str, str, int]]:
+    """(kind, what, read) of a chip's measurements, in the order in which their accuracies are kept; bars: its crossbars' names.
 
     "chip": all crossbars on the chip. "only" and "all but" a crossbar on the chip, the others digital. "without" a kind of
     noise, all on the chip. "weights": nothing on the chip, Gaussian noise of this strength on all weights.
     """
-    bars = crossbars(state)
+    bars = list(bars)
     cases = [("chip", "")] + [(kind, bar) for kind in ("only", "all but") for bar in bars]
     cases += [("without", noise) for noise in OFF] + [("weights", repr(eta)) for eta in NOISES]
     return [(kind, what, read) for kind, what in cases for read in range(reads)]
+
+
+def rows_of(name: str, bars: Iterable[str], reads: int, measured: Measured) -> tuple[Row, ...]:
+    """The rows of what was measured under `conditions(bars, reads)`."""
+    of, chips = conditions(bars, reads), sorted(measured)
+    return tuple(Row(name, kind, what, k, read, measured[k][i]) for i, (kind, what, read) in enumerate(of) for k in chips)
 
 
 @dataclass(frozen=True)
@@ -192,14 +198,15 @@ def sensitivity(
         raise SettingError(f"compensation must be one of {COMPENSATIONS}, got {compensation!r}")
     check_evaluation(net, x, labels, (compensation,), x_calibration, BATCH_SIZE)
     study = _Study(net, state, model, x, labels, t_s, compensation, reads, x_calibration, workers, engine)
-    of = conditions(state, reads)
-    measured = measure_chips(study.measure, n_chips, len(of), seed, executor, progress, known, on_chip)
-    rows = [Row(name, kind, what, k, read, measured[k][i]) for i, (kind, what, read) in enumerate(of) for k in range(n_chips)]
+    bars = crossbars(state)
+    n_values = len(conditions(bars, reads))
+    measured = measure_chips(study.measure, n_chips, n_values, seed, executor, progress, known, on_chip)
+    rows = rows_of(name, bars, reads, {k: measured[k] for k in range(n_chips)})
     paper = net.config() | {"in_channels": 3} == ResNet.joshi32(3, 10).config()
-    weights = {bar: sum(state[n].size for n in names) for bar, names in crossbars(state).items()}
+    weights = {bar: sum(state[n].size for n in names) for bar, names in bars.items()}
     settings = {"t_s": t_s, "compensation": compensation, "n_images": len(x), "n_chips": n_chips, "reads": reads, "eta": eta}
     software = accuracy(net, state, x, labels, workers=workers, engine=engine)
-    return SensitivityResult(name, tuple(rows), software, settings | {"papers_network": paper, "weights": weights})
+    return SensitivityResult(name, rows, software, settings | {"papers_network": paper, "weights": weights})
 
 
 @dataclass(frozen=True)
@@ -225,11 +232,11 @@ class _Study:
         found = {}
         for read in range(self.reads):
             held = {what: self._read(chip, read) for what, chip in chips.items()}
-            for kind, what, _ in conditions(self.state, 1):
+            for kind, what, _ in conditions(crossbars(self.state), 1):
                 found[kind, what, read] = self._accuracy(kind, what, held, chip_seed, read)
                 if report is not None:
                     report()
-        return [found[condition] for condition in conditions(self.state, self.reads)]
+        return [found[condition] for condition in conditions(crossbars(self.state), self.reads)]
 
     def _read(self, chip: Chip, read: int) -> dict:
         reading = chip.at(self.t_s, read, self.workers)

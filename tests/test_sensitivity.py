@@ -66,7 +66,7 @@ def test_executors_and_what_is_kept_change_nothing():
 
 def made_up() -> SensitivityResult:
     """Software 90 %; the chip 50 %; the first crossbar costs all of it."""
-    values = dict.fromkeys(conditions(STATE, 2), 0.9) | {("chip", "", read): 0.5 for read in range(2)}
+    values = dict.fromkeys(conditions(BARS, 2), 0.9) | {("chip", "", read): 0.5 for read in range(2)}
     values |= {("all but", bar, read): 0.5 for bar in list(BARS)[1:] for read in range(2)}
     values |= {("only", "conv1.weight", read): 0.5 for read in range(2)}
     rows = tuple(

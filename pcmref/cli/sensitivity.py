@@ -17,6 +17,7 @@ from pcmref.cli import images
 from pcmref.cli.resumed_study import PROFILES, finish, run_study
 from pcmref.cli.resumed_study import add_arguments as add_study
 from pcmref.errors import whole_number
+from pcmref.pcm.mapping import crossbars
 from pcmref.sensitivity import conditions, sensitivity
 from pcmref.study import COMPENSATIONS
 from pcmref.times import parse_time
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     evaluation = images.evaluation(arguments, file, arguments.compensation == "adabs")
     reads = whole_number("--reads", arguments.reads, 1)
     design = {"t_s": parse_time(arguments.time), "compensation": arguments.compensation, "reads": reads}
-    eta, n_values = (file.about.get("recipe") or {}).get("eta"), len(conditions(file.state, reads))
+    eta, n_values = (file.about.get("recipe") or {}).get("eta"), len(conditions(crossbars(file.state), reads))
     kept, result = run_study(sensitivity, arguments, file, model, evaluation, design, n_values, eta=eta)
     size = f"{len(evaluation.x):,} images, chips: {arguments.chips}, reads: {reads}"
     print(f"{result.name}: accuracy in %, {size}\n\n{result.table()}")

@@ -28,7 +28,7 @@ from pcmref.cli.progress import ProgressBar
 from pcmref.data import load_cifar10
 from pcmref.pcm.model import PCMModel
 from pcmref.plots import plot_retention
-from pcmref.sensitivity import FIGURE_2_SAME, NOISES, Row, SensitivityResult, sensitivity
+from pcmref.sensitivity import FIGURE_2_SAME, NOISES, SensitivityResult, rows_of, sensitivity
 from pcmref.study import COMPENSATIONS, RetentionResult
 from pcmref.times import STANDARD_TIMES_S, human_time
 from pcmref.training import ETA, Augmentation, Recipe, accuracy, augment
@@ -126,7 +126,7 @@ def measure_sensitivity(found: KeptCifar, n_chips: int) -> None:
         net = of.net.remembering() if "evaluated by" in found.about else of.net
         result = sensitivity(net, of.state, PCMModel.joshi2020(), x, labels, x_calibration=calibration, **settings)
     settings = result.settings | {"eta": (of.about.get("recipe") or {}).get("eta")}
-    found.keep({"software": result.software_accuracy, "settings": settings, "rows": [list(row) for row in result.rows]})
+    found.keep({"software": result.software_accuracy, "settings": settings})
 
 
 def measure(kind: str, network, arguments) -> None:
@@ -167,9 +167,10 @@ def measured(kind: str) -> list[str]:
 def sensitivity_of(network: str) -> SensitivityResult:
     path = RESULTS / f"cifar10-sensitivity-{network}.json"
     about, values = json.loads(path.read_text()).values()
-    if "rows" not in values:
+    if "settings" not in values:
         raise SystemExit(f"{path}: not all chips are measured yet; run the experiment again, it goes on")
-    rows = tuple(Row(*row) for row in values["rows"])
+    measured = {int(key.removeprefix("chip ")): of for key, of in values.items() if key.startswith("chip ")}
+    rows = rows_of(network, values["settings"]["weights"], values["settings"]["reads"], measured)
     return SensitivityResult(network, rows, values["software"], about | values["settings"])
 
 
