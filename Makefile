@@ -51,7 +51,7 @@ costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibrati
 readme: $(VENV)/installed  ## run the demo of the README again and put its table and picture into it
 	$(PYTHON) validation/experiments/readme.py
 
-retention: $(VENV)/installed  ## an experiment like the paper's, on simulated chips, into validation/retention.md (hours; goes on where it was)
+retention: $(VENV)/installed  ## an experiment like the paper's, on simulated chips, into validation/retention.md (a day or two; goes on where it was, all anew where code, sizes or what evaluates differ)
 	$(PYTHON) validation/experiments/retention.py run --data $(DATA)
 	$(PYTHON) validation/experiments/retention.py report
 

@@ -22,7 +22,8 @@ Interval = tuple[float, float]
 class Spread:
     """What `spread` finds; nan: what one chip or one read cannot tell, and intervals of fewer than FEWEST chips.
 
-    So has the interval of a deviation that comes out as 0: resamples of a truncated estimate would give [0, 0].
+    So has the interval of a deviation that comes out as 0, and of the mean of values that are all the same: an interval without
+    width.
     """
 
     n_chips: int
@@ -60,9 +61,8 @@ def bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray])
 
     A chip is drawn with all of its reads. What it gives always lies among the values of possible samples: the interval of a
     mean of shares never leaves 0 to 1. Of few chips it is too narrow, as such intervals are: of 5 chips it holds the truth in
-    63 to 85 % of simulated studies, of 10 in 74 to 91 %, of 20 in 84 to 94 %; those of deviations miss it on the low side.
-    The draws `bootstrap/{chips}` are
-    the same each time, so that intervals of the same chips are too.
+    63 to 85 % of simulated studies with normal spread, of 10 in 74 to 91 %, of 20 in 84 to 94 %; those of deviations miss it
+    on the low side. The draws `bootstrap/{chips}` are the same each time, so that intervals of the same chips are too.
     """
     n = len(values)
     found = statistic(values[draws.integers(0, f"bootstrap/{n}", n, (RESAMPLES, n))])
@@ -85,7 +85,7 @@ def spread(values: np.ndarray) -> Spread:
     found |= {"std": np.nan, "between": np.nan, "within": np.nan}
     if n_chips > 1:
         found |= {"std": values[:, 0].std(ddof=1)}
-    if n_chips >= FEWEST:
+    if n_chips >= FEWEST and values.min() < values.max():
         found |= {"mean_interval": bootstrap(values, lambda v: v.mean(axis=(-2, -1)))}
     if n_chips > 1 and n_reads > 1:
         variances = np.maximum(variance_components(values), 0)

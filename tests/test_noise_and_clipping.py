@@ -49,13 +49,15 @@ def command(experiment, monkeypatch, *arguments) -> int:
 
 
 def test_effects_are_contrasts_of_each_seed(experiment):
-    noise, clip, seed = np.ogrid[:2, :2, :3]
+    noise, clip, seed, _ = np.ogrid[:2, :2, :3, :1]
     effects = experiment.effects(0.5 + 0.02 * noise + 0.03 * clip - 0.01 * noise * clip + 0.1 * seed)
     points = {"noise alone": 2, "noise beside clipping": 1, "clipping alone": 3, "clipping beside noise": 2, "both": 4}
     for what, expected in (points | {"both, less each alone": -1}).items():
-        assert effects[what] == pytest.approx([expected / 100] * 3), what
-    assert experiment.effect_cell(np.array([0.01, 0.02, 0.03])) == "2.00 [-0.48, 4.48]"  # 4.303 / sqrt(3) to either side
-    assert experiment.effect_cell(np.array([0.01])) == "+1.00"
+        assert effects[what] == pytest.approx(np.full((3, 1), expected / 100)), what
+    trainings = np.array([[0.01], [0.02], [0.03]])
+    assert experiment.effect_cell(trainings) == "2.00 [-0.48, 4.48]"  # 4.303 / sqrt(3) to either side
+    assert experiment.effect_cell(trainings + [[-0.005, 0.005]]) == "2.00 [-0.48, 4.48]; 1.50 to 2.50"
+    assert experiment.effect_cell(trainings[:1]) == "+1.00"
 
 
 def test_a_small_run_trains_every_arm_and_goes_on_where_it_was(experiment, monkeypatch, tmp_path):

@@ -51,7 +51,7 @@ def test_noise_and_clipping_md_is_current(monkeypatch):
     import noise_and_clipping
 
     assert (VALIDATION / "noise_and_clipping.md").read_text(encoding="utf-8") == noise_and_clipping.document()
-    assert noise_and_clipping.measured("resnet8")["gdc"].shape == (2, 2, 5)
+    assert noise_and_clipping.measured("resnet8")["gdc"].shape == (2, 2, 5, 5)
     for name in ("noise_and_clipping", "studies", "measurements"):
         sys.modules.pop(name, None)
 

@@ -62,10 +62,11 @@ def test_nothing_leaves_0_to_100_percent(values):
     for interval in (found.mean_interval, found.between_interval, found.within_interval):
         assert np.isnan(interval).all() or 0 <= interval[0] <= interval[1] <= 1
     assert np.isnan(found.between) == (min(values.shape) < 2) and np.isnan(found.std) == (len(values) < 2)
-    assert np.isnan(found.mean_interval).all() == (len(values) < FEWEST)
+    unknown = len(values) < FEWEST or values.min() == values.max()
+    assert np.isnan(found.mean_interval).all() == unknown
     for name in ("between", "within"):
         assert np.isnan(getattr(found, f"{name}_interval")).all() == (len(values) < FEWEST or not getattr(found, name) > 0)
-    if len(values) >= FEWEST:
+    if not unknown:
         means = values.mean(1)
         assert means.min() - 1e-12 <= found.mean_interval[0] and found.mean_interval[1] <= means.max() + 1e-12
 

@@ -54,21 +54,16 @@ def finished(name: str) -> bool:
 
 
 def measured(network: str) -> dict[str, np.ndarray]:
-    """{software or a compensation: accuracies [noise, clip, trainings]}, means over chips and reads, of finished seeds."""
+    """{software or a compensation: accuracies [noise, clip, trainings, chips]}, means over reads, of finished seeds."""
     seeds = list(takewhile(lambda seed: all(finished(named(network, *arm, seed)) for arm in ARMS), count()))
-    found = {measure: np.empty((2, 2, len(seeds))) for measure in MEASURES}
-    for i, arm in enumerate(ARMS):
-        for seed in seeds:
-            result = result_of(named(network, *arm, seed))
-            cell = divmod(i, 2) + (seed,)
-            found["software"][cell] = result.software_accuracy
-            for c in COMPENSATIONS:
-                found[c][cell] = accuracies(result, c, DAY_S).mean()
-    return found
+    arms = [[result_of(named(network, *arm, seed)) for seed in seeds] for arm in ARMS]
+    found = {c: np.array([[accuracies(r, c, DAY_S).mean(1) for r in results] for results in arms]) for c in COMPENSATIONS}
+    found["software"] = np.array([[[r.software_accuracy] for r in results] for results in arms])
+    return {measure: values.reshape(2, 2, *values.shape[1:]) for measure, values in found.items()}
 
 
 def effects(y: np.ndarray) -> dict[str, np.ndarray]:
-    """Of y [noise, clip, trainings]: what each seed gains by one, alone or beside the other, by both, and what is no sum."""
+    """Of y [noise, clip, trainings, chips]: what each gains by one, alone or beside the other, by both, and what is no sum."""
     return {
         "noise alone": y[1, 0] - y[0, 0],
         "noise beside clipping": y[1, 1] - y[0, 1],
@@ -80,11 +75,16 @@ def effects(y: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def effect_cell(values: np.ndarray) -> str:
-    """The mean over trainings with its nominal 95 % interval (Student's t), in points; of one training without."""
-    if len(values) < 2:
-        return f"{100 * values.mean():+.2f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return tables.interval_cell(values.mean(), (values.mean() - half, values.mean() + half))
+    """Of an effect [trainings, chips] the mean, its nominal 95 % interval over trainings (Student's t), its range over chips.
+
+    In points; of one training without interval, of the software without range.
+    """
+    by_training, by_chip = values.mean(1), 100 * values.mean(0)
+    chips = f"; {by_chip.min():z.2f} to {by_chip.max():z.2f}" if len(by_chip) > 1 else ""
+    if len(by_training) < 2:
+        return f"{100 * by_training.mean():+.2f}{chips}"
+    half = stats.t.ppf(0.975, len(by_training) - 1) * by_training.std(ddof=1) / np.sqrt(len(by_training))
+    return tables.interval_cell(values.mean(), (values.mean() - half, values.mean() + half)) + chips
 
 
 def command(network: str, trainings: int, about: dict) -> str:
@@ -103,11 +103,12 @@ def document() -> str:
         f"(eta {ETA}), with and without clipping (alpha {ALPHA:g}). Training k of every arm has seed k. Accuracy in percent\n"
         "one day after programming, means over chips and reads of each training; effects in points with nominal 95 %\n"
         "intervals over trainings (Student's t on each seed's contrast): of further trainings from this baseline, on these\n"
-        "images and chips.\n"
+        "images and chips. All arms are on the same chips, which differ more than trainings do: after the semicolon each\n"
+        "effect's lowest and highest over the chips. Other chips and other images are in no interval.\n"
     )
     for network in NETWORKS:
         found = measured(network)
-        n = found["software"].shape[-1]
+        n = len(found["software"][0, 0])
         if not n:
             continue
         first = result_of(named(network, *ARMS[0], 0))
@@ -117,7 +118,7 @@ def document() -> str:
         text += "Median [lowest, highest] mean over trainings:\n\n"
         lines = [["noise", "clipping", *MEASURES]]
         for i, (eta, alpha) in enumerate(ARMS):
-            cells = [100 * found[m][divmod(i, 2)] for m in MEASURES]
+            cells = [100 * found[m][divmod(i, 2)].mean(1) for m in MEASURES]
             shown = [f"{np.median(v):.2f} [{v.min():.2f}, {v.max():.2f}] {v.mean():.2f}" for v in cells]
             lines.append(["yes" if eta else "no", "yes" if alpha else "no", *shown])
         text += f"{tables.markdown(lines)}\n\n"

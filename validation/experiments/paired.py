@@ -66,7 +66,8 @@ def reclassified(kept: Kept) -> dict[str, list[int]]:
     """{compensation: [images that chip 0, read once after a day, counts wrong and the software right, and the reverse]}."""
     net, state, (x, labels, calibration) = kept.file.net, kept.file.state, kept.evaluation
     reading = Chip.program(state, PCMModel.joshi2020(), 0).at(DAY_S)
-    states = {"none": reading.state(), "gdc": reading.compensated().state(), "adabs": adabs(net, reading.state(), calibration)}
+    states = {"none": reading.state(), "gdc": reading.compensated().state()}
+    states["adabs"] = adabs(net, states["none"], calibration[: kept.about["calibration"]])
     right = predict(net, state, x).argmax(1) == labels
     found = {}
     for compensation, held in states.items():
@@ -75,6 +76,11 @@ def reclassified(kept: Kept) -> dict[str, list[int]]:
     return found
 
 
+def standard_error(lost: int, won: int, n: int) -> float:
+    """Of what is lost, over images, in points: each image adds -1, 0 or 1."""
+    return 100 * np.sqrt(lost + won - (lost - won) ** 2 / n) / n
+
+
 def reclassified_cell(lost: int, won: int, n: int) -> str:
-    """`lost, won: standard error of their difference over images, in points`: each image adds -1, 0 or 1."""
-    return f"{lost:,}, {won:,}: {100 * np.sqrt(lost + won - (lost - won) ** 2 / n) / n:.2f}"
+    """`lost, won: standard error`."""
+    return f"{lost:,}, {won:,}: {standard_error(lost, won, n):.2f}"
