@@ -71,7 +71,8 @@ def plot_retention(results, path) -> None:
             whole.legend(loc="center right")
             near.set_ylim(*_near_software(result))
             whole.set_title(f"{result.name}: {result.size()}")
-            low = 100 * min(row.accuracy for row in result.rows if row.compensation != "none") < near.get_ylim()[0]
+            compensated = [row.accuracy for row in result.rows if row.compensation != "none"]
+            low = 100 * min(compensated, default=1) < near.get_ylim()[0]
             title = f"enlarged, own scale; dashed: software, {100 * result.software_accuracy:.1f} %"
             near.set_title(title + ("\nreadings below are left out" if low else ""))
 

@@ -162,6 +162,18 @@ def test_many_images_give_the_same_bits_twice():
     ((v,),) = (check(Reference(), [many], ["float32"], related=()),)
     assert v.status == "pass"
 
+    class Once(Reference):
+        called = False
+
+        def conv2d_backward(self, **a):
+            if self.called:
+                raise RuntimeError("the second call")
+            self.called = True
+            return super().conv2d_backward(**a)
+
+    ((v,),) = (check(Once(), [many], ["float32"], related=()),)
+    assert v.status == "error" and "the second call" in v.message
+
 
 def test_folded_parameters_that_are_found_by_the_weights_are_stale():
     class Folded(Reference):

@@ -27,6 +27,12 @@ def test_another_kind_of_picture_is_refused(tmp_path):
             RESULT.plot(tmp_path / name)
 
 
+def test_a_study_without_compensation_has_a_picture_too(tmp_path):
+    rows = tuple(row for row in ROWS if row.compensation == "none")
+    dataclasses.replace(RESULT, rows=rows).plot(tmp_path / "none.png")
+    assert (tmp_path / "none.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_same_numbers_give_the_same_picture(tmp_path, ending):
     for name in ("a", "b"):
