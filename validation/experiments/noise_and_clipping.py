@@ -103,8 +103,8 @@ def document() -> str:
         f"(eta {ETA}), with and without clipping (alpha {ALPHA:g}). Training k of every arm has seed k. Accuracy in percent\n"
         "one day after programming, means over chips and reads of each training; effects in points with nominal 95 %\n"
         "intervals over trainings (Student's t on each seed's contrast): of further trainings from this baseline, on these\n"
-        "images and chips. All arms are on the same chips, which differ more than trainings do: after the semicolon each\n"
-        "effect's lowest and highest over the chips. Other chips and other images are in no interval.\n"
+        "images and chips. All arms are on the same chips: after the semicolon each effect's lowest and highest over these.\n"
+        "Other chips and other images are in no interval; under gdc chips differ more than trainings in most effects.\n"
     )
     for network in NETWORKS:
         found = measured(network)
