@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from measurements import RESULTS
+from measurements import RESULTS, evaluated_by
 from paired import reclassified, reclassified_cell
 from studies import N_CALIBRATION, accuracies, kept_study, result_of, study, study_parser, trained
 
@@ -172,8 +172,9 @@ def document() -> str:
     """retention.md with the kept results."""
     results = [result_of(f"retention-{name}", name) for name in NETWORKS]
     sections = [
-        f"## {result.name}\n\nSoftware {100 * result.software_accuracy:.2f} %; {result.size()}; network SHA-256 "
-        f"{result.settings['sha256'][:16]}.\n\n{tables.markdown(result.lines())}\n\n{tables.markdown(result.spread_lines())}"
+        f"## {result.name}\n\nSoftware {100 * result.software_accuracy:.2f} %; {result.size()}; "
+        f"{evaluated_by(result.settings)}; network SHA-256 {result.settings['sha256'][:16]}.\n\n"
+        f"{tables.markdown(result.lines())}\n\n{tables.markdown(result.spread_lines())}"
         for result in results
     ]
     found = calibration_results(results[1])
