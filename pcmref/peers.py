@@ -58,11 +58,17 @@ def torch_resnet(net: ResNet):
                 c_in = c_out
             self.fc = nn.Linear(c_in, net.num_classes)
 
-        def forward(self, x):
-            x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
+        def parts(self):
+            """(what the names of its parameters begin with, what it does to its input), from the stem to the head."""
+            yield ("conv1.", "bn1."), lambda x: self.maxpool(F.relu(self.bn1(self.conv1(x))))
             for stage in self.stages:
-                x = getattr(self, stage)(x)
-            return self.fc(x.mean((2, 3)))
+                yield from (((f"{stage}.{b}.",), block) for b, block in getattr(self, stage).named_children())
+            yield ("fc.",), lambda x: self.fc(x.mean((2, 3)))
+
+        def forward(self, x):
+            for _, part in self.parts():
+                x = part(x)
+            return x
 
     return Network()
 

@@ -19,7 +19,7 @@ import numpy as np
 import studies
 from measurements import RESULTS, Kept, add_engine, evaluated_by
 from paired import reclassified, reclassified_cell, standard_error
-from retention import cell, losses
+from retention import cell, losses, lowest_in_a_day
 from studies import N_CALIBRATION, accuracies, result_of, study
 
 from pcmref import adabs, library, recipes, tables
@@ -226,10 +226,6 @@ def beside_the_paper(results: list[RetentionResult]) -> str:
             return ""
         return cell(software[ours[0]] - accuracies(result, "adabs", DAY_S))
 
-    def worst(result, compensation):
-        lowest = min(accuracies(result, compensation, t_s).min() for t_s in STANDARD_TIMES_S if t_s <= DAY_S)
-        return f"{100 * lowest:.2f}, the lowest reading"
-
     rows = [
         ("of", "not known here", "", lambda r: r.size()),
         ("software", "93.87", "C", lambda r: f"{100 * r.software_accuracy:.2f}"),
@@ -246,8 +242,8 @@ def beside_the_paper(results: list[RetentionResult]) -> str:
             "C+",
             lambda r: cell(accuracies(r, "none", collapse)),
         ),
-        ("over a day, drift compensated", "above 92.6", "C+", lambda r: worst(r, "gdc")),
-        ("over a day, batch norm recalibrated", "above 93.5", "B", lambda r: worst(r, "adabs")),
+        ("over a day, drift compensated", "above 92.6", "C+", lambda r: lowest_in_a_day(r, "gdc")),
+        ("over a day, batch norm recalibrated", "above 93.5", "B", lambda r: lowest_in_a_day(r, "adabs")),
         ("after a day, batch norm recalibrated", "-", "", lambda r: cell(accuracies(r, "adabs", DAY_S))),
         (f"the same, recalibrated on {MORE:,} images", "-", "", lambda r: on_more(r.name, accuracies)),
         ("lost in a day with drift compensation", "-", "", lambda r: cell(losses(r, "gdc", DAY_S))),

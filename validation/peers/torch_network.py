@@ -94,27 +94,16 @@ class Remembering(TorchResNet):
     def forward(self, state, x, workers=None, engine="fast", product=matrix_product):
         if product is not matrix_product:
             return super().forward(state, x, workers, engine, product)
-        module, names, known = (
-            self._module(state).eval(),
-            list(self.shapes()),
-            vars(_of_thread).setdefault("known", OrderedDict()),
-        )
-        parts = {"stem": lambda x: module.maxpool(torch.relu(module.bn1(module.conv1(x))))}
-        parts |= {
-            f"layer{s}.{b}": module.get_submodule(f"layer{s}.{b}") for s, n in enumerate(self.blocks, 1) for b in range(n)
-        }
-        parts |= {"head": lambda x: module.fc(x.mean((2, 3)))}
-        arrays = {part: [name for name in names if name.startswith(f"{part}.")] for part in parts}
-        arrays |= {"stem": [name for name in names if name.startswith(("conv1.", "bn1."))], "head": ["fc.weight", "fc.bias"]}
-        contents, keys = blake2b(np.ascontiguousarray(x)), []
-        for part in parts:
-            for name in arrays[part]:
+        known = vars(_of_thread).setdefault("known", OrderedDict())
+        parts, contents, keys = list(self._module(state).eval().parts()), blake2b(np.ascontiguousarray(x)), []
+        for begins, _ in parts:
+            for name in (name for name in self.shapes() if name.startswith(begins)):
                 contents.update(np.ascontiguousarray(state[name]))
-            keys.append((x.shape, part, contents.digest()))
+            keys.append((x.shape, begins, contents.digest()))
         done = max((i + 1 for i, key in enumerate(keys) if key in known), default=0)
         pieces = known[keys[done - 1]] if done else _on_device(x).split(AT_A_TIME)
         with torch.no_grad():
-            for key, part in list(zip(keys, parts.values(), strict=True))[done:]:
+            for key, (_, part) in list(zip(keys, parts, strict=True))[done:]:
                 pieces = known[key] = [part(piece) for piece in pieces]
         for key in keys:
             if key in known:
