@@ -12,7 +12,7 @@ import numpy as np
 from pcmref import draws
 from pcmref.golden.bounds import LARGEST, TINY, UNIT_ROUNDOFF, in_dtype
 from pcmref.golden.case import Case
-from pcmref.golden.cases_pcm import AIHWKIT, CLAMPED, CROSSSIM, JOSHI2020
+from pcmref.golden.cases_pcm import AIHWKIT, CLAMPED, CROSSSIM, JOSHI2020, chip_noise
 from pcmref.golden.ops import OPS
 from pcmref.nn.resnet import ResNet
 
@@ -186,19 +186,26 @@ class _Maker:
         return state | {f"{bn}.running_var": 0.5 + self.uniform(f"{bn}/var", o)}
 
     def network(self, op):
-        s, pixels = self.s, (9, 8) if self.s["stem"] == "imagenet" else (5, 4)
-        config = {"in_channels": 2, "num_classes": s["classes"], "widths": list(s["widths"]), "stem": s["stem"]}
+        s, c = self.s, self.s.get("c", 2)
+        pixels = s.get("size", (9, 8) if s["stem"] == "imagenet" else (5, 4))
+        config = {"in_channels": c, "num_classes": s["classes"], "widths": list(s["widths"]), "stem": s["stem"]}
         config |= {"blocks": np.resize(s["blocks"], len(s["widths"])).tolist(), "shortcut": s["shortcut"], "block": s["block"]}
         net, state = ResNet(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}), {}
         for conv, bn, shape in net.conv_bn_pairs():
             state |= self.layer(conv, bn, shape)
+            state[f"{conv}.weight"] = self.topped(state[f"{conv}.weight"])
         classes, features = net.shapes()["fc.weight"]
         state["fc.weight"], state["fc.bias"] = self.normal("fc", classes, features) / sqrt(features), self.normal("b", classes)
         name = "x_calibration" if op == "adabs" else "x"
-        inputs = {name: self.normal("x", s["n"] + (op == "adabs"), *pixels, 2)} | state
+        inputs = {name: self.normal("x", s["n"] + (op == "adabs"), *pixels, c)} | state
         if op == "resnet_backward":
             inputs = {"dlogits": self.normal("dlogits", s["n"], classes)} | inputs
-        return inputs, {}, {"network": config} | {name: s[name] for name in OPS[op].params if name != "network"}
+        params = {"network": config} | {name: s[name] for name in OPS[op].params if name in s}
+        if op != "chip":
+            return inputs, {}, params
+        times = {"read": f"read/{s['read']}/{s['t_s']!r}"} | ({"read_t0": f"read/{s['read']}/20.0"} if s["gdc"] else {})
+        noise = chip_noise(state, s["seed"], {"program": "program", "drift": "drift"} | times)
+        return inputs, noise, params | {"model": self.model()}
 
     # ------------------------------------------------------------------------------------------- device and training
 

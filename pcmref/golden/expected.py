@@ -13,7 +13,7 @@ from pcmref.golden import text, twin_pcm
 from pcmref.golden.bounds import Precision
 from pcmref.golden.ops import OPS
 from pcmref.golden.twin import DIGITS, DRAW, Bounded, TooCoarse, each, errors, flat, is_narrow, lift, nearest
-from pcmref.golden.twin_ops import TWINS
+from pcmref.golden.twin_ops import ON_ARRAYS, TWINS
 from pcmref.golden.wide import Wide
 
 ROUNDOFFS = (2.0**-53, 2.0**-24, 2.0**-11, 2.0**-8)  # float64, float32, float16, bfloat16
@@ -58,14 +58,13 @@ def _from_text(op, inputs, params, u, is_exact):
 def on_the_spot(op: str, inputs: dict, noise: dict, params: dict, precision: Precision) -> dict[str, Expected]:
     """{output: Expected} for inputs and noise that the dtype under test holds, all its bits counted. Raises TooCoarse.
 
-    The network's operations run on arrays of numbers and take milliseconds; the others on the twin's, 50 digits each.
+    Most operations run on arrays of numbers and take milliseconds; the others on the twin's, 50 digits each.
     """
     u = precision.u
-    if op in TWINS:
+    if op in TWINS and op not in ON_ARRAYS:
         found = evaluate(op, inputs, noise, params, u, lambda value: True)
         return {k: _expected(op, k, v, u, found.get(f"kink/{k}")) for k, v in found.items() if not k.startswith("kink/")}
-    found = text.evaluate(op, inputs, params, lambda values, folds: _wide(values, folds, precision))
-    made = {}
+    found, made = _on_arrays(op, inputs, noise, params, precision), {}
     for name in found.keys() - {k for k in found if k.startswith("kink/")}:
         value, scale, terms = found[name].expected()
         kink = found.get(f"kink/{name}")
@@ -74,8 +73,26 @@ def on_the_spot(op: str, inputs: dict, noise: dict, params: dict, precision: Pre
     return made
 
 
+def _on_arrays(op, inputs, noise, params, precision):
+    def number(values, folds):
+        return _wide(values, folds, precision)
+
+    if op not in TWINS:
+        return text.evaluate(op, inputs, params, number)
+    drawn = DRAW if "seed" in params else 0  # by the backend itself, perhaps
+    arrays, z = ({k: Wide.of(v, precision, roundings=n) for k, v in of.items()} for of, n in ((inputs, 0), (noise, drawn)))
+    found = TWINS[op](arrays, z, params, precision.u)
+    if op == "chip":
+        state = inputs | {k.removeprefix("weight/"): v for k, v in found.items() if k.startswith("weight/")}
+        found |= text.evaluate("resnet", state, {k: params[k] for k in ("network", "eps")}, number)
+    return found
+
+
 def _wide(values, folds: bool, precision: Precision) -> Wide:
     """Inputs as they are; a parameter such as 0.1, a number and no array, is rounded to the precision."""
+    if isinstance(values, Wide):
+        values.folds = folds
+        return values
     return Wide.of(values, precision, folds, 0 if isinstance(values, np.ndarray) or is_narrow(values) else 1)
 
 

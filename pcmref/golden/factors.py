@@ -7,7 +7,7 @@ import numpy as np
 
 from pcmref import store
 from pcmref.golden.cases_pcm import DAY_S, YEAR_S
-from pcmref.golden.twin_ops import TWINS
+from pcmref.golden.twin_ops import ON_ARRAYS, TWINS
 
 CHANNELS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 130)
 OUT = (1, 2, 3, 5, 8, 9, 16, 17, 31, 33, 64, 65, 127, 130)
@@ -47,6 +47,9 @@ _NET = {
     "n": (2, 3, 5),
     "eps": EPS[:3],
 }
+_CHIP = {factor: levels[:1] for factor, levels in _NET.items()} | {"widths": ((2,), (3, 2)), "block": ("basic", "bottleneck")}
+_CHIP |= {"c": (2, 1, 17), "profile": ("joshi2020", "clamped", *PROFILES[3:]), "t_s": (20.0, 27.3612345, DAY_S, 10 * YEAR_S)}
+_CHIP |= {"gdc": (True, False), "read": (0, 1, 17), "seed": (7, -1, 2**64)}
 _DEVICE = {"profile": PROFILES, "devices": DEVICES}
 _CONVERTER = {
     "steps": (254, 256, 15, 31),
@@ -95,6 +98,7 @@ FACTORS: dict[str, dict[str, tuple]] = {
         "g_max_us": (25.0, 5.0, 50.0),
     },
     "crossbar_mvm": _MVM,
+    "chip": _CHIP,
     "dac": _CONVERTER,
     "adc": _CONVERTER,
     "inject_weight_noise": _STEPS | {"eta": (0.038, 0.01, 0.1), "seed": (0, 3, 2**40), "step": (0, 1, 1000)},
@@ -120,6 +124,7 @@ EXTRA |= dict.fromkeys((op for op in FACTORS if op.startswith("batch_norm")), _W
 _TOP = {"top": ("anywhere", "last")}
 EXTRA |= dict.fromkeys((op for op in FACTORS if op.startswith("softmax")), {"offset": (0.0, 1000.0, -30.0)} | _TOP)
 EXTRA |= {"clip_weights": {"offset": (0.0, 1000.0, -30.0)}, "map": {"scale": (1.0, 1e-9, 1e6)} | _TOP}
+EXTRA |= {"resnet": {"size": ((9, 8), (5, 4), (33, 35))}, "chip": {"size": ((5, 4), (9, 8))} | _TOP}
 EXTRA |= {"inject_weight_noise": _TOP, "crossbar_mvm": _TILES | _TOP | {"faint": (False, True)}}
 EXTRA |= dict.fromkeys(("dac", "adc"), {"numbers": (150, 1100)})
 
@@ -177,4 +182,4 @@ def fits(op: str, s: dict, work: float = 6e4) -> bool:
     stride = s.get("stride", 1)
     size = prod(s.get(name, 1) for name in ("n", "c", "o")) * k_h * k_w * -(-height // stride) * -(-width // stride)
     size *= max(prod(s.get("shape", (1,))) / 2, 1) * max(s.get("widths", (1,))) ** 2
-    return size * (40 if op in TWINS else 0.5 if FACTORS[op] is _LARGE else 1) <= work
+    return size * (40 if op in TWINS and op not in ON_ARRAYS else 0.5 if FACTORS[op] is _LARGE else 1) <= work

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from zlib import crc32
 
+import numpy as np
+
 from pcmref.errors import MissingExtraError
 from pcmref.golden import covering, drawn, factors
 from pcmref.golden.backends import Capabilities
@@ -20,6 +22,7 @@ from pcmref.golden.verify import Golden, Verdict
 
 A_ROUND = 5  # cases of an operation in a dtype; the first rounds reach all of them soon
 WORK = (6e4,) * 7 + (3e5,) * 2 + (1e6,)  # products of a case: most are as cheap as the design's
+REDUCING_S = 20.0  # of a search by time, at most, to make a failure smaller
 SPARSE = ((1, True), (1, False), (3, False))  # (numbers left, in all inputs or the largest): what a failure shrinks to
 
 
@@ -75,7 +78,8 @@ def fuzz(
             if (seconds is not None and passed >= seconds) or (examples is not None and turn * A_ROUND >= examples):
                 return found
             number = crc32(f"{seed}/{turn}/{op}/{dtype}".encode())
-            if (failure := _search(backend, capabilities, op, dtype, number, found)) is not None:
+            limit_s = np.inf if seconds is None else REDUCING_S
+            if (failure := _search(backend, capabilities, op, dtype, number, found, limit_s)) is not None:
                 found.failures.append(failure)
                 todo.remove((op, dtype))
             if progress is not None:
@@ -85,13 +89,13 @@ def fuzz(
     return found
 
 
-def _search(backend, capabilities, op: str, dtype: str, number: int, found: Found) -> tuple[Golden, Verdict] | None:
-    """The smallest failure among a round's cases."""
+def _search(backend, capabilities, op, dtype, number: int, found: Found, limit_s: float) -> tuple[Golden, Verdict] | None:
+    """The smallest failure among a round's cases that is found within limit_s of the first."""
     import hypothesis
     from hypothesis import HealthCheck, Phase, Verbosity, given, settings
     from hypothesis import strategies as st
 
-    last = []
+    last, until = [], np.inf
 
     @hypothesis.seed(number)
     @settings(
@@ -105,6 +109,9 @@ def _search(backend, capabilities, op: str, dtype: str, number: int, found: Foun
     )
     @given(_setting(op), st.integers(0, 2**16), st.integers(0, 9))
     def one(setting, draws_seed, sparse):
+        nonlocal until
+        if time.monotonic() > until:  # hypothesis takes this for success, and comes to an end
+            return
         case = drawn.make(op, f"fuzz-{dtype}", setting, dtype, draws_seed)
         if sparse < len(SPARSE):
             case = drawn.sparse(case, *SPARSE[sparse])
@@ -118,12 +125,13 @@ def _search(backend, capabilities, op: str, dtype: str, number: int, found: Foun
                 low, high = found.ranges.get(factor, (level, level))
                 found.ranges[factor] = min(low, level), max(high, level)
         if verdict.status in ("fail", "error"):
+            until = until if last else time.monotonic() + limit_s
             last[:] = [(golden, verdict)]
             raise _Wrong
 
     try:
         one()
-    except (_Wrong, hypothesis.errors.Flaky):  # flaky: a backend that is wrong now and then is wrong
+    except (_Wrong, hypothesis.errors.Flaky):  # flaky: a backend that is wrong now and then is wrong, or time is up
         golden, verdict = last[0]
         named = replace(golden.case, name=f"fuzz-{dtype}-{number:08x}")
         return replace(golden, case=named), replace(verdict, case=named.key)

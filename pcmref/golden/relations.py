@@ -193,8 +193,7 @@ def _other(golden: Golden, capabilities: Capabilities, dtype: str, changes: Call
         params |= {"t_s": 27.3612345}  # a stream's name has all its digits
         noise = noise | chip_noise(inputs, params["seed"], {"read": f"read/{params['read']}/{params['t_s']!r}"})
     other = replace(case, inputs=inputs, noise=noise, params=params, dtype=dtype)
-    is_cheap = not golden.special and (case.op != "chip" or case.level == 1)
-    return (covering.made(other, capabilities) if is_cheap else None) or Golden(other, {})
+    return (None if golden.special else covering.made(other, capabilities)) or Golden(other, {})
 
 
 def _others(golden: Golden, capabilities: Capabilities, dtype: str) -> Iterator[tuple[str, Golden]]:

@@ -4,6 +4,8 @@ The twin evaluates the project's equations in plain loops and shares no code wit
 50 digits, so that sums come out exactly rounded in float64 whatever their order, beside a running error bound: a
 backend that computes with unit roundoff u, in any order, is off by at most `error * u`, for every u up to the number's `u`.
 
+The device's equations run on arrays of numbers too (`wide`): what follows takes these where it takes one number or an array.
+
 Each rule below is the standard model of floating-point arithmetic, fl(a op b) = (a op b)(1 + d) with |d| <= u, with the
 errors of a and b carried through to all orders (Higham, Accuracy and Stability of Numerical Algorithms, 2002, chapters 2 to 4).
 """
@@ -41,16 +43,18 @@ class Bounded:
         return Bounded(self.value, self.error + times * self.size, self.u, self.roundings + round(times))
 
     def __add__(self, other: "Bounded") -> "Bounded":
-        return total([self, other])
+        return NotImplemented if is_wide(other) else total([self, other])
 
     def __sub__(self, other: "Bounded") -> "Bounded":
-        return total([self, -other])
+        return NotImplemented if is_wide(other) else total([self, -other])
 
     def __neg__(self) -> "Bounded":
         return Bounded(-self.value, self.error, self.u, self.roundings)
 
     def __mul__(self, other: "Bounded") -> "Bounded":
         """|xy - XY| <= |x| dy + |y| dx + dx dy."""
+        if is_wide(other):
+            return NotImplemented
         error = float(abs(self.value)) * other.error + other.size * self.error
         return Bounded(self.value * other.value, error, self.u, self.roundings + other.roundings).rounded()
 
@@ -62,7 +66,7 @@ class Bounded:
 
     def __truediv__(self, other: "Bounded") -> "Bounded":
         """A division, or a product with the reciprocal: the bound covers both."""
-        return self * other.reciprocal()
+        return NotImplemented if is_wide(other) else self * other.reciprocal()
 
     def sqrt(self) -> "Bounded":
         """|sqrt x - sqrt X| <= dx / sqrt x."""
@@ -81,10 +85,6 @@ class Bounded:
         """|ln x - ln X| <= dx / (x - dx)."""
         return Bounded(self.value.ln(), self.error / self._away_from_zero(), self.u, self.roundings).rounded(LIBM)
 
-    def power(self, exponent: "Bounded") -> "Bounded":
-        """x^y as e^(y ln x); a library's own power is at least as good."""
-        return (self.log() * exponent).exp()
-
     def _away_from_zero(self) -> float:
         """The smallest magnitude that the computed number can have."""
         low = float(abs(self.value)) - self.error * self.u
@@ -100,6 +100,11 @@ class Bounded:
         return gap > 0
 
 
+def is_wide(a) -> bool:
+    """Whether it is an array of numbers with their bounds in arrays of their own."""
+    return isinstance(a, np.ndarray) and a.dtype != object
+
+
 def exact(value, u: float) -> Bounded:
     """A number that every backend holds without rounding."""
     return Bounded(Decimal(value), 0.0, u)
@@ -112,6 +117,8 @@ def constant(value, u: float) -> Bounded:
 
 def total(terms: list[Bounded]) -> Bounded:
     """A sum of n terms, added in any order or blocking: each term meets at most n - 1 roundings (Higham, eq. 4.4)."""
+    if any(map(is_wide, terms)):
+        return sum(terms[1:], terms[0]).close()
     k, u = len(terms) - 1, terms[0].u
     if k * u >= 0.5:
         raise TooCoarse
@@ -131,6 +138,8 @@ def mean(terms: list[Bounded]) -> Bounded:
 
 def largest(a: Bounded, b: Bounded) -> Bounded:
     """max(a, b), continuous in both: where it is not clear which is larger, the larger error bound holds."""
+    if is_wide(a) or is_wide(b):
+        return np.maximum(a, b)
     high, low = (a, b) if a.value >= b.value else (b, a)
     if float(high.value - low.value) > (high.error + low.error) * high.u:
         return high
@@ -144,7 +153,20 @@ def smallest(a: Bounded, b: Bounded) -> Bounded:
 
 def magnitude(a: Bounded) -> Bounded:
     """|a|: no further from |A| than a is from A."""
-    return Bounded(abs(a.value), a.error, a.u, a.roundings)
+    return np.maximum(a, -a) if is_wide(a) else Bounded(abs(a.value), a.error, a.u, a.roundings)
+
+
+def power(x: Bounded, exponent: Bounded) -> Bounded:
+    """x^y as e^(y ln x); a library's own power is at least as good."""
+    return np.exp(np.log(x) * exponent)
+
+
+def unless_zero(a: Bounded, at_zero: Bounded, function) -> Bounded:
+    """function(a), but at_zero where a is 0."""
+    if not is_wide(a):
+        return function(a) if a.value else at_zero
+    is_other = a.nearest() != 0
+    return np.where(is_other, function(np.where(is_other, a, 1.0)), at_zero)
 
 
 # ------------------------------------------------------------------------------------------------------------- arrays
@@ -186,7 +208,27 @@ def flat(values: np.ndarray) -> list[Bounded]:
 
 def each(function, *arrays: np.ndarray) -> np.ndarray:
     """function of the arrays' entries, element by element."""
+    if is_wide(arrays[0]):
+        return function(*arrays)
     return grid(arrays[0].shape, lambda *index: function(*(a[index] for a in arrays)))
+
+
+def joined(arrays: list[np.ndarray], axis: int = 0) -> np.ndarray:
+    """The arrays one after the other along an axis."""
+    whole = np.concatenate([np.asarray(a) for a in arrays], axis)
+    return arrays[0].wrap(whole) if is_wide(arrays[0]) else whole
+
+
+def sums(a: np.ndarray) -> np.ndarray:
+    """The sum of each row, [N, ...] -> [N]."""
+    if is_wide(a):
+        return a.reshape(len(a), -1).sum(1).close()
+    return grid(a.shape[:1], lambda row: total(flat(a[row])))
+
+
+def entry(a: np.ndarray):
+    """The only number of an array; of an array with arrays of its own, that."""
+    return a if is_wide(a) else a[()]
 
 
 def nearest(values: np.ndarray) -> np.ndarray:

@@ -1,14 +1,15 @@
-"""The slow twin by operation: what the device, the steps of training and the draws give, as bounded numbers."""
+"""The twin by operation: what the device, the steps of training and the draws give, as bounded numbers."""
 
 import numpy as np
 
 from pcmref.golden import twin_crossbar, twin_draws, twin_pcm
-from pcmref.golden.twin import DRAW, Bounded, flat, grid
+from pcmref.golden.twin import DRAW, Bounded, entry, flat, grid, is_wide, joined
 
 
 def _map(a, _, p, u):
     scale = twin_pcm.weight_scale([a["w"]], p["g_max_us"])
-    return {"g_us": twin_pcm.map_weights(a["w"], scale, p["g_max_us"]), "scale": grid((), lambda: scale)}
+    number = scale.reshape(()) if is_wide(scale) else grid((), lambda: scale)
+    return {"g_us": twin_pcm.map_weights(a["w"], scale, p["g_max_us"]), "scale": number}
 
 
 def _program(a, noise, p, u):
@@ -60,8 +61,8 @@ def _chip(a, noise, p, u):
         for n in names:
             w = twin_pcm.unmap_weights(read[n], scale)
             if p["gdc"]:
-                currents = [np.concatenate([g[m].reshape(2, -1) for m in names], 1) for g in (at_t0, read)]
-                alpha = twin_pcm.gdc_factor(*currents, "device sum", model["g_max_us"])[()]
+                currents = [joined([g[m].reshape(2, -1) for m in names], 1) for g in (at_t0, read)]
+                alpha = entry(twin_pcm.gdc_factor(*currents, "device sum", model["g_max_us"]))
                 w = twin_pcm.each(lambda v, alpha=alpha: v * alpha, w)
             out[f"weight/{n}"] = w
     return out
@@ -102,3 +103,4 @@ TWINS = {
     "clip_weights": _clip_weights,
     "draws": _draws,
 }
+ON_ARRAYS = TWINS.keys() - {"dac", "adc", "crossbar_mvm", "draws"}  # those that run on arrays of numbers too

@@ -6,7 +6,8 @@ Every constant comes from the case, none is written here. Sources as in pcmref.p
 
 import numpy as np
 
-from pcmref.golden.twin import Bounded, constant, dot, each, exact, flat, grid, largest, magnitude, mean, smallest, total
+from pcmref.golden import twin
+from pcmref.golden.twin import Bounded, constant, each, exact, is_wide, joined, largest, magnitude, smallest, sums
 
 
 def _zero(u):
@@ -20,24 +21,28 @@ def _clip(v, low, high):
 # ------------------------------------------------------------------------------------------------ mapping and reading
 
 
+def peak(arrays):
+    """max|W| over the arrays of a crossbar."""
+    top = _zero(roundoff(arrays[0]))
+    for w in arrays:
+        for v in [magnitude(w).reshape(-1, 1).max(0)] if is_wide(w) else map(magnitude, twin.flat(w)):
+            top = largest(top, v)
+    return top
+
+
 def weight_scale(arrays, g_max_us):
     """scale = G_max / max|W| over the arrays of a crossbar; 1 where all are 0."""
-    u = arrays[0].flat[0].u
-    top = _zero(u)
-    for w in arrays:
-        for v in flat(w):
-            top = largest(top, magnitude(v))
-    return constant(g_max_us, u) / top if top.value else exact(1, u)
+    top = peak(arrays)
+    return twin.unless_zero(top, exact(1, top.u), lambda top: constant(g_max_us, top.u) / top)
 
 
 def map_weights(w, scale, g_max_us):
     """G+ = clip(scale * w, 0, G_max), G- = clip(-scale * w, 0, G_max) [T]."""
 
-    def entry(side, *index):
-        v = w[index] * scale
-        return _clip(-v if side else v, _zero(v.u), constant(g_max_us, v.u))
+    def device(v):
+        return _clip(v * scale, _zero(v.u), constant(g_max_us, v.u))
 
-    return grid((2, *w.shape), entry)
+    return joined([each(device, signed)[None] for signed in (w, -w)])
 
 
 def unmap_weights(g_us, scale):
@@ -56,7 +61,7 @@ def programming_std_us(g_target_us: Bounded, model) -> Bounded:
     """sigma = max(c0 + c1 x + c2 x^2, 0) * G_max/25 [N] [T]."""
     u, x = g_target_us.u, _x(g_target_us, model)
     c0, c1, c2 = (constant(c, u) for c in model["programming_us"])
-    sigma = largest(total([c0, c1 * x, c2 * (x * x)]), _zero(u))
+    sigma = largest(twin.total([c0, c1 * x, c2 * (x * x)]), _zero(u))
     return sigma * (constant(model["g_max_us"], u) / exact(25, u))
 
 
@@ -67,12 +72,8 @@ def program(g_target_us: Bounded, z: Bounded, model) -> Bounded:
 
 def _clipped_log_line(g_target_us: Bounded, line, bounds, model) -> Bounded:
     """clip(slope * ln x + intercept, low, high); the slopes are negative, so x = 0 ends at the upper bound."""
-    u = g_target_us.u
-    low, high = (constant(b, u) for b in bounds)
-    if g_target_us.value == 0:
-        return high
-    slope, intercept = (constant(v, u) for v in line)
-    return _clip(slope * _x(g_target_us, model).log() + intercept, low, high)
+    low, high, slope, intercept = (constant(v, g_target_us.u) for v in (*bounds, *line))
+    return twin.unless_zero(g_target_us, high, lambda g: _clip(slope * np.log(_x(g, model)) + intercept, low, high))
 
 
 def drift_exponent_mean(g_target_us: Bounded, model) -> Bounded:
@@ -98,16 +99,13 @@ def drift_exponent(g_target_us: Bounded, z: Bounded, model) -> Bounded:
 def drift(g_prog_us: Bounded, nu: Bounded, t_s, model) -> Bounded:
     """G_D = G_P (t/t_0)^-nu [N] [T]."""
     u = nu.u
-    return g_prog_us * (constant(t_s, u) / constant(model["t_0_s"], u)).power(-nu)
+    return g_prog_us * twin.power(constant(t_s, u) / constant(model["t_0_s"], u), -nu)
 
 
 def read_noise_q(g_us: Bounded, model) -> Bounded:
     """Q_s = min(0.0088 / x^0.65, 0.2) [N] [T]; 0.2 at x = 0."""
-    cap = constant(model["q_max"], g_us.u)
-    if g_us.value == 0:
-        return cap
-    x = _x(g_us, model)
-    return smallest(constant(model["q_factor"], x.u) * x.power(constant(model["q_exponent"], x.u)), cap)
+    cap, factor, exponent = (constant(model[name], g_us.u) for name in ("q_max", "q_factor", "q_exponent"))
+    return twin.unless_zero(g_us, cap, lambda g: smallest(factor * twin.power(_x(g, model), exponent), cap))
 
 
 def read_noise_std_us(g_drift_us: Bounded, g_target_us: Bounded, t_s, model) -> Bounded:
@@ -132,40 +130,46 @@ def gdc_factor(g_t0_us, g_t_us, read_out, g_max_us):
     "device sum": sum(G+ + G-). "ones": |sum(G+ - G-)|. "one-hot": mean|G+ - G-|, not below 1e-4 G_max; "per column" the same
     for each output.
     """
-    u = g_t_us.flat[0].u
+    u = roundoff(g_t_us)
     floor = constant("0.0001", u) * constant(g_max_us, u)
 
-    def current(g_us):
+    def currents(g_us):
+        plus, minus = (g[None] for g in g_us)
         if read_out == "device sum":
-            return total(flat(g_us))
+            return sums(joined([plus, minus], 1))
         if read_out == "ones":
-            return magnitude(total([v for plus, minus in zip(*map(flat, g_us), strict=True) for v in (plus, -minus)]))
-        return largest(mean([magnitude(plus - minus) for plus, minus in zip(*map(flat, g_us), strict=True)]), floor)
+            return each(magnitude, sums(joined([plus, -minus], 1)))
+        net = each(lambda plus, minus: magnitude(plus - minus), plus, minus)[0 if read_out == "per column" else ...]
+        return each(lambda s: largest(s / exact(net[0].size, u), floor), sums(net))
 
-    def alpha(at_t0, at_t):
-        now = current(at_t)
-        return current(at_t0) / now if now.value else exact(1, u)
-
-    if read_out == "per column":
-        return grid(g_t_us.shape[1:2], lambda o: alpha(g_t0_us[:, o], g_t_us[:, o]))
-    return grid((), lambda: alpha(g_t0_us, g_t_us))
+    alpha = each(lambda i, now: twin.unless_zero(now, exact(1, u), lambda now: i / now), currents(g_t0_us), currents(g_t_us))
+    return alpha if read_out == "per column" else alpha.reshape(())
 
 
 def add_weight_noise(crossbar, z, eta):
     """W + eta max|W| z on every array of a crossbar [J], details recalled (C)."""
-    top = max((magnitude(v) for w in crossbar.values() for v in flat(w)), key=lambda v: v.value)
+    top = peak(list(crossbar.values()))
     sigma = constant(eta, top.u) * top
     return {name: each(lambda v, d: v + sigma * d, w, z[name]) for name, w in crossbar.items()}
 
 
 def clip_crossbar(crossbar, alpha):
     """clip(W, -alpha sigma_W, alpha sigma_W), sigma_W the population standard deviation over the crossbar (D19)."""
-    values = [v for w in crossbar.values() for v in flat(w)]
-    u, centre = values[0].u, mean(values)
-    deviations = [v - centre for v in values]
-    variance = dot([(d, d) for d in deviations], u) / exact(len(values), u)
-    limit = constant(alpha, u) * (variance.sqrt() if variance.value else _zero(u))
+    values = joined([w.reshape(-1) for w in crossbar.values()])
+    u = roundoff(values)
+
+    def mean(v):
+        return twin.entry(sums(v[None]).reshape(())) / exact(len(values), u)
+
+    centre = mean(values)
+    variance = mean(each(lambda v: (v - centre) * (v - centre), values))
+    limit = constant(alpha, u) * twin.unless_zero(variance, _zero(u), np.sqrt)
     return {name: each(lambda v: _clip(v, -limit, limit), w) for name, w in crossbar.items()}
+
+
+def roundoff(a: np.ndarray) -> float:
+    """The unit roundoff that an array's bounds hold for."""
+    return a.u if is_wide(a) else a.flat[0].u
 
 
 def as_array(function, *arrays, **settings) -> np.ndarray:

@@ -47,6 +47,10 @@ class Wide(np.ndarray):
         error, roundings = (np.asarray(v, float) for v in rest)
         return _made(Precision.decimal(u), folds, value, error, np.abs(np.asarray(value, float)), 1.0, roundings)
 
+    @property
+    def u(self) -> float:
+        return self.precision.u
+
     def bounded(self) -> np.ndarray:
         """The sums as numbers of the twin."""
         f, u = _fields(self.close()), self.precision.u
@@ -135,6 +139,10 @@ def _operand(v, like: Wide) -> Wide:
     """Another operand: whole numbers are exact, the equation's other constants are rounded, and fold."""
     if isinstance(v, np.ndarray) and v.dtype == like.dtype:
         return v if isinstance(v, Wide) else like.wrap(v)
+    if isinstance(v, Bounded):
+        carrier = like.precision.carrier
+        value = v.value if carrier is object else carrier(str(v.value))  # all of its digits
+        return _made(like.precision, False, value, v.error, abs(float(v.value)), 1.0, v.roundings)
     whole = isinstance(v, (int, np.integer))
     made = Wide.of(v, like.precision, not whole, 0 if whole else 1)
     made.view(np.ndarray)["terms"] = v != 0  # a plain 0 is no term
@@ -314,8 +322,8 @@ _REDUCTIONS = {np.add: _sum, np.maximum: _largest}
 def _where(condition, values: Wide, zero) -> Wide:
     """What a layer's backward hands on is closed, and where it hands on 0, that is a number."""
     plain, values = np.asarray(condition).view(np.ndarray), values.close()
-    nothing = Wide.of(zero, values.precision).view(np.ndarray)
-    return values.wrap(np.where(plain, values.view(np.ndarray), nothing))
+    nothing = _operand(zero, values) if isinstance(zero, Bounded) else Wide.of(zero, values.precision)
+    return values.wrap(np.where(plain, values.view(np.ndarray), nothing.view(np.ndarray)))
 
 
 def _tensordot(a, b, axes) -> Wide:
