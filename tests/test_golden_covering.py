@@ -255,6 +255,14 @@ MISTAKES = {
     "images of the first block": ("linear", "float32", lambda own, a: own(a | {"x": a["x"][np.arange(len(a["x"])) % 64]})),
     "a step held below 1": ("sgd_step", "float32", lambda own, a: own(a | {"learning_rate": min(a["learning_rate"], 1.0)})),
     "alpha in float32": ("clip_weights", "float64", lambda own, a: own(a | {"alpha": float(np.float32(a["alpha"]))})),
+    "currents of many devices": ("gdc", "float64", _when(lambda a: a["g_t_us"].size > 2**16)),
+    "a chip's wide crossbar": (
+        "chip",
+        "float64",
+        _when(lambda a: max(v.size for v in a["state"].values()) > 2**14),
+    ),
+    "a chip after years": ("chip", "float64", _when(lambda a: a["t_s"] > 6e7)),
+    "images of more than 8x8 in the end": ("resnet", "float32", _when(lambda a: a["x"].shape[1] > 32)),
     "G_max of its own": ("program", "float64", lambda own, a: own(a | {"model": a["model"] | {"g_max_us": 25.0}})),
 }
 

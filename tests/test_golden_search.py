@@ -9,6 +9,8 @@ from test_golden_covering import CAPABILITIES, Wrong, _when
 
 from pcmref.cli import main
 from pcmref.golden import drawn, factors, file
+from pcmref.golden import fuzz as searching
+from pcmref.golden.check import check_case
 from pcmref.golden.fuzz import WORK, fuzz
 from pcmref.golden.fuzz import _setting as fuzzed_setting
 from pcmref.golden.reference import Reference
@@ -25,6 +27,20 @@ def test_a_search_finds_the_same_again_and_shrinks_it():
     assert any(v.status == "pass" for v in first.judged) and "of 2 operations in 1 dtypes" in first.line()
     other = fuzz(backend, CAPABILITIES, ["float32"], ["relu"], examples=5, seed=4)
     assert not other.failures and other.judged.total() == 5
+
+
+def test_a_search_by_time_reduces_a_failure_for_some_time_only(monkeypatch):
+    """Of few seconds the failure is kept as it is then; of none, as it was found."""
+    sizes = {}
+    for limit_s in (0.0, 60.0):
+        monkeypatch.setattr(searching, "REDUCING_S", limit_s)
+        found = fuzz(
+            Wrong("linear", _when(lambda a: len(a["w"]) > 16)), CAPABILITIES, ["float32"], ["linear"], seconds=60, seed=5
+        )
+        ((golden, verdict),) = found.failures
+        assert verdict.status == "fail" and check_case(Reference(), CAPABILITIES, golden, "float32").status == "pass"
+        sizes[limit_s] = sum(v.size for v in golden.case.inputs.values())
+    assert sizes[0.0] > sizes[60.0]
 
 
 @pytest.mark.parametrize("op", ["basic_block", "basic_block_backward", "conv2d", "resnet"])
