@@ -126,16 +126,6 @@ def total(terms: list[Bounded]) -> Bounded:
     return Bounded(sum(t.value for t in terms), error, u, max(t.roundings for t in terms) + k)
 
 
-def dot(pairs: list[tuple[Bounded, Bounded]], u: float) -> Bounded:
-    """A sum of products; of none at all, 0."""
-    return total([a * b for a, b in pairs]) if pairs else exact(0, u)
-
-
-def mean(terms: list[Bounded]) -> Bounded:
-    """A sum times 1/n."""
-    return total(terms) / exact(len(terms), terms[0].u)
-
-
 def largest(a: Bounded, b: Bounded) -> Bounded:
     """max(a, b), continuous in both: where it is not clear which is larger, the larger error bound holds."""
     if is_wide(a) or is_wide(b):
