@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from autograd import Autograd, trainable
 from jax import lax
 
+from pcmref.golden import Unsupported
+
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_default_matmul_precision", "highest")
 
@@ -32,6 +34,12 @@ class Backend(Autograd):
 
     def conv2d(self, x, w, stride, padding):
         return conv2d(x, w, stride, padding)
+
+    def conv2d_backward(self, dy, x, w, stride, padding):
+        if stride > 1 and w.shape[2] != w.shape[3]:
+            raise Unsupported("XLA ends the process for some kernels that are not square, with a stride: see backends.md")
+        arrays, names = {"x": x, "w": w}, {"dx": "x", "dw": "w"}
+        return self.gradients(lambda a: conv2d(a["x"], a["w"], stride, padding), arrays, dy, names)
 
     def batch_norm(self, x, weight, bias, mean, var, eps):
         return batch_norm(x, weight, bias, mean, var, eps)
