@@ -114,11 +114,13 @@ class SensitivityResult:
         bar, runner_up = sorted(bars, key=lambda name: -self.regained("all but", name).mean())[:2]
         gain, loss = self.regained("all but", bar), self.software_accuracy - self.values("chip").mean()
         share, apart = bars[bar] / sum(bars.values()), gain - self.regained("all but", runner_up)
+        together = np.sum([self.regained("all but", name) for name in bars], axis=0)
         return (
             f"The largest mean regained is that of {bar}, {bars[bar]:,} weights ({100 * share:.2g} % of all): {_mean(gain)} of "
             f"the {100 * loss:.2f} points lost; it exceeds that of {runner_up}, the next, by {_mean(apart)} (means over "
             f"{self.settings['n_chips']} chips; the largest of {len(bars)} means is biased upwards, and of so many intervals "
-            "some miss what they are of by chance)."
+            f"some miss what they are of by chance). The {len(bars)} gains, each measured by itself, add up to "
+            f"{_mean(together)}."
         )
 
     def table(self) -> str:

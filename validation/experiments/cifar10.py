@@ -209,8 +209,9 @@ def with_weight_noise(network: str, eta: float) -> str:
     if network not in measured("sensitivity"):
         return "not measured"
     found = sensitivity_of(network)
-    of = f"{found.settings['n_images']:,} images, software {100 * found.software_accuracy:.2f}"
-    return f"{cell(found.values('weights', repr(eta)))} ({of})"
+    values, images = found.values("weights", repr(eta)), found.settings["n_images"]
+    of = f"{images:,} images, {values.size} draws of the noise, software {100 * found.software_accuracy:.2f}"
+    return f"{cell(values)} ({of})"
 
 
 def beside_the_paper(results: list[RetentionResult]) -> str:
