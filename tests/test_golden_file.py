@@ -157,7 +157,8 @@ def test_a_failure_is_one_line_with_the_command_that_repeats_it(tmp_path, monkey
     module += "    def relu(self, x):\n        return x\n"
     (tmp_path / "leaky_backend.py").write_text(module)
     monkeypatch.chdir(tmp_path)
-    assert run("check", "leaky_backend:Backend", "--dtype", "float64", "--markdown", "table.md") == 1
+    asked = ["--op", "relu", "--op", "linear", "--dtype", "float64", "--markdown", "table.md"]
+    assert run("check", "leaky_backend:Backend", *asked) == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
     assert len(lines) == 5 and all(re.match(r"FAIL relu/v1/\S+ float64: y\[.* wanted 0\.0", line) for line in lines)
     command = lines[0].split("repeat: pcmref golden ")[1].split()
