@@ -100,6 +100,10 @@ def test_the_commands_keep_a_failure_and_repeat_it(tmp_path, monkeypatch, capsys
     assert main(["golden", "fuzz", "planted:Backend", "--ops", "relu", "--examples", "30", "--out", out]) == 1
     text = capsys.readouterr().out
     assert "repeat: pcmref golden run" in text and "covered" in text
+    folder = str(tmp_path / "nowhere" / "found.h5")  # what cannot be kept is printed
+    assert main(["golden", "fuzz", "planted:Backend", "--ops", "relu", "--examples", "30", "--out", folder]) == 2
+    text = capsys.readouterr()
+    assert "FAIL relu" in text.out and "covered" in text.out and "nowhere" in text.err
     assert min(g.case.inputs["x"].shape[-1] for g in file.read(out)) == 9
     assert main(["golden", "run", out, "planted:Backend"]) == 1
     assert main(["golden", "run", out, "pcmref.golden:Reference"]) == 0

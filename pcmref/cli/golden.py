@@ -182,13 +182,12 @@ def _fuzz(arguments) -> int:
     with ProgressBar("fuzz", "second" if seconds is not None else "case") as bar:
         dtypes = arguments.dtype or capabilities.dtypes
         found = fuzz.fuzz(backend, capabilities, dtypes, arguments.ops, **options, progress=bar.update)
-    if found.failures:
-        file.write(arguments.out, [golden for golden, _ in found.failures])
     for _, verdict in found.failures:
         print(report.line(verdict))
-    if found.failures:
-        print(f"repeat: {_command('run', arguments.out, arguments.backend)}")
     print(found.line())
+    if found.failures:  # what was found is printed whether or not it can be kept
+        file.write(arguments.out, [golden for golden, _ in found.failures])
+        print(f"repeat: {_command('run', arguments.out, arguments.backend)}")
     return exit_status(list(found.judged), arguments.strict)
 
 

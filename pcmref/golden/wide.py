@@ -82,10 +82,16 @@ class Wide(np.ndarray):
         return np.asarray(self.view(np.ndarray)["value"], np.float64)
 
     def expected(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """(values, bounds in units of u, roundings in the longest chain); a little up, for the bounds' own rounding."""
+        """(values, bounds in units of u, roundings in the longest chain); a little up, for the bounds' own rounding.
+
+        TooCoarse where float64 does not hold a bound in these units.
+        """
         a = _fields(self.close())
         own = float(np.finfo(self.precision.carrier).eps) / 2
-        return self.nearest(), a["error"] * (1 + own / self.precision.u) * (1 + 1e-9), int(a["roundings"].max(initial=1))
+        bounds = a["error"] * (1 + own / self.precision.u) * (1 + 1e-9)
+        if not np.isfinite(bounds).all():
+            raise TooCoarse
+        return self.nearest(), bounds, int(a["roundings"].max(initial=1))
 
     def argmax(self, axis):
         """The first largest; TooCoarse where another might be it."""
