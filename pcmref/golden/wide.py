@@ -82,10 +82,7 @@ class Wide(np.ndarray):
         return np.asarray(self.view(np.ndarray)["value"], np.float64)
 
     def expected(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """(values, bounds in units of u, roundings in the longest chain); a little up, for the bounds' own rounding.
-
-        TooCoarse where float64 does not hold a bound in these units.
-        """
+        """(values, bounds in units of u, a little up, roundings in the longest chain); TooCoarse for a bound beyond float64."""
         a = _fields(self.close())
         own = float(np.finfo(self.precision.carrier).eps) / 2
         bounds = a["error"] * (1 + own / self.precision.u) * (1 + 1e-9)
@@ -146,8 +143,7 @@ def _operand(v, like: Wide) -> Wide:
     if isinstance(v, np.ndarray) and v.dtype == like.dtype:
         return v if isinstance(v, Wide) else like.wrap(v)
     if isinstance(v, Bounded):
-        carrier = like.precision.carrier
-        value = v.value if carrier is object else carrier(str(v.value))  # all of its digits
+        value = v.value if like.precision.carrier is object else like.precision.carrier(str(v.value))  # all of its digits
         return _made(like.precision, False, value, v.error, abs(float(v.value)), 1.0, v.roundings)
     whole = isinstance(v, (int, np.integer))
     made = Wide.of(v, like.precision, not whole, 0 if whole else 1)
