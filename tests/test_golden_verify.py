@@ -60,6 +60,22 @@ def test_what_is_wrong_fails(spoil, message):
     assert v.status == "fail" and message in v.message
 
 
+def test_a_failure_says_in_which_part_of_the_array_it_lies():
+    """All of it: nothing more; a column; one element of an operation that is exact; a number."""
+
+    def column(out):
+        out["y"][1:, 2] *= 1.5
+
+    def one(out):
+        out["y"][0, 1, 2, 0] += 1
+
+    assert verdict("linear/v1/plain", lambda out: out.update(y=out["y"] + 1)).message.endswith("outside the bound")
+    assert verdict("linear/v1/plain", column).message == "2 of 12 elements outside the bound, all in [1:3, 2]"
+    found = verdict("max_pool2d/v1/2x2", one)
+    assert "differ, all in [:, 1, 2, 0]; this" in found.message and found.index == (0, 1, 2, 0)
+    assert "1 of 1 elements outside the bound" in verdict("gdc/v1/ones", lambda out: out.update(alpha=out["alpha"] * 2)).message
+
+
 def test_exact_operations_allow_nothing():
     def spoil(out):
         out["y"].flat[7] = np.nextafter(out["y"].flat[7], 1)

@@ -127,7 +127,7 @@ def _exact(verdict: Verdict, got, wanted, kink) -> Verdict:
     if not wrong.any():
         return verdict
     index = tuple(int(i) for i in np.argwhere(wrong)[0])
-    message = f"{int(wrong.sum())} of {got.size} elements differ; this operation is exact"
+    message = f"{int(wrong.sum())} of {got.size} elements differ{_part(wrong)}; this operation is exact"
     got_, wanted_ = got[index].item(), wanted[index].item()
     return replace(verdict, status="fail", message=message, index=index, got=got_, wanted=wanted_, times_bound=np.inf)
 
@@ -158,17 +158,26 @@ def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, cap
         times_bound=float(times[index]),
         ulp=float(ulp[index]),
     )
-    outside = int((~(times <= 1)).sum())  # a NaN too
+    wrong = ~(times <= 1)  # a NaN too
+    outside = int(wrong.sum())
     if outside and OPS[case.op].composite and verdict.times_bound <= bounds.LAYERS_GROWTH[capabilities.conv_algorithm]:
         message = f"{outside} of {got.size} elements outside the bound, which knows of no transform within several layers"
         return replace(verdict, status="inconclusive", message=message)
     if outside:
-        return replace(verdict, status="fail", message=f"{outside} of {got.size} elements outside the bound")
+        return replace(verdict, status="fail", message=f"{outside} of {got.size} elements outside the bound{_part(wrong)}")
     if limits.fail.max() >= 0.5 * np.abs(wanted).max(initial=0) and np.abs(wanted).max(initial=0) > 0:
         return replace(verdict, status="inconclusive", message=f"at {dtype} the bound is as large as the values")
     if (error > limits.loose).any():
         return replace(verdict, status="loose", message="within the bound, but errors do not scatter as rounding does")
     return verdict
+
+
+def _part(wrong: np.ndarray) -> str:
+    """`, all in [:, :, :, 16:19]`: the smallest part that holds all wrong elements; nothing where that is the whole."""
+    at = np.argwhere(wrong)
+    ends = [(int(low), int(last) + 1, n) for low, last, n in zip(at.min(0), at.max(0), wrong.shape, strict=True)]
+    spans = [":" if (low, high) == (0, n) else str(low) if high == low + 1 else f"{low}:{high}" for low, high, n in ends]
+    return f", all in [{', '.join(spans)}]" if set(spans) - {":"} else ""
 
 
 def judge_samples(golden: Golden, results, dtype: str, n_tests: int) -> Verdict:
