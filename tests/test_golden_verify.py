@@ -1,5 +1,6 @@
 """Verdicts: every status, either value at a kink, suspects, exit statuses, sampling, and the self-check."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -225,6 +226,13 @@ def _fresh(name, old, seed):
     return np.abs(values) + 2.0**-6 if (old > 0).all() else values
 
 
-def test_the_checker_catches_every_planted_error_and_passes_what_is_right():
+@pytest.mark.parametrize("share", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_checker_catches_every_planted_error_and_passes_what_is_right(share, monkeypatch):
+    """One in four of them; all, which takes minutes, with `make test-slow`, as `pcmref selfcheck` does."""
+    module = sys.modules["pcmref.golden.selfcheck"]
+    monkeypatch.setattr(module, "CORRECT", module.CORRECT[::share])
+    some, of_kernels = (list(planted())[::share] for planted in (module.mutants, module.kernel_mutants))
+    monkeypatch.setattr(module, "mutants", lambda: some)
+    monkeypatch.setattr(module, "kernel_mutants", lambda: of_kernels)
     findings = selfcheck(list(GOLDEN.values()))
     assert len(findings) >= 60 and not [f for f in findings if not f.right]
