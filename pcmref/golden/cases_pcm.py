@@ -135,14 +135,15 @@ def _chips():
 def _chip(name: str, why: str, states: str, network: dict, x, gdc: bool, level: int) -> Case:
     """A chip of seed 7, one day after programming; its noise is what its streams draw."""
     state, seed = network_state(states, network), 7
-    streams = {"program": "program", "drift": "drift", "read": f"read/0/{DAY_S!r}"}
-    noise = chip_noise(state, seed, streams | ({"read_t0": "read/0/20.0"} if gdc else {}))
+    noise = chip_noise(state, seed, DAY_S, 0, gdc)
     params = {"model": JOSHI2020, "network": network, "seed": seed, "t_s": DAY_S, "read": 0, "gdc": gdc, "eps": EPS}
     return Case("chip", name, why, {"x": x} | state, noise, params, level)
 
 
-def chip_noise(state: dict, seed: int, streams: dict[str, str]) -> dict:
-    """{what/array: what the stream draws for the devices of an array that is on the chip}."""
+def chip_noise(state: dict, seed: int, t_s: float, read: int, gdc: bool) -> dict:
+    """{what/array: what the stream draws for the devices of an array that is on the chip}; gdc reads at t_0 too."""
+    streams = {"program": "program", "drift": "drift", "read": f"read/{read}/{t_s!r}"}
+    streams |= {"read_t0": f"read/{read}/20.0"} if gdc else {}
     on_chip = [name for name, w in state.items() if np.ndim(w) > 1 and name != "x"] + ["fc.bias"]
     return {
         f"{what}/{name}": draws.standard_normal(seed, f"{stream}/{name}", (2, *state[name].shape))

@@ -204,8 +204,7 @@ class _Maker:
         params = {"network": config} | {name: s[name] for name in OPS[op].params if name in s}
         if op != "chip":
             return inputs, {}, params
-        times = {"read": f"read/{s['read']}/{s['t_s']!r}"} | ({"read_t0": f"read/{s['read']}/20.0"} if s["gdc"] else {})
-        noise = chip_noise(state, s["seed"], {"program": "program", "drift": "drift"} | times)
+        noise = chip_noise(state, s["seed"], s["t_s"], s["read"], s["gdc"])
         return inputs, noise, params | {"model": self.model()}
 
     # ------------------------------------------------------------------------------------------- device and training

@@ -42,8 +42,7 @@ def evaluate(op: str, inputs: dict, noise: dict, params: dict, u: float, is_exac
         lifted = {k: lift(v, u, is_exact=is_exact) for k, v in inputs.items()}
         found = TWINS[op](lifted, {k: lift(v, u, DRAW, is_exact) for k, v in noise.items()}, params, u)
         if op == "chip":  # and one forward pass with the weights as read
-            state = inputs | {k.removeprefix("weight/"): v for k, v in found.items() if k.startswith("weight/")}
-            found |= _from_text("resnet", state, {k: params[k] for k in ("network", "eps")}, u, is_exact)
+            found |= _from_text("resnet", _as_read(inputs, found), params, u, is_exact)
         return found
 
 
@@ -83,9 +82,13 @@ def _on_arrays(op, inputs, noise, params, precision):
     arrays, z = ({k: Wide.of(v, precision, roundings=n) for k, v in of.items()} for of, n in ((inputs, 0), (noise, drawn)))
     found = TWINS[op](arrays, z, params, precision.u)
     if op == "chip":
-        state = inputs | {k.removeprefix("weight/"): v for k, v in found.items() if k.startswith("weight/")}
-        found |= text.evaluate("resnet", state, {k: params[k] for k in ("network", "eps")}, number)
+        found |= text.evaluate("resnet", _as_read(inputs, found), params, number)
     return found
+
+
+def _as_read(inputs: dict, found: dict) -> dict:
+    """A chip's network, and its images: the weights are those that were read."""
+    return inputs | {k.removeprefix("weight/"): v for k, v in found.items() if k.startswith("weight/")}
 
 
 def _wide(values, folds: bool, precision: Precision) -> Wide:
