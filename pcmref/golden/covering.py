@@ -5,9 +5,10 @@ golden file has eight bits and few channels; mistakes in a vector's tail, beyond
 fewer bits show here.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
-from itertools import combinations
+from functools import cache, partial
+from itertools import combinations, islice
 
 import numpy as np
 
@@ -25,21 +26,25 @@ LEVEL_1 = 6  # the first cases of an operation, which cover the most pairs
 
 
 @cache
-def design(op: str) -> tuple[dict, ...]:
-    """Settings in which every pair of levels that fits occurs: greedily, each with as many pairs as there are left to add."""
+def design(op: str, most: int | None = None) -> tuple[dict, ...]:
+    """Settings in which every pair of levels that fits occurs, or the first of them."""
+    return tuple(islice(_settings(op), most))
+
+
+def _settings(op: str) -> Iterator[dict]:
+    """Greedily, each with as many pairs as there are left to add."""
     levels = factors.FACTORS[op]
     pairs = ((a, b) for a, b in combinations(levels, 2) if (a, b) not in factors.APART)
     missing = {((a, x), (b, y)): None for a, b in pairs for x in levels[a] for y in levels[b]}
-    found = []
     while missing:
         first = next(iter(missing))
         setting = _completed(op, dict(first), missing) or _completed(op, dict(first), {})
         if setting is not None:
-            found.append({factor: setting[factor] for factor in levels})
-            for pair in combinations(found[-1].items(), 2):
+            found = {factor: setting[factor] for factor in levels}
+            for pair in combinations(found.items(), 2):
                 missing.pop(pair, None)
+            yield found
         missing.pop(first, None)  # where nothing is left to choose, the pair does not fit
-    return tuple(found)
 
 
 def _completed(op: str, setting: dict, missing: dict) -> dict | None:
@@ -71,7 +76,7 @@ def names(op: str, dtype: str, level: int) -> list[str]:
     """The names of an operation's cases in a dtype up to a level: from 2 those beyond, joshi32's layers; from 3 ResNet-34's."""
     if op not in factors.FACTORS or dtype not in OPS[op].dtypes:
         return []
-    many = {"cover": len(design(op)) if level > 1 else min(LEVEL_1, len(design(op)))}
+    many = {"cover": len(design(op, None if level > 1 else LEVEL_1))}
     many |= {"beyond": len(factors.beyond(op))} if level > 1 else {}
     if op.startswith("conv2d"):
         many |= {network: len(factors.LAYERS[network]) for network in ("joshi32", "resnet34")[: level - 1]}
@@ -83,8 +88,8 @@ def golden(key: str, capabilities: Capabilities) -> Golden | None:
     op, _, name = key.split("/")
     kind, dtype, i = name.split("-")
     level = {"beyond": 2, "joshi32": 2, "resnet34": 3}.get(kind, 1 if int(i) < LEVEL_1 else 2)
-    of = {"cover": design, "beyond": factors.beyond}.get(kind)
-    setting = of(op)[int(i)] if of else factors.layer_setting(*factors.LAYERS[kind][int(i)])
+    settings = {"cover": partial(design, most=LEVEL_1 if level == 1 else None), "beyond": factors.beyond}.get(kind)
+    setting = settings(op)[int(i)] if settings else factors.layer_setting(*factors.LAYERS[kind][int(i)])
     tries = (made(drawn.make(op, name, setting, dtype, seed, level), capabilities) for seed in range(TRIES))
     return next((one for one in tries if one is not None), None)
 

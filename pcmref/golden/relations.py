@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from itertools import combinations, cycle
 from typing import NamedTuple
 
@@ -100,11 +99,11 @@ def _backwards(a):
     return np.array(a[around])[around]
 
 
-def _mapped(folder: str, a):
+def _mapped(a):
     """The array as a read-only map of a file."""
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+    with tempfile.TemporaryFile() as file:
         file.write(a.tobytes() or b"\0")
-    return np.memmap(file.name, a.dtype, "r", shape=a.shape)
+        return np.memmap(file, a.dtype, "r", shape=a.shape)
 
 
 def _alternately(*ways: Callable) -> Callable:
@@ -113,7 +112,7 @@ def _alternately(*ways: Callable) -> Callable:
     return lambda a: next(turn)(np.array(a))
 
 
-def _layouts(folder: str) -> dict[str, Callable]:
+def _layouts() -> dict[str, Callable]:
     return {
         "read-only inputs": _read_only,
         "strided inputs": _with_gaps,
@@ -122,7 +121,7 @@ def _layouts(folder: str) -> dict[str, Callable]:
         "every second input Fortran-ordered": _alternately(np.asfortranarray, np.array),
         "the other inputs Fortran-ordered": _alternately(np.array, np.asfortranarray),
         "big-endian inputs": lambda a: a.astype(a.dtype.newbyteorder(">")),
-        "memory-mapped inputs": partial(_mapped, folder),
+        "memory-mapped inputs": _mapped,
     }
 
 
@@ -239,12 +238,12 @@ class Relation(NamedTuple):
     arrange: Callable = np.array
 
 
-def _relations(golden: Golden, capabilities: Capabilities, dtype: str, folder: str) -> Iterator[Relation]:
+def _relations(golden: Golden, capabilities: Capabilities, dtype: str) -> Iterator[Relation]:
     first, again = _in_the_same_memory()
     yield Relation("a second call", golden, first)
     for name, other in _others(golden, capabilities, dtype):
         yield Relation(name, other, again if name == "other inputs" else np.array)
-    yield from (Relation(name, golden, arrange) for name, arrange in _layouts(folder).items())
+    yield from (Relation(name, golden, arrange) for name, arrange in _layouts().items())
     yield from (Relation(*other) for other in _other_rows(golden))
 
 
@@ -254,26 +253,25 @@ def check(backend, capabilities: Capabilities, golden: Golden, dtype: str, resul
     `refused` of it names the relations that the backend raised Unsupported for.
     """
     first, refused = {k: np.array(v) for k, v in results.items()}, []
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for name, related, arrange in _relations(golden, capabilities, dtype, folder):
-            found = Verdict.of(related, dtype, "fail")
-            try:
-                again, fault = call(backend, related.case, dtype, arrange)
-                if not fault and name == "a second call" and capabilities.deterministic and other_bits(first, again):
-                    fault = OTHER_BITS
-                if not fault and other_bits(first, results):
-                    fault = "it changed the results of an earlier call, which lie in scratch memory"
-                if not fault:
-                    found = _judge(related, again, capabilities, dtype)
-            except Unsupported as reason:
-                refused.append(f"{name}: {reason}")
-                continue
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # as in check: a stranger's code
-                fault = crash(error)
-            if found.status == "fail":
-                return replace(found, message=f"{name}: {fault or found.message}")
+    for name, related, arrange in _relations(golden, capabilities, dtype):
+        found = Verdict.of(related, dtype, "fail")
+        try:
+            again, fault = call(backend, related.case, dtype, arrange)
+            if not fault and name == "a second call" and capabilities.deterministic and other_bits(first, again):
+                fault = OTHER_BITS
+            if not fault and other_bits(first, results):
+                fault = "it changed the results of an earlier call, which lie in scratch memory"
+            if not fault:
+                found = _judge(related, again, capabilities, dtype)
+        except Unsupported as reason:
+            refused.append(f"{name}: {reason}")
+            continue
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as in check: a stranger's code
+            fault = crash(error)
+        if found.status == "fail":
+            return replace(found, message=f"{name}: {fault or found.message}")
     return replace(verdict, refused=tuple(refused))
 
 

@@ -24,6 +24,8 @@ from pcmref.golden.bounds import Precision
 from pcmref.golden.twin import LIBM, Bounded, TooCoarse, grid, lift
 
 _SUMMED = ("value", "error", "magnitude", "terms")
+_NAMES = (*_SUMMED, "roundings")
+_STORED = {of: np.dtype([("value", of), *((name, float) for name in _NAMES[1:])]) for of in (object, np.float64, np.longdouble)}
 
 
 class Wide(np.ndarray):
@@ -36,8 +38,7 @@ class Wide(np.ndarray):
     @classmethod
     def of(cls, values, precision: Precision, folds: bool = False, roundings: int = 0) -> "Wide":
         """Numbers that the backend holds as they are, or after `roundings`."""
-        out = _made(precision, folds, precision.carried(values), 0.0, np.abs(np.asarray(values, float)), 1.0, 0.0)
-        return _rounded(out, roundings) if roundings else out
+        return _made(precision, folds, precision.carried(values), 0.0, np.abs(np.asarray(values, float)), 1.0, 0.0, roundings)
 
     @classmethod
     def lifted(cls, values, u: float, folds: bool, is_exact: Callable) -> "Wide":
@@ -68,9 +69,11 @@ class Wide(np.ndarray):
 
     def close(self) -> "Wide":
         """Every sum added up, in any order: each of n terms meets at most n - 1 roundings (twin.total)."""
-        a, u = _fields(self), self.precision.u
+        if not self.view(np.ndarray)["terms"].max(initial=0) > 1:
+            return self
+        a, u = _fields(_in_range(self)), self.precision.u
         k = np.maximum(a["terms"] - 1, 0)
-        if not (k * u < 0.5).all() or not (a["magnitude"] + a["error"] * u <= self.precision.largest).all():
+        if not (k * u < 0.5).all():
             raise TooCoarse
         error = a["error"] + k / (1 - k * u) * (a["magnitude"] + a["error"] * u) + (k > 0) * self.precision.underflow
         terms = np.minimum(a["terms"], 1)
@@ -125,17 +128,21 @@ class Wide(np.ndarray):
         return found
 
 
-def _made(precision: Precision, folds: bool, value, error, magnitude, terms, roundings) -> Wide:
-    fields = [("value", precision.carrier), *((name, float) for name in ("error", "magnitude", "terms", "roundings"))]
-    out = np.empty(np.shape(value), fields).view(Wide)
-    for (name, _), of in zip(fields, (value, error, magnitude, terms, roundings), strict=True):
-        out.view(np.ndarray)[name] = of
+def _made(precision: Precision, folds: bool, value, error, magnitude, terms, roundings, rounded: int = 0) -> Wide:
+    """Sums after `rounded` more roundings of every term to the backend's precision."""
+    if rounded:
+        error = error + rounded * (magnitude + error * precision.u + terms * precision.underflow)
+    plain = np.empty(np.shape(value), _STORED[precision.carrier])
+    plain["value"], plain["error"], plain["magnitude"], plain["terms"] = value, error, magnitude, terms
+    plain["roundings"] = roundings + rounded
+    out = plain.view(Wide)
     out.precision, out.folds = precision, folds
     return out
 
 
 def _fields(a: Wide) -> dict[str, np.ndarray]:
-    return {name: a.view(np.ndarray)[name] for name in a.dtype.names}
+    plain = a.view(np.ndarray)
+    return {name: plain[name] for name in _NAMES}
 
 
 def _operand(v, like: Wide) -> Wide:
@@ -149,13 +156,6 @@ def _operand(v, like: Wide) -> Wide:
     made = Wide.of(v, like.precision, not whole, 0 if whole else 1)
     made.view(np.ndarray)["terms"] = v != 0  # a plain 0 is no term
     return made
-
-
-def _rounded(a: Wide, times: int = 1) -> Wide:
-    """After `times` roundings of every term to the backend's precision."""
-    f, u = _fields(a), a.precision.u
-    error = f["error"] + times * (f["magnitude"] + f["error"] * u + f["terms"] * a.precision.underflow)
-    return _made(a.precision, a.folds, f["value"], error, f["magnitude"], f["terms"], f["roundings"] + times)
 
 
 # ------------------------------------------------------------------------------------------------------ arithmetic
@@ -188,20 +188,21 @@ def _multiply(a: Wide, b: Wide) -> Wide:
     if a.folds != b.folds:
         error = error + a.precision.underflow * (y if a.folds else x)["magnitude"]
     product = [x["value"] * y["value"], error, x["magnitude"] * y["magnitude"], x["terms"] * y["terms"]]
-    return _in_range(_rounded(_made(a.precision, folds, *product, x["roundings"] + y["roundings"])))
+    return _in_range(_made(a.precision, folds, *product, x["roundings"] + y["roundings"], 1))
 
 
 def _matmul(a: Wide, b: Wide) -> Wide:
     """Sums of products, left open: x [..., K], y [K, ...]."""
     a, b, _ = _factors(a, b)
     x, y = ({name: np.ascontiguousarray(v) for name, v in _fields(c).items()} for c in (a, b))
-    u = a.precision.u
-    error = x["magnitude"] @ y["error"] + x["error"] @ (y["magnitude"] + y["error"] * u)
+    error = x["magnitude"] @ y["error"] if y["error"].any() else 0.0
+    if x["error"].any():
+        error = error + x["error"] @ (y["magnitude"] + y["error"] * a.precision.u)
     if a.folds != b.folds:
-        error += a.precision.underflow * (x["terms"] @ y["magnitude"] if a.folds else x["magnitude"] @ y["terms"])
+        error = error + a.precision.underflow * (x["terms"] @ y["magnitude"] if a.folds else x["magnitude"] @ y["terms"])
     summed = [x["value"] @ y["value"], error, x["magnitude"] @ y["magnitude"], x["terms"] @ y["terms"]]
     roundings = x["roundings"].max(-1, initial=0)[..., None] + y["roundings"].max(0, initial=0)
-    return _in_range(_rounded(_made(a.precision, False, *summed, roundings)))
+    return _in_range(_made(a.precision, False, *summed, roundings, 1))
 
 
 def _in_range(a: Wide) -> Wide:
@@ -216,7 +217,7 @@ def _reciprocal(a: Wide) -> Wide:
     a = a.close()
     f, low = _fields(a), _away_from_zero(a)
     error, magnitude = f["error"] / (f["magnitude"] * low), 1 / f["magnitude"]
-    return _in_range(_rounded(_made(a.precision, a.folds, 1 / f["value"], error, magnitude, 1.0, f["roundings"])))
+    return _in_range(_made(a.precision, a.folds, 1 / f["value"], error, magnitude, 1.0, f["roundings"], 1))
 
 
 def _sqrt(a: Wide) -> Wide:
@@ -225,7 +226,7 @@ def _sqrt(a: Wide) -> Wide:
     _away_from_zero(a)
     f = _fields(a)
     root = np.sqrt(f["magnitude"])
-    return _rounded(_made(a.precision, a.folds, np.sqrt(f["value"]), f["error"] / root, root, 1.0, f["roundings"]))
+    return _made(a.precision, a.folds, np.sqrt(f["value"]), f["error"] / root, root, 1.0, f["roundings"], 1)
 
 
 def _exp(a: Wide) -> Wide:
@@ -236,7 +237,7 @@ def _exp(a: Wide) -> Wide:
     value = np.exp(f["value"])
     size = np.asarray(value, float)
     error = size * f["error"] * np.exp(f["error"] * u)
-    return _in_range(_rounded(_made(a.precision, False, value, error, size, 1.0, f["roundings"]), LIBM))
+    return _in_range(_made(a.precision, False, value, error, size, 1.0, f["roundings"], LIBM))
 
 
 def _log(a: Wide) -> Wide:
@@ -245,7 +246,7 @@ def _log(a: Wide) -> Wide:
     f, low = _fields(a), _away_from_zero(a)
     value = np.frompyfunc(Decimal.ln, 1, 1)(f["value"]) if a.precision.carrier is object else np.log(f["value"])
     size = np.abs(np.asarray(value, float))
-    return _rounded(_made(a.precision, False, value, f["error"] / low, size, 1.0, f["roundings"]), LIBM)
+    return _made(a.precision, False, value, f["error"] / low, size, 1.0, f["roundings"], LIBM)
 
 
 def _away_from_zero(a: Wide) -> np.ndarray:
@@ -266,8 +267,8 @@ def _maximum(a: Wide, b: Wide) -> Wide:
     with np.errstate(invalid="ignore"):  # of two borders, at -infinity
         gap = np.abs(first["value"] - other["value"])
     unclear = ~(gap > (first["error"] + other["error"]) * a.precision.u)
-    for name in ("error", "roundings"):
-        high[name] = np.where(unclear, np.maximum(first[name], other[name]), high[name])
+    for name in ("error", "roundings") if unclear.any() else ():
+        np.copyto(high[name], np.maximum(first[name], other[name]), where=unclear)
     high["terms"] = high["value"] != -np.inf
     return a.wrap(high)
 
