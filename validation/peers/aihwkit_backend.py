@@ -14,7 +14,7 @@ from aihwkit.inference.converter.conductance import SinglePairConductanceConvert
 
 from pcmref.golden import Capabilities, NamedBackend, Unsupported
 
-G_MAX_US, T_0_S = 25.0, 20.0
+T_0_S = 20.0
 
 
 class Backend(NamedBackend):
@@ -34,7 +34,7 @@ class Backend(NamedBackend):
 
     def drift(self, g_prog_us, nu, model, t_s):
         """The toolkit's power law with its read noise switched off."""
-        law = PCMLikeNoiseModel(g_max=G_MAX_US, read_noise_scale=0.0)
+        law = PCMLikeNoiseModel(g_max=model["g_max_us"], read_noise_scale=0.0)
         return law.apply_drift_noise_to_conductance(g_prog_us, nu, t_s - T_0_S)
 
     def gdc(self, g_t0_us, g_t_us, read_out, g_max_us):
@@ -50,18 +50,17 @@ class Backend(NamedBackend):
         return compensation.readout(readout)
 
     def sample(self, op, version, inputs, params, *, n, seed):
+        if op not in ("program", "drift_exponent", "read"):
+            raise Unsupported(f"not one of the toolkit's device functions: {op}")
         torch.manual_seed(seed)
         a = {k: self.tensor(v) for k, v in inputs.items()}
-        model = PCMLikeNoiseModel(g_max=G_MAX_US)
+        model = PCMLikeNoiseModel(g_max=params["model"]["g_max_us"])
         if op == "program":
             return {"g_prog_us": model.apply_programming_noise_to_conductance(repeated(a["g_target_us"], n)).numpy()}
         if op == "drift_exponent":
             return {"nu": model.generate_drift_coefficients(repeated(a["g_target_us"], n)).numpy()}
-        if op == "read":  # without drift: nu = 0, the drifted conductance handed over as the programmed one
-            g = repeated(a["g_drift_us"], n)
-            read = model.apply_drift_noise_to_conductance(g, torch.zeros_like(g), params["t_s"] - T_0_S)
-            return {"g_us": read.numpy()}
-        raise Unsupported(f"not one of the toolkit's device functions: {op}")
+        g = repeated(a["g_drift_us"], n)  # read: nu = 0, the drifted conductance handed over as the programmed one
+        return {"g_us": model.apply_drift_noise_to_conductance(g, torch.zeros_like(g), params["t_s"] - T_0_S).numpy()}
 
 
 def repeated(values, n):
