@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,14 @@ def experiment(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(TOP / "validation" / "experiments"))
     import cifar10
     import measurements
+    import sensitivity
     import studies
 
-    for module in (measurements, studies, cifar10):
+    for module in (measurements, studies, sensitivity, cifar10):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
-    for module in (studies, cifar10):
+    for module in (studies, sensitivity):
         monkeypatch.setattr(module, "open_executor", lambda _: open_executor("threads", 1))
+    for module in (studies, cifar10):
         monkeypatch.setattr(module, "N_CALIBRATION", 20)
         monkeypatch.setattr(module, "STANDARD_TIMES_S", (20.0, 1020.0, 86_400.0))
     recipe = (TOP / "reference_weights" / "recipes" / "joshi32-cifar10.toml").read_text()
@@ -42,7 +45,7 @@ def experiment(monkeypatch, tmp_path):
     (tmp_path / "README.md").write_text("before\n<!-- cifar10 -->\n<!-- end -->\nafter\n")
     monkeypatch.setattr(cifar10, "TOP", tmp_path)
     yield cifar10
-    for name in ("cifar10", "studies", "measurements", "paired", "retention"):
+    for name in ("cifar10", "sensitivity", "studies", "measurements", "paired", "retention"):
         sys.modules.pop(name, None)
 
 
@@ -108,3 +111,50 @@ def test_what_is_missing_is_named(experiment, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command(experiment, monkeypatch, "run")
     assert "run needs --data FOLDER" in capsys.readouterr().err
+
+
+def test_chips_measured_apart_in_parts_are_those_measured_at_once(experiment, folder, monkeypatch, tmp_path):
+    """What costs accuracy: parts of 4 of 10 images, a run that is stopped, chips in two files, one evaluated otherwise."""
+    import sensitivity
+
+    from pcmref.pcm.model import PCMModel
+    from pcmref.sensitivity import sensitivity as at_once
+
+    run = ["run", "--data", folder, "--images", 10, "--workers", 1, "--kinds", "sensitivity", "--sensitivity-reads", 2]
+    run += ["--networks", "small-cifar10-baseline", "--sensitivity-chips"]
+    monkeypatch.setattr(sensitivity, "PART", 4)
+    assert command(experiment, monkeypatch, *run, 1) == 0
+    trained = experiment.TRAINED / "small-cifar10-baseline.h5"
+    monkeypatch.setattr(experiment.recipes, "carry_out", lambda *_, **__: [trained, trained])
+    more, counts = [*run, 2, "--first-chip", 1], sensitivity._Study.counts
+    with pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(sensitivity._Study, "counts", lambda *part: counts(*part) if part[1:] != (2, 4) else _interrupt())
+        command(experiment, monkeypatch, *more)
+    path = tmp_path / "results" / "cifar10-sensitivity-small-cifar10-baseline.1-2.json"
+    assert "chip 1, images from 8" in json.loads(path.read_text())["values"]
+    asked = []
+    monkeypatch.setattr(sensitivity._Study, "counts", lambda *part: asked.append(part[1:]) or counts(*part))
+    assert command(experiment, monkeypatch, *more) == 0
+    assert {(2, 4), (2, 8)} <= {*asked} and (1, 0) not in asked
+    held = json.loads(path.read_text())
+    assert {key for key in held["values"] if "images" in key} == set() and {"chip 1", "chip 2"} <= held["values"].keys()
+    path.write_text(json.dumps(held | {"about": held["about"] | {"evaluated by": "an abacus", "code": "older"}}))
+
+    found = sensitivity.kept_result("small-cifar10-baseline")
+    file, kept = experiment.library.read_network(trained), experiment.kept("sensitivity", trained, _asked(folder))
+    x, labels, _ = kept.evaluation
+    result = at_once(file.net, file.state, PCMModel.joshi2020(), x, labels, n_chips=3, reads=2)
+    assert sorted(row[1:] for row in found.rows) == sorted(row[1:] for row in result.rows)
+    assert found.settings["n_chips"] == 3 and found.software_accuracy == result.software_accuracy
+    assert found.settings["evaluated"] == "chips 0 evaluated by pcmref; chips 1, 2 evaluated by an abacus"
+    assert experiment.measured("sensitivity") == ["small-cifar10-baseline"]
+    path.write_text(json.dumps(held | {"about": held["about"] | {"reads": 3}}))
+    assert sensitivity.kept_result("small-cifar10-baseline").settings["n_chips"] == 1  # of another study
+
+
+def _interrupt():
+    raise KeyboardInterrupt
+
+
+def _asked(folder) -> Namespace:
+    return Namespace(images=10, engine="fast", data=folder, third=None)

@@ -75,5 +75,5 @@ def test_cifar10_md_and_the_readmes_table_are_current(monkeypatch):
     )
     assert f"<!-- paper -->\n{cifar10.beside_the_paper(results)}\n<!-- end -->" in cifar10.DOCUMENT.read_text(encoding="utf-8")
     assert (VALIDATION / "cifar10.png").is_file()
-    for name in ("cifar10", "retention", "studies", "measurements", "paired", "readme"):
+    for name in ("cifar10", "sensitivity", "retention", "studies", "measurements", "paired", "readme"):
         sys.modules.pop(name, None)

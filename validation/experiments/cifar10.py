@@ -16,6 +16,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+import sensitivity
 import studies
 from measurements import RESULTS, Kept, add_engine, evaluated_by
 from paired import reclassified, reclassified_cell, standard_error
@@ -23,12 +24,10 @@ from retention import cell, losses, lowest_in_a_day
 from studies import N_CALIBRATION, accuracies, result_of, study
 
 from pcmref import adabs, library, recipes, tables
-from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.data import load_cifar10
-from pcmref.pcm.model import PCMModel
 from pcmref.plots import plot_retention
-from pcmref.sensitivity import FIGURE_2_SAME, NOISES, SensitivityResult, rows_of, sensitivity
+from pcmref.sensitivity import FIGURE_2_SAME, NOISES
 from pcmref.study import COMPENSATIONS, RetentionResult
 from pcmref.times import STANDARD_TIMES_S, human_time
 from pcmref.training import ETA, Augmentation, Recipe, accuracy, augment
@@ -85,9 +84,9 @@ class KeptCifar(Kept):
         self.measure_missing(tasks | {AS_TRAINED.format(n): partial(recalibrated, n) for n in (N_CALIBRATION, MORE)})
 
 
-def kept(kind: str, network, arguments, **settings) -> KeptCifar:
+def kept(kind: str, network, arguments, name: str = "", **settings) -> KeptCifar:
     """Where what is measured on a network is kept; kind is one of KINDS."""
-    name = f"cifar10-{kind}-{library.find(network).stem}"
+    name = name or f"cifar10-{kind}-{library.find(network).stem}"
     settings = {"calibration": N_CALIBRATION} | settings | {"images": arguments.images}
     settings |= {"calibrated_on": CROPPED} if kind.startswith("re") else {}
     found = KeptCifar(name, network, studies.__file__, arguments.engine, **settings)
@@ -114,21 +113,6 @@ def networks(arguments) -> list:
     return [network for network in found if not arguments.networks or library.find(network).stem in arguments.networks]
 
 
-def measure_sensitivity(found: KeptCifar, n_chips: int) -> None:
-    """Measure the chips that are not kept yet, one on each core."""
-    x, labels, calibration = found.evaluation
-    known = {k: values for k in range(n_chips) if (values := found.values.get(f"chip {k}"))}
-    with ProgressBar(found.path.stem, "measurement") as bar, open_executor("processes") as executor:
-        settings = {name: found.about[name] for name in ("t_s", "compensation", "reads")}
-        settings |= {"n_chips": n_chips, "known": known, "workers": 1, "executor": executor, "progress": bar.update}
-        settings["on_chip"] = lambda measured: found.keep({f"chip {k}": values for k, values in measured.items()})
-        of = found.file
-        net = of.net.remembering() if "evaluated by" in found.about else of.net
-        result = sensitivity(net, of.state, PCMModel.joshi2020(), x, labels, x_calibration=calibration, **settings)
-    settings = result.settings | {"eta": (of.about.get("recipe") or {}).get("eta")}
-    found.keep({"software": result.software_accuracy, "settings": settings})
-
-
 def measure(kind: str, network, arguments) -> None:
     """Measure one of KINDS of one network, what is not kept yet."""
     of = partial(kept, kind, network, arguments)
@@ -145,7 +129,8 @@ def measure(kind: str, network, arguments) -> None:
         study(of(**design), arguments.chips)
     else:
         design = {"t_s": DAY_S, "compensation": "gdc", "reads": arguments.sensitivity_reads}
-        measure_sensitivity(of(**design), arguments.sensitivity_chips)
+        chips = range(arguments.first_chip, arguments.first_chip + arguments.sensitivity_chips)
+        sensitivity.measure(of(name=sensitivity.file_name(library.find(network).stem, chips), **design), chips)
 
 
 def run(arguments) -> None:
@@ -161,17 +146,8 @@ def measured(kind: str) -> list[str]:
     """The networks of which a kind of study is kept: ours as the recipe has them, others after these."""
     prefix = f"cifar10-{kind}-"
     found = [path.stem.removeprefix(prefix) for path in sorted(RESULTS.glob(f"{prefix}*.json"))]
+    found = [name for name in found if not sensitivity.MORE_CHIPS.search(name)]
     return sorted(found, key=[*recipes.read_plan(RECIPE).stages, *found].index)
-
-
-def sensitivity_of(network: str) -> SensitivityResult:
-    path = RESULTS / f"cifar10-sensitivity-{network}.json"
-    about, values = json.loads(path.read_text()).values()
-    if "settings" not in values:
-        raise SystemExit(f"{path}: not all chips are measured yet; run the experiment again, it goes on")
-    measured = {int(key.removeprefix("chip ")): of for key, of in values.items() if key.startswith("chip ")}
-    rows = rows_of(network, values["settings"]["weights"], values["settings"]["reads"], measured)
-    return SensitivityResult(network, rows, values["software"], about | values["settings"])
 
 
 def recalibrated(network: str) -> str:
@@ -208,7 +184,7 @@ def with_weight_noise(network: str, eta: float) -> str:
     """The accuracy with Gaussian noise of this strength on the weights, and the software's on the same images."""
     if network not in measured("sensitivity"):
         return "not measured"
-    found = sensitivity_of(network)
+    found = sensitivity.kept_result(network)
     values, images = found.values("weights", repr(eta)), found.settings["n_images"]
     of = f"{images:,} images, {values.size} draws of the noise, software {100 * found.software_accuracy:.2f}"
     return f"{cell(values)} ({of})"
@@ -270,7 +246,7 @@ def beside_the_paper(results: list[RetentionResult]) -> str:
 
 def evaluated(about: dict) -> str:
     """By what a network was evaluated, and which file it is."""
-    return f"{evaluated_by(about)}; network SHA-256 {about['sha256'][:16]}."
+    return f"{about.get('evaluated') or evaluated_by(about)}; network SHA-256 {about['sha256'][:16]}."
 
 
 def lost_in_a_day(results: list[RetentionResult]) -> str:
@@ -286,7 +262,7 @@ def draw(folder: Path) -> None:
     """cifar10.png, and a picture of what costs each network its accuracy."""
     plot_retention([result_of(f"cifar10-retention-{name}") for name in measured("retention")], folder / "cifar10.png")
     for name in measured("sensitivity"):
-        sensitivity_of(name).plot(folder / f"cifar10-sensitivity-{name}.png")
+        sensitivity.kept_result(name).plot(folder / f"cifar10-sensitivity-{name}.png")
 
 
 def report() -> None:
@@ -299,7 +275,7 @@ def report() -> None:
         f"{tables.markdown(r.lines())}\n\n{tables.markdown(r.spread_lines())}"
         for r in results
     ]
-    costs = [sensitivity_of(name) for name in measured("sensitivity")]
+    costs = [sensitivity.kept_result(name) for name in measured("sensitivity")]
     texts = [
         f"## What costs {found.name} its accuracy\n\n{found.settings['n_images']:,} images, {found.settings['n_chips']} chips, "
         f"reads {found.settings['reads']}; {evaluated(found.settings)}\n\n```\n{found.table()}\n```\n\n![What costs it]"
@@ -320,6 +296,7 @@ def main() -> int:
     parser.add_argument("--chips", type=int, default=10, help="default: %(default)s")
     parser.add_argument("--reads", type=int, default=5, help="readings of each chip at each time (default: %(default)s)")
     parser.add_argument("--sensitivity-chips", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--first-chip", type=int, default=0, metavar="K", help="of sensitivity: chips K, K + 1 and so on alone")
     parser.add_argument("--sensitivity-reads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, help="measure these only (default: all)")
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="measure these only (default: all)")
