@@ -1,5 +1,6 @@
 """Arrays of numbers with a bound: their rules are the twin's, whatever carries the values, and cover every order of adding."""
 
+from dataclasses import replace
 from decimal import localcontext
 
 import numpy as np
@@ -70,6 +71,20 @@ def test_a_bound_that_float64_does_not_hold_is_none():
     assert covering.made(case, Reference().capabilities()) is None
     few = covering.made(drawn.make("conv2d_backward", "large", setting | {"n": 2}, "float64"), Reference().capabilities())
     assert all(np.isfinite(e.scale).all() for e in few.expected.values())
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs"),
+    [
+        ("global_avg_pool_backward", {"dy": np.ones((1, 1)), "x": np.ones((1, 65_505, 1, 1))}),  # a divisor float16 has not
+        ("relu", {"x": np.array([[np.inf, 1.0]])}),
+    ],
+)
+def test_no_bound_is_made_of_a_number_beyond_the_largest(op, inputs):
+    case = Case(op, "beyond", "", {k: v.astype(np.float16) for k, v in inputs.items()}, {}, {}, dtype="float16")
+    assert covering.made(case, Reference().capabilities()) is None
+    less = {k: v[:, :100] if v.ndim > 2 else np.nan_to_num(v, posinf=2.0) for k, v in case.inputs.items()}
+    assert covering.made(replace(case, inputs=less), Reference().capabilities()) is not None
 
 
 def devices_hold_together(case):

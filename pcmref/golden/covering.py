@@ -7,7 +7,7 @@ fewer bits show here.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from itertools import combinations, islice
 
 import numpy as np
@@ -88,8 +88,8 @@ def golden(key: str, capabilities: Capabilities) -> Golden | None:
     op, _, name = key.split("/")
     kind, dtype, i = name.split("-")
     level = {"beyond": 2, "joshi32": 2, "resnet34": 3}.get(kind, 1 if int(i) < LEVEL_1 else 2)
-    settings = {"cover": partial(design, most=LEVEL_1 if level == 1 else None), "beyond": factors.beyond}.get(kind)
-    setting = settings(op)[int(i)] if settings else factors.layer_setting(*factors.LAYERS[kind][int(i)])
+    of = {"cover": lambda op: design(op, LEVEL_1 if level == 1 else None), "beyond": factors.beyond}.get(kind)
+    setting = of(op)[int(i)] if of else factors.layer_setting(*factors.LAYERS[kind][int(i)])
     tries = (made(drawn.make(op, name, setting, dtype, seed, level), capabilities) for seed in range(TRIES))
     return next((one for one in tries if one is not None), None)
 

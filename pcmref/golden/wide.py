@@ -69,9 +69,9 @@ class Wide(np.ndarray):
 
     def close(self) -> "Wide":
         """Every sum added up, in any order: each of n terms meets at most n - 1 roundings (twin.total)."""
-        if not self.view(np.ndarray)["terms"].max(initial=0) > 1:
-            return self
         a, u = _fields(_in_range(self)), self.precision.u
+        if not a["terms"].max(initial=0) > 1:
+            return self
         k = np.maximum(a["terms"] - 1, 0)
         if not (k * u < 0.5).all():
             raise TooCoarse
