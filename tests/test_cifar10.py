@@ -131,7 +131,7 @@ def test_chips_measured_apart_in_parts_are_those_measured_at_once(experiment, fo
         monkeypatch.setattr(sensitivity._Study, "counts", lambda *part: counts(*part) if part[1:] != (2, 4) else _interrupt())
         command(experiment, monkeypatch, *more)
     path = tmp_path / "results" / "cifar10-sensitivity-small-cifar10-baseline.1-2.json"
-    assert "chip 1, images from 8" in json.loads(path.read_text())["values"]
+    assert "chip 1, images 8 to 11" in json.loads(path.read_text())["values"]
     asked = []
     monkeypatch.setattr(sensitivity._Study, "counts", lambda *part: asked.append(part[1:]) or counts(*part))
     assert command(experiment, monkeypatch, *more) == 0

@@ -25,7 +25,7 @@ MORE_CHIPS = re.compile(r"\.\d+-\d+$")  # the end of a name, where they do not b
 
 def file_name(network: str, chips: range) -> str:
     """What the measurements of these chips are kept under."""
-    return f"cifar10-sensitivity-{network}" + (f".{chips[0]}-{chips[-1]}" if chips[0] else "")
+    return f"cifar10-sensitivity-{network}" + (f".{chips.start}-{chips.stop - 1}" if chips.start else "")
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,13 @@ def measure(found: Kept, chips: range) -> None:
     with ProgressBar(found.path.stem, "part") as bar, open_executor("processes") as executor:
         bar.update(total - len(missing), total)
         futures = {executor.submit(study.counts, *part): part for part in missing}
-        for done, future in enumerate(as_completed(futures), total - len(missing) + 1):
-            found.keep({_part(*futures[future]): future.result()})
-            bar.update(done, total)
+        try:
+            for done, future in enumerate(as_completed(futures), total - len(missing) + 1):
+                found.keep({_part(*futures[future]): future.result()})
+                bar.update(done, total)
+        finally:
+            for future in futures:
+                future.cancel()
     for k in chips:
         if _chip(k) not in found.values:
             counts = np.sum([found.values.pop(_part(k, i)) for i in parts], axis=0)
@@ -75,7 +79,7 @@ def _chip(k: int) -> str:
 
 
 def _part(k: int, first: int) -> str:
-    return f"chip {k}, images from {first}"
+    return f"chip {k}, images {first} to {first + PART - 1}"
 
 
 def kept_result(network: str) -> SensitivityResult:
@@ -84,17 +88,17 @@ def kept_result(network: str) -> SensitivityResult:
     SystemExit where the first ones are not all there yet.
     """
     path = RESULTS / f"{file_name(network, range(1))}.json"
-    about, values = _read(path)
+    about, values = _read(path) if path.is_file() else ({}, {})
     if "settings" not in values:
         raise SystemExit(f"{path}: not all chips are measured yet; run the experiment again, it goes on")
-    measured, by = _chips(values), {}
-    by[evaluated_by(about)] = sorted(measured)
+    measured = _chips(values)
+    by = {evaluated_by(about): sorted(measured)}
     for more in sorted(RESULTS.glob(f"{path.stem}.*.json")):
         other, others = _read(more)
-        if _settings(other) == _settings(about):
-            new = {k: of for k, of in _chips(others).items() if k not in measured}
-            measured |= new
-            by.setdefault(evaluated_by(other), []).extend(sorted(new))
+        new = {k: of for k, of in _chips(others).items() if k not in measured and _settings(other) == _settings(about)}
+        measured |= new
+        if new:
+            by[evaluated_by(other)] = sorted([*by.get(evaluated_by(other), []), *new])
     settings = about | values["settings"] | {"n_chips": len(measured)}
     if len(by) > 1:
         settings["evaluated"] = "; ".join(f"chips {', '.join(map(str, chips))} {what}" for what, chips in by.items())
