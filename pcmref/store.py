@@ -172,8 +172,8 @@ def read_any(path, max_bytes: int = MAX_BYTES, expected: str | None = None) -> t
             found, meta = _attributes(path, file)
             if expected is not None and found != expected:
                 raise FileError(f"{path}: the attribute 'kind' is {found[:40]!r}, expected {expected!r}")
-            names = _checked_names(path, file, size_limit(path, max_bytes))
-            return found, meta, {name: file[name][()] for name in names}
+            arrays = _checked_arrays(path, file, size_limit(path, max_bytes))
+            return found, meta, {name: item[()] for name, item in arrays.items()}
     except FileError:
         raise
     except FileNotFoundError as error:
@@ -208,31 +208,32 @@ def _attributes(path, file: h5py.File) -> tuple[str, dict]:
     return file.attrs["kind"], meta
 
 
-def _checked_names(path, file: h5py.File, max_bytes: int) -> list[str]:
-    """The names of all data sets, every one found safe to read and their sizes within the limit."""
-    names, total, groups, seen = [], 0, [""], {h5py.h5o.get_info(file["/"].id).addr}
+def _checked_arrays(path, file: h5py.File, max_bytes: int) -> dict[str, h5py.Dataset]:
+    """All data sets by name, every one found safe to read and their sizes within the limit."""
+    arrays, total, groups, seen = {}, 0, [""], {h5py.h5o.get_info(file["/"].id).addr}
     while groups:
         prefix = groups.pop(0)
         group = file[prefix] if prefix else file
         for key in group:
             name = f"{prefix}/{key}" if prefix else key
             plain = type(group.get(key, getlink=True)) is h5py.HardLink and name.count("/") <= 8
-            if not plain or (address := h5py.h5o.get_info(group[key].id).addr) in seen:
+            item = group[key] if plain else None
+            if item is None or (address := h5py.h5o.get_info(item.id).addr) in seen:
                 raise FileError(f"{path}: {name!r} is a link, there twice or nested too deep; only plain arrays are read")
             seen.add(address)
-            item = group[key]
             if isinstance(item, h5py.Group):
                 groups.append(name)
             elif isinstance(item, h5py.Dataset):
                 total += _checked_bytes(path, name, item)
-                names.append(name)
+                arrays[name] = item
             else:
                 raise FileError(f"{path}: {name!r} is neither a data set nor a group")
-            if total > max_bytes or len(names) + len(groups) > MAX_ARRAYS:
+            if total > max_bytes or len(arrays) + len(groups) > MAX_ARRAYS:
                 raise FileError(f"{path}: declares over {max_bytes} bytes or {MAX_ARRAYS} arrays; refused")
-    for name in (n for n in names if file[n].chunks):
-        _check_chunks(path, name, file[name], prod(file[name].chunks) * file[name].dtype.itemsize)
-    return names
+    for name, item in arrays.items():
+        if item.chunks:
+            _check_chunks(path, name, item, prod(item.chunks) * item.dtype.itemsize)
+    return arrays
 
 
 def _checked_bytes(path, name: str, item: h5py.Dataset) -> int:

@@ -284,7 +284,7 @@ def test_what_is_related_to_each_operation():
         if not g.law:
             names = (r.name for r in relations._relations(g, PLAIN, "float64"))
             found.setdefault(g.case.op, set()).update(names)
-    layouts = {"a second call", "other inputs", *relations._layouts()}
+    layouts = {"a second call", "other inputs", *relations._layouts(None)}
     assert all(layouts <= names for names in found.values())
     other = {op: {name for name in names - layouts if not name.startswith("only ")} for op, names in found.items()}
     assert {op for op, names in other.items() if not names} == {"map", "gdc", "adabs", "draws", *relations._NO_ROWS}

@@ -4,10 +4,12 @@ Most are a case made of a case: the same inputs in another layout, other rows of
 gives for it is judged as every case is. The rest looks at memory: inputs are not changed, outputs lie in memory of their own.
 """
 
+import mmap
 import tempfile
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from itertools import combinations, cycle
 from typing import NamedTuple
 
@@ -99,11 +101,11 @@ def _backwards(a):
     return np.array(a[around])[around]
 
 
-def _mapped(a):
-    """The array as a read-only map of a file."""
-    with tempfile.TemporaryFile() as file:
-        file.write(a.tobytes() or b"\0")
-        return np.memmap(file, a.dtype, "r", shape=a.shape)
+def _mapped(file, a):
+    """The array as a read-only map of a place of its own in a file."""
+    place, content = file.seek(0, 2), a.tobytes()
+    file.write(content + bytes(mmap.ALLOCATIONGRANULARITY - len(content) % mmap.ALLOCATIONGRANULARITY))
+    return np.memmap(file, a.dtype, "r", place, a.shape)
 
 
 def _alternately(*ways: Callable) -> Callable:
@@ -112,7 +114,7 @@ def _alternately(*ways: Callable) -> Callable:
     return lambda a: next(turn)(np.array(a))
 
 
-def _layouts() -> dict[str, Callable]:
+def _layouts(file) -> dict[str, Callable]:
     return {
         "read-only inputs": _read_only,
         "strided inputs": _with_gaps,
@@ -121,7 +123,7 @@ def _layouts() -> dict[str, Callable]:
         "every second input Fortran-ordered": _alternately(np.asfortranarray, np.array),
         "the other inputs Fortran-ordered": _alternately(np.array, np.asfortranarray),
         "big-endian inputs": lambda a: a.astype(a.dtype.newbyteorder(">")),
-        "memory-mapped inputs": _mapped,
+        "memory-mapped inputs": partial(_mapped, file),
     }
 
 
@@ -243,7 +245,8 @@ def _relations(golden: Golden, capabilities: Capabilities, dtype: str) -> Iterat
     yield Relation("a second call", golden, first)
     for name, other in _others(golden, capabilities, dtype):
         yield Relation(name, other, again if name == "other inputs" else np.array)
-    yield from (Relation(name, golden, arrange) for name, arrange in _layouts().items())
+    with tempfile.TemporaryFile() as file:
+        yield from (Relation(name, golden, arrange) for name, arrange in _layouts(file).items())
     yield from (Relation(*other) for other in _other_rows(golden))
 
 

@@ -58,8 +58,7 @@ class Wide(np.ndarray):
         return grid(self.shape, lambda *i: Bounded(Decimal(f["value"][i]), f["error"][i], u, round(f["roundings"][i])))
 
     def __array_finalize__(self, other):
-        self.precision = getattr(other, "precision", None)
-        self.folds = getattr(other, "folds", False)
+        self.precision, self.folds = getattr(other, "precision", None), getattr(other, "folds", False)
 
     def wrap(self, plain) -> "Wide":
         """A view of an array of this kind that went through np.asarray."""
@@ -223,8 +222,7 @@ def _reciprocal(a: Wide) -> Wide:
 def _sqrt(a: Wide) -> Wide:
     """|sqrt x - sqrt X| <= dx / sqrt x."""
     a = a.close()
-    _away_from_zero(a)
-    f = _fields(a)
+    f, _ = _fields(a), _away_from_zero(a)
     root = np.sqrt(f["magnitude"])
     return _made(a.precision, a.folds, np.sqrt(f["value"]), f["error"] / root, root, 1.0, f["roundings"], 1)
 
@@ -261,8 +259,7 @@ def _away_from_zero(a: Wide) -> np.ndarray:
 def _maximum(a: Wide, b: Wide) -> Wide:
     """The larger; where it is not clear which one is, the larger error bound holds (twin.largest)."""
     a, b = a.close(), b.close()
-    first = np.broadcast_to(a, np.broadcast_shapes(a.shape, b.shape)).view(np.ndarray)
-    other = np.broadcast_to(b, first.shape).view(np.ndarray)
+    first, other = np.broadcast_arrays(a.view(np.ndarray), b.view(np.ndarray))
     high = np.where(first["value"] >= other["value"], first, other)
     with np.errstate(invalid="ignore"):  # of two borders, at -infinity
         gap = np.abs(first["value"] - other["value"])
