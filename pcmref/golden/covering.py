@@ -22,7 +22,7 @@ from pcmref.golden.twin import TooCoarse
 from pcmref.golden.verify import Golden
 
 TRIES = 6  # seeds, until none of a network's choices is left open by the bounds
-LEVEL_1 = 6  # the first cases of an operation, which cover the most pairs
+LEVEL_1 = {False: 6, True: 3}  # the first cases of an operation, which cover the most pairs: fewer where it is composite
 
 
 @cache
@@ -76,7 +76,7 @@ def names(op: str, dtype: str, level: int) -> list[str]:
     """The names of an operation's cases in a dtype up to a level: from 2 those beyond, joshi32's layers; from 3 ResNet-34's."""
     if op not in factors.FACTORS or dtype not in OPS[op].dtypes:
         return []
-    many = {"cover": len(design(op, None if level > 1 else LEVEL_1))}
+    many = {"cover": len(design(op, None if level > 1 else LEVEL_1[OPS[op].composite]))}
     many |= {"beyond": len(factors.beyond(op))} if level > 1 else {}
     if op.startswith("conv2d"):
         many |= {network: len(factors.LAYERS[network]) for network in ("joshi32", "resnet34")[: level - 1]}
@@ -86,9 +86,9 @@ def names(op: str, dtype: str, level: int) -> list[str]:
 def golden(key: str, capabilities: Capabilities) -> Golden | None:
     """The case of a key with what is expected of a backend of these capabilities; None where no bound says anything."""
     op, _, name = key.split("/")
-    kind, dtype, i = name.split("-")
-    level = {"beyond": 2, "joshi32": 2, "resnet34": 3}.get(kind, 1 if int(i) < LEVEL_1 else 2)
-    of = {"cover": lambda op: design(op, LEVEL_1 if level == 1 else None), "beyond": factors.beyond}.get(kind)
+    (kind, dtype, i), quick = name.split("-"), LEVEL_1[OPS[op].composite]
+    level = {"beyond": 2, "joshi32": 2, "resnet34": 3}.get(kind, 1 if int(i) < quick else 2)
+    of = {"cover": lambda op: design(op, quick if level == 1 else None), "beyond": factors.beyond}.get(kind)
     setting = of(op)[int(i)] if of else factors.layer_setting(*factors.LAYERS[kind][int(i)])
     tries = (made(drawn.make(op, name, setting, dtype, seed, level), capabilities) for seed in range(TRIES))
     return next((one for one in tries if one is not None), None)
