@@ -16,7 +16,7 @@ from pcmref.golden import twin_draws, twin_pcm
 from pcmref.golden.case import narrow
 from pcmref.golden.cases_pcm import JOSHI2020
 from pcmref.golden.expected import evaluate, expected
-from pcmref.golden.twin import DIGITS, LIBM, TooCoarse, constant, exact, is_narrow, largest, lift, total
+from pcmref.golden.twin import DIGITS, DRAW, LIBM, TooCoarse, constant, exact, is_narrow, largest, lift, total
 
 U = 2.0**-24
 FOLDER = Path(pcmref.golden.__file__).parent
@@ -105,9 +105,19 @@ def test_twin_draws_are_the_published_vectors():
         n = len(vector["raw"])
         assert [f"{w:016x}" for w in twin_draws.raw(vector["seed"], vector["name"], n)] == vector["raw"]
         with localcontext(prec=DIGITS):
-            z = [float(v) for v in twin_draws.standard_normal(vector["seed"], vector["name"], n)]
+            z = [float(v) for v in twin_draws.standard_normal(twin_draws.raw(vector["seed"], vector["name"], n))]
         wanted = np.array([float.fromhex(v) for v in vector["z"]])
         assert (np.abs(np.array(z) - wanted) <= 4 * np.spacing(np.abs(wanted))).all()
+
+
+def test_draws_beyond_the_solved_ones_are_as_near_as_the_twin_says(monkeypatch):
+    at_the_ends = [0, 1 << 12, 1 << 50, 1 << 63, (1 << 63) - (1 << 13), (1 << 63) + (1 << 40), (1 << 64) - 1]
+    words = [*at_the_ends, *twin_draws.raw(5, "near", 500)]
+    with localcontext(prec=DIGITS):
+        exactly = twin_draws.standard_normal(words)
+        monkeypatch.setattr(twin_draws, "SOLVED", 10)
+        far = [float(abs(z / w - 1)) for z, w in zip(twin_draws.standard_normal(words), exactly, strict=True)]
+    assert not any(far[:10]) and 2.0**-53 < max(far[10:]) < DRAW * 2.0**-53
 
 
 def test_device_equations_at_pinned_numbers():

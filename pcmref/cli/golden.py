@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     selection.add_argument(
         "--level", type=int, choices=(1, 2, 3), default=1, help="1: seconds, 2: a minute, 3: ResNet-34's layers too (default 1)"
     )
-    selection.add_argument("--op", action="append", choices=sorted(OPS), metavar="OP", help="only this operation (may repeat)")
+    selection.add_argument(
+        "--op", action="extend", type=_ops, metavar="OP", help="only this operation, or several with commas (may repeat)"
+    )
     selection.add_argument("--case", action="append", metavar="OP/vN/NAME", help="only this case (may repeat)")
     strict = argparse.ArgumentParser(add_help=False)
     strict.add_argument("--strict", action="store_true", help="exit 1 for a missing result or a partly supported operation too")
@@ -71,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one = actions.add_parser("fuzz", parents=[strict], help="look for a small input on which a backend is wrong")
     one.add_argument("backend", help="package.module:Backend")
     one.add_argument("--dtype", action="append", choices=DTYPES, help="may repeat (default: all the backend has)")
-    one.add_argument("--ops", type=lambda text: text.split(","), help="only these, with commas (default: all the backend has)")
+    one.add_argument("--ops", type=_ops, help="only these, with commas (default: all the backend has)")
     one.add_argument("--seconds", type=float, help="how long to look (default 60, without --examples)")
     one.add_argument("--examples", type=int, help="cases of every operation in every dtype")
     one.add_argument("--seed", type=int, default=0, help="of the cases (default 0)")
@@ -97,6 +99,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--params", default="{}", help="JSON")
     one.add_argument("--name", required=True)
     one.add_argument("--why", default="a counterexample")
+
+
+def _ops(text: str) -> list[str]:
+    """The operations of a list with commas."""
+    names = text.split(",")
+    if unknown := set(names) - OPS.keys():
+        raise argparse.ArgumentTypeError(f"no operation is called {sorted(unknown)[0]!r}; there are {', '.join(sorted(OPS))}")
+    return names
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -174,9 +184,6 @@ def _fuzz(arguments) -> int:
     _hdf5(arguments.out)
     backend = load_backend(arguments.backend)
     capabilities = check_backend(backend, arguments.backend)
-    unknown = set(arguments.ops or ()) - OPS.keys()
-    if unknown:
-        raise SettingError(f"--ops: no operation is called {sorted(unknown)[0]!r}; there are {', '.join(sorted(OPS))}")
     seconds = 60.0 if arguments.seconds is None and arguments.examples is None else arguments.seconds
     options = {"seconds": seconds, "examples": arguments.examples, "seed": arguments.seed}
     with ProgressBar("fuzz", "second" if seconds is not None else "case") as bar:

@@ -126,7 +126,11 @@ EXTRA |= dict.fromkeys((op for op in FACTORS if op.startswith("softmax")), {"off
 EXTRA |= {"clip_weights": {"offset": (0.0, 1000.0, -30.0)}, "map": {"scale": (1.0, 1e-9, 1e6)} | _TOP}
 EXTRA |= {"resnet": {"size": ((9, 8), (5, 4), (33, 35))}, "chip": {"size": ((5, 4), (9, 8))} | _TOP}
 EXTRA |= {"inject_weight_noise": _TOP, "crossbar_mvm": _TILES | _TOP | {"faint": (False, True)}}
-EXTRA |= dict.fromkeys(("dac", "adc"), {"numbers": (150, 1100)})
+EXTRA |= dict.fromkeys(("dac", "adc"), {"numbers": (150, 1100)}) | {"draws": {"n": (*_DRAWS["n"], 9001)}}
+
+# What a search begins a setting with: nothing, or, as often, a shape that kernels have fast paths for
+_FAST = [{"kernel": (k, k), "padding": k // 2, "c": c} for k in (3, 1, 5, 7) for c in (16, 8, 32, 64)]
+BEGINNINGS = dict.fromkeys(("conv2d", "conv2d_backward"), [{}] * len(_FAST) + _FAST)
 
 BEYOND = store.read_toml(Path(__file__).parent / "beyond.toml").values()  # groups: operations, and settings that go for each
 

@@ -156,15 +156,15 @@ def _setting(op: str):
             number = low * (high / low) ** (draw(st.integers(0, 4095)) / 4095)
             return round(number) if isinstance(like, int) else f"G_max {number} uS" if isinstance(like, str) else number
 
-        setting, work = {}, draw(st.sampled_from(WORK))
+        setting, begun, work = {}, draw(st.sampled_from(factors.BEGINNINGS.get(op, [{}]))), draw(st.sampled_from(WORK))
 
         def fits(s):
             second = {"c": s["o"]} if op.startswith("basic_block") and "o" in s else {}  # a block's other convolution
             return factors.fits(op, s, work) and factors.fits(op, s | second, work)
 
-        for factor in draw(st.permutations(list(levels))):
-            level = draw(st.sampled_from(levels[factor]))
-            if factor in factors.REACH and level is not None and draw(st.booleans()):
+        for factor in sorted(draw(st.permutations(list(levels))), key=lambda factor: factor not in begun):
+            level = begun.get(factor, draw(st.sampled_from(levels[factor])))  # drawn in any case: it may shrink to no beginning
+            if factor in factors.REACH and level is not None and draw(st.booleans()) and factor not in begun:
                 low, high = factors.REACH[factor]
                 level = free(level, levels[factor][0] if factor == "n" else low, high)
             if not fits(setting | {factor: level}):

@@ -23,7 +23,7 @@ from pcmref.golden.cases_pcm import chip_noise
 from pcmref.golden.ops import OPS
 from pcmref.golden.verify import Golden, Verdict, judge
 
-MANY = 17  # rows: more than any case of the file has, and no multiple of a vector's length
+MANY = 23  # rows: more than any case of the file has, and 3 more than a multiple of 4, 7 more than one of 8 and 16
 MANY_NUMBERS = 30_000  # no more of them in an input of MANY rows
 OTHER_BITS = "other bits, though the backend declares itself deterministic"
 FEW = 6  # arrays: of no more each is changed alone

@@ -9,6 +9,7 @@ from decimal import Decimal
 from statistics import NormalDist
 
 _MASK = (1 << 64) - 1
+SOLVED = 2_100  # draws to 30 digits; later ones may be off by twin.DRAW roundings of float64
 _PI = Decimal("3.14159265358979323846264338327950288419716939937511")
 
 
@@ -35,9 +36,9 @@ def raw(seed: int, name: str, n: int) -> list[int]:
     return words[:n]
 
 
-def uniform(seed: int, name: str, n: int) -> list[float]:
+def uniform(words: list[int]) -> list[float]:
     """u = ((raw >> 12) + 1/2) * 2^-52, exact in float64."""
-    return [(2 * (word >> 12) + 1) * 2.0**-53 for word in raw(seed, name, n)]
+    return [(2 * (word >> 12) + 1) * 2.0**-53 for word in words]
 
 
 def _density(z: Decimal) -> Decimal:
@@ -54,23 +55,20 @@ def _distribution(z: Decimal) -> Decimal:
     return Decimal("0.5") + _density(z) * total
 
 
-def standard_normal(seed: int, name: str, n: int) -> list[Decimal]:
-    """z with Phi(z) = u."""
-    solved = []
-    for u in uniform(seed, name, n):
-        z = Decimal(NormalDist().inv_cdf(u))
+def standard_normal(words: list[int]) -> list[Decimal]:
+    """z with Phi(z) = u: of the first SOLVED words to 30 digits, of more as Python has it."""
+    solved = [Decimal(NormalDist().inv_cdf(u)) for u in uniform(words)]
+    for i, u in enumerate(uniform(words[:SOLVED])):
         for _ in range(2):
-            z -= (_distribution(z) - Decimal(u)) / _density(z)
-        solved.append(z)
+            solved[i] -= (_distribution(solved[i]) - Decimal(u)) / _density(solved[i])
     return solved
 
 
-def permutation(seed: int, name: str, n: int) -> list[int]:
-    """The stable argsort of n uniforms."""
-    u = uniform(seed, name, n)
-    return sorted(range(n), key=lambda i: u[i])
+def permutation(words: list[int]) -> list[int]:
+    """The stable argsort of the uniforms."""
+    return sorted(range(len(words)), key=uniform(words).__getitem__)
 
 
-def integers(seed: int, name: str, high: int, n: int) -> list[int]:
+def integers(words: list[int], high: int) -> list[int]:
     """floor(u * high), the product rounded to float64."""
-    return [int(u * high) for u in uniform(seed, name, n)]
+    return [int(u * high) for u in uniform(words)]

@@ -77,14 +77,14 @@ def _clip_weights(a, _, p, u):
 
 
 def _draws(_, __, p, u):
-    seed, name, n = p["seed"], p["name"], p["n"]
-    z = twin_draws.standard_normal(seed, name, n)
+    words = twin_draws.raw(p["seed"], p["name"], p["n"])
+    z = twin_draws.standard_normal(words)
     return {
-        "raw": np.array(twin_draws.raw(seed, name, n), np.uint64),
-        "uniform": np.array(twin_draws.uniform(seed, name, n)),
-        "standard_normal": grid((n,), lambda i: Bounded(z[i], 0.0, u).rounded(DRAW)),
-        "permutation": np.array(twin_draws.permutation(seed, name, n)),
-        "integers": np.array(twin_draws.integers(seed, name, p["high"], n)),
+        "raw": np.array(words, np.uint64),
+        "uniform": np.array(twin_draws.uniform(words)),
+        "standard_normal": grid((len(z),), lambda i: Bounded(z[i], 0.0, u).rounded(DRAW * (1 + (i >= twin_draws.SOLVED)))),
+        "permutation": np.array(twin_draws.permutation(words)),
+        "integers": np.array(twin_draws.integers(words, p["high"])),
     }
 
 

@@ -146,7 +146,7 @@ def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, cap
         if expected.kink is not None:  # the other right value has the same scale: it lies one code away
             error = np.fmin(error, np.abs(got - expected.kink))
         times = np.where(np.isfinite(limits.fail), error / limits.fail, np.inf)  # no bound, no pass
-        ulp = error / np.maximum(2 * bounds.UNIT_ROUNDOFF[dtype] * np.abs(wanted), 2.0**-1022)
+        ulp = error / (2 * bounds.UNIT_ROUNDOFF[dtype] * np.maximum(np.abs(wanted), bounds.TINY[dtype]))
     worst = int(times.argmax())
     index = tuple(int(i) for i in np.unravel_index(worst, got.shape))
     verdict = replace(
