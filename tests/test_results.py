@@ -33,7 +33,8 @@ def test_results_are_of_the_networks_as_they_ship(path):
     else:
         trained_for_a_row = f"sweep-{about['network']}", f"arm-{about['network'].removeprefix('arm-')}"
         of_others = [
-            f"cifar10-{kind}-{about['network']}" for kind in ("calibration", "retention", "reclassified", "sensitivity")
+            f"cifar10-{kind}-{about['network']}"
+            for kind in ("calibration", "retention", "recalibration", "reclassified", "sensitivity")
         ]
         assert path.stem in (*trained_for_a_row, *of_others)
 
