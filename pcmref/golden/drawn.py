@@ -262,7 +262,8 @@ class _Maker:
         limits = {"dac": s.get("limit", 3.0), "adc": 4 * s.get("limit", 3.0)}
         converters = {k: None if s["steps"] is None else setting | {"limit": limit} for k, limit in limits.items()}
         tile = {"tile": [-(-s["c"] // s.get("tiles", 3)), -(-s["o"] // 2)]}
-        return inputs, {}, converters | tile | {"scale": s.get("scale", 20.0), "alpha": s["alpha"], "g_max_us": s["g_max_us"]}
+        alpha = (s["alpha"] * (0.5 + self.uniform("alpha", s["o"]))).tolist() if s.get("alphas") == "a column" else s["alpha"]
+        return inputs, {}, converters | tile | {"scale": s.get("scale", 20.0), "alpha": alpha, "g_max_us": s["g_max_us"]}
 
     def dac(self):
         converter = {k: v for k, v in self.s.items() if k != "numbers"}

@@ -125,7 +125,7 @@ _TOP = {"top": ("anywhere", "last")}
 EXTRA |= dict.fromkeys((op for op in FACTORS if op.startswith("softmax")), {"offset": (0.0, 1000.0, -30.0)} | _TOP)
 EXTRA |= {"clip_weights": {"offset": (0.0, 1000.0, -30.0)}, "map": {"scale": (1.0, 1e-9, 1e6)} | _TOP}
 EXTRA |= {"resnet": {"size": ((9, 8), (5, 4), (33, 35))}, "chip": {"size": ((5, 4), (9, 8))} | _TOP}
-EXTRA |= {"inject_weight_noise": _TOP, "crossbar_mvm": _TILES | _TOP | {"faint": (False, True)}}
+EXTRA |= {"inject_weight_noise": _TOP, "crossbar_mvm": _TILES | _TOP | {"faint": (False, True), "alphas": ("one", "a column")}}
 EXTRA |= dict.fromkeys(("dac", "adc"), {"numbers": (150, 1100)}) | {"draws": {"n": (*_DRAWS["n"], 9001)}}
 
 # What a search begins a setting with: nothing, or, as often, a shape that kernels have fast paths for

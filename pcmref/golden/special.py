@@ -28,14 +28,16 @@ NAN, INF, LARGE = np.nan, np.inf, "the largest number"
 # (operation, ordinary case, {array: {element: value}})
 PLANTED = (
     ("conv2d", "3x3", {"x": {0: NAN, 100: INF}}),
+    ("conv2d", "2x4", {"x": {1: NAN, 20: INF}}),
     ("conv2d", "1x1_stride2", {"x": {0: LARGE}, "w": {0: 2.0, 3: -2.0}}),
     ("conv2d_backward", "3x3", {"dy": {56: NAN, 182: INF}}),
-    ("batch_norm", "plain", {"x": {0: NAN, 3: INF, 8: -INF}}),
+    ("conv2d_backward", "2x4", {"dy": {4: NAN}}),
+    ("batch_norm", "plain", {"x": {0: NAN, 3: INF, 8: -INF, 119: NAN}}),
     ("batch_norm_backward", "plain", {"dy": {0: NAN}}),
     ("batch_norm_train", "plain", {"x": {0: NAN, 1: NAN}}),
     ("batch_norm_train_backward", "plain", {"dy": {0: NAN, 1: NAN}}),
-    ("relu", "kink", {"x": {3: NAN, 7: INF, 11: -INF, 13: -0.0, 17: LARGE}}),
-    ("relu_backward", "kink", {"dy": {0: NAN, 2: NAN, 3: INF, 5: INF, 10: -INF, 12: -0.0}}),
+    ("relu", "kink", {"x": {3: NAN, 7: INF, 11: -INF, 13: -0.0, 17: LARGE, 88: NAN, 89: INF}}),
+    ("relu_backward", "kink", {"dy": {0: NAN, 2: NAN, 3: INF, 5: INF, 10: -INF, 12: -0.0, 88: NAN, 89: INF}}),
     ("linear", "plain", {"x": {0: NAN, 6: INF}, "b": {3: -INF}}),
     ("linear", "one_image", {"x": {0: LARGE}, "w": {0: -2.0}}),
     ("linear", "plain", {"x": {0: 0.0, 1: -0.0}, "w": {0: INF, 1: NAN}}),
@@ -43,7 +45,10 @@ PLANTED = (
     ("global_avg_pool", "3x5", {"x": {0: NAN, 4: INF, 50: INF, 53: -INF}}),
     ("global_avg_pool_backward", "3x5", {"dy": {0: NAN, 1: INF, 5: -INF}}),
     ("max_pool2d", "3x3_stride2", {"x": {5: NAN, 90: INF, 100: -INF, 140: LARGE} | dict.fromkeys((0, 2, 12, 14), -INF)}),
+    ("max_pool2d", "2x2", {"x": {0: NAN, 20: INF, 31: -INF, 50: LARGE, 71: NAN}}),
+    ("max_pool2d", "3x3_stride1", {"x": {1: NAN, 17: INF, 30: -INF}}),
     ("max_pool2d_backward", "3x3_stride2", {"dy": {5: NAN, 30: INF, 40: -INF}}),
+    ("max_pool2d_backward", "2x2", {"dy": {5: NAN, 7: INF}}),
     ("softmax_cross_entropy", "plain", {"logits": {1: NAN}}),
     ("softmax_cross_entropy_backward", "plain", {"logits": {1: NAN, 6: INF}}),
     ("drift", "one_day", {"g_prog_us": {0: NAN, 1: INF}}),
@@ -60,7 +65,7 @@ SCALED = (
     ("batch_norm", "plain", ("weight", "bias")),
     ("batch_norm_backward", "plain", ("dy",)),
     ("relu", "kink", ("x",)),
-    ("relu_backward", "kink", ("dy",)),
+    ("relu_backward", "kink", ("dy", "x")),
     ("linear", "plain", ("x", "b")),
     ("linear_backward", "plain", ("dy",)),
     ("global_avg_pool", "3x5", ("x",)),
@@ -97,6 +102,7 @@ def cases(capabilities: Capabilities) -> list[Golden]:
             if dtype in OPS[op].dtypes and (direct or not op.startswith("conv2d")):
                 kind = "overflow" if op in ("conv2d", "linear") and LARGE in plants["x"].values() else "special"
                 kind = "zero times infinity" if INF in plants.get("w", {}).values() else kind
+                kind += "" if next(n for o, n, _ in PLANTED if o == op) == name or kind != "special" else f"_{name}"
                 made += _golden(_planted(base[op, name], kind, plants, dtype), dtype, capabilities)
         for kind, factor in SCALES.items():
             for op, name, arrays in SCALED:

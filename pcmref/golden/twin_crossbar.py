@@ -68,6 +68,7 @@ def multiply(x, g_us, p):
     (batch, rows), columns = x.shape, g_us.shape[2]
     height = p["tile"][0]
     u, g_max = x.flat[0].u, constant(p["g_max_us"], x.flat[0].u)
+    alphas = p["alpha"] if isinstance(p["alpha"], list) else [p["alpha"]] * columns
 
     def entry(n, o):
         top = exact(0, u)
@@ -79,6 +80,6 @@ def multiply(x, g_us, p):
             inside = range(first, min(first + height, rows))
             terms = [decided(x[n, k] / top, p["dac"]) * v for k in inside for v in (g_us[0, k, o], -g_us[1, k, o])]
             parts.append(decided(total(terms) / g_max, p["adc"]) * (g_max / constant(p["scale"], u)))
-        return total(parts) * top * constant(p["alpha"], u)
+        return total(parts) * top * constant(alphas[o], u)
 
     return grid((batch, columns), entry)
