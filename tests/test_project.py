@@ -14,7 +14,7 @@ TOP = Path(__file__).parent.parent
 TEXT = "nn/*.py pcm/model.py pcm/mapping.py pcm/chip.py pcm/gdc.py training.py draws.py"
 BUDGETS = {
     "the paper as code": (" ".join(f"pcmref/{name}" for name in TEXT.split()), 1_000),
-    "golden": ("pcmref/golden/*.py", 4_330),  # 2,700 without generated cases, fuzzing, relations, JSON and planted mistakes
+    "golden": ("pcmref/golden/*.py", 4_340),  # 2,700 without generated cases, fuzzing, relations, JSON and planted mistakes
 }
 NO_CODE = {getattr(tokenize, n) for n in ("COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER")}
 
