@@ -54,6 +54,7 @@ PLANTED = (
     ("drift", "one_day", {"g_prog_us": {0: NAN, 1: INF}}),
     ("read", "one_day", {"g_drift_us": {0: NAN}}),
     ("dac", "8_bit", {"x": {0: NAN, 1: INF, 2: -INF}}),
+    ("adc", "8_bit", {"x": {0: NAN, 1: INF, 2: -INF}}),
     ("crossbar_mvm", "ideal", {"x": {0: NAN}}),
     ("clip_weights", "crossbar", {"fc.weight": {0: NAN}}),
     ("sgd_step", "nesterov", {"grad": {0: NAN, 1: INF, 2: -INF}}),
