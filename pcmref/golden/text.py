@@ -50,8 +50,7 @@ def _batch_norm_backward(dy, x, weight, mean, var, eps):
 
 def _in_any_order(a, weight, var, eps):
     """TooCoarse where a product overflows that some backends form first and others do not form."""
-    for factor in (weight, 1 / np.sqrt(var + eps)):
-        np.multiply(a, factor)
+    return a * weight, a / np.sqrt(var + eps)
 
 
 def _batch_norm_train(x, weight, bias, running_mean, running_var, eps, momentum):

@@ -96,6 +96,8 @@ class Backend(Autograd):
         return {k: v for k, v in net.named_buffers() if "running_" in k}
 
     def sgd_step(self, w, grad, learning_rate, momentum, weight_decay, nesterov, velocity=None):
+        if momentum == 0:
+            raise Unsupported("PyTorch keeps no velocity without momentum")
         w = w.clone().requires_grad_()
         optimiser = torch.optim.SGD([w], learning_rate, momentum, 0.0, weight_decay if w.ndim > 1 else 0.0, nesterov)
         if velocity is not None:
