@@ -123,17 +123,26 @@ def test_chips_measured_apart_in_parts_are_those_measured_at_once(experiment, fo
     run = ["run", "--data", folder, "--images", 10, "--workers", 1, "--kinds", "sensitivity", "--sensitivity-reads", 2]
     run += ["--networks", "small-cifar10-baseline", "--sensitivity-chips"]
     monkeypatch.setattr(sensitivity, "PART", 4)
+    images = experiment.KeptCifar.evaluation.func
+
+    def as_in_software(kept):  # labels that the network finds itself, so that what a chip loses differs from chip to chip
+        x, _, calibration = images(kept)
+        return x, kept.file.net.forward(kept.file.state, x).argmax(1), calibration
+
+    monkeypatch.setattr(experiment.KeptCifar, "evaluation", property(as_in_software))
     assert command(experiment, monkeypatch, *run, 1) == 0
     trained = experiment.TRAINED / "small-cifar10-baseline.h5"
     monkeypatch.setattr(experiment.recipes, "carry_out", lambda *_, **__: [trained, trained])
     more, counts = [*run, 2, "--first-chip", 1], sensitivity._Study.counts
     with pytest.raises(KeyboardInterrupt):
-        monkeypatch.setattr(sensitivity._Study, "counts", lambda *part: counts(*part) if part[1:] != (2, 4) else _interrupt())
+        monkeypatch.setattr(
+            sensitivity._Study, "counts", lambda study, i: counts(study, i) if study.parts[i] != (2, 4) else _interrupt()
+        )
         command(experiment, monkeypatch, *more)
     path = tmp_path / "results" / "cifar10-sensitivity-small-cifar10-baseline.1-2.json"
     assert "chip 1, images 8 to 11" in json.loads(path.read_text())["values"]
     asked = []
-    monkeypatch.setattr(sensitivity._Study, "counts", lambda *part: asked.append(part[1:]) or counts(*part))
+    monkeypatch.setattr(sensitivity._Study, "counts", lambda study, i: asked.append(study.parts[i]) or counts(study, i))
     assert command(experiment, monkeypatch, *more) == 0
     assert {(2, 4), (2, 8)} <= {*asked} and (1, 0) not in asked
     held = json.loads(path.read_text())
@@ -145,6 +154,7 @@ def test_chips_measured_apart_in_parts_are_those_measured_at_once(experiment, fo
     x, labels, _ = kept.evaluation
     result = at_once(file.net, file.state, PCMModel.joshi2020(), x, labels, n_chips=3, reads=2)
     assert sorted(row[1:] for row in found.rows) == sorted(row[1:] for row in result.rows)
+    assert len({tuple(row.accuracy for row in found.rows if row.chip == k) for k in range(3)}) == 3
     assert found.settings["n_chips"] == 3 and found.software_accuracy == result.software_accuracy
     assert found.settings["evaluated"] == "chips 0 evaluated by pcmref; chips 1, 2 evaluated by an abacus"
     assert experiment.measured("sensitivity") == ["small-cifar10-baseline"]

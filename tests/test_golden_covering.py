@@ -223,6 +223,15 @@ def _sorted_by(dtype, out):
     return out | {"permutation": np.argsort(out["uniform"].astype(dtype), kind="stable")}
 
 
+def _takes_the_fast_path(a):
+    (_, channels, *kernel), width = a["w"].shape, a["x"].shape[2]
+    return kernel == [3, 3] and (a["stride"], a["padding"]) == (2, 1) and channels % 16 == 0 and width % 4 == 2
+
+
+def _wrapped(words, out):
+    return out | {"raw": out["raw"][np.arange(len(out["raw"])) % words]}
+
+
 MISTAKES = {
     "TF32 products": ("conv2d", "float32", lambda own, a: own(a | {"x": cut(a["x"], 11), "w": cut(a["w"], 11)})),
     "bfloat16 products": ("linear", "float32", lambda own, a: own(a | {"x": cut(a["x"], 8)})),
@@ -264,6 +273,12 @@ MISTAKES = {
     ),
     "a chip after years": ("chip", "float64", _when(lambda a: a["t_s"] > 6e7)),
     "images of more than 8x8 in the end": ("resnet", "float32", _when(lambda a: a["x"].shape[1] > 32)),
+    "one alpha for all columns": ("crossbar_mvm", "float64", lambda own, a: own(a | {"alpha": np.ravel(a["alpha"])[0]})),
+    "a fast path's odd last column": ("conv2d", "float32", _when(_takes_the_fast_path)),
+    "images in fours": ("linear", "float32", _when(lambda a: len(a["x"]) > 16 and len(a["x"]) % 4 > 1)),
+    "a stream that begins again": ("draws", "float64", lambda own, a: _wrapped(4096, own(a))),
+    "no momentum": ("sgd_step", "float32", _when(lambda a: a["momentum"] == 0)),
+    "windows of one kind": ("max_pool2d", "float32", _when(lambda a: (a["kernel"], a["stride"], a["padding"]) == (3, 2, 0))),
     "G_max of its own": ("program", "float64", lambda own, a: own(a | {"model": a["model"] | {"g_max_us": 25.0}})),
 }
 

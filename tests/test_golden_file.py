@@ -150,6 +150,9 @@ def test_check_from_the_command_line(tmp_path, capsys):
     assert run("check", "no_such_module:Backend") == 2 and "no_such_module" in capsys.readouterr().err
     assert run("check", "pcmref.golden:Reference", "--case", "conv2d/v1/nothing") == 2
     assert run("list", "--op", "dac") == 0 and "dac/v1/half_even" in capsys.readouterr().out
+    assert run("list", "--op", "dac,relu", "--op", "map") == 0
+    listed = capsys.readouterr().out
+    assert all(f"{op}/v1/" in listed for op in ("dac", "relu", "map")) and "linear/v1/" not in listed
 
 
 def test_a_failure_is_one_line_with_the_command_that_repeats_it(tmp_path, monkeypatch, capsys):

@@ -29,6 +29,13 @@ def test_a_search_finds_the_same_again_and_shrinks_it():
     assert not other.failures and other.judged.total() == 5
 
 
+def test_a_search_of_convolutions_tries_what_has_fast_paths():
+    """A 3x3 kernel of 32 or 64 channels: rare among all that may be drawn."""
+    fast = _when(lambda a: a["w"].shape[1] in (32, 64) and a["w"].shape[2:] == (3, 3))
+    for op in ("conv2d", "conv2d_backward"):
+        assert fuzz(Wrong(op, fast), CAPABILITIES, ["float32"], [op], examples=100, seed=1).failures
+
+
 def test_a_search_by_time_reduces_a_failure_for_some_time_only(monkeypatch):
     """Of few seconds the failure is kept as it is then; of none, as it was found."""
     sizes = {}

@@ -74,6 +74,24 @@ def test_flushing_is_allowed_where_it_is_declared_and_nothing_else_is():
     assert "relu/denormal" in failed(lambda y, i, tiny: np.where(np.abs(y) < tiny, np.sign(y) * tiny, y), FLUSHED)
 
 
+def test_a_denormal_x_has_a_gradient_unless_denormals_are_declared_to_be_0():
+    class Blind(Reference):
+        flush = False
+
+        def capabilities(self):
+            return replace(super().capabilities(), ops=("relu_backward",), dtypes=("float32",), flush_denormals=self.flush)
+
+        def relu_backward(self, dy, x):
+            return super().relu_backward(dy, np.where(np.abs(x) < np.finfo(x.dtype).tiny, 0, x).astype(x.dtype))
+
+    backend = Blind()
+    statuses = {}
+    for backend.flush in (False, True):
+        verdicts = check(backend, special.cases(backend.capabilities()), ["float32"], related=())
+        statuses[backend.flush] = {v.case.split("/")[2]: v.status for v in verdicts if v.op == "relu_backward"}
+    assert statuses[False]["denormal"] == "fail" and set(statuses[True].values()) == {"pass"} and len(statuses[True]) == 3
+
+
 def test_pytorch_does_what_the_table_says(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parent.parent / "validation" / "peers"), *sys.path])

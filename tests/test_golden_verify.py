@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import chi2
 
 from pcmref import draws
-from pcmref.golden import Capabilities, Reference, Unsupported, check, exit_status, file, judge, sampled
+from pcmref.golden import Capabilities, Reference, Unsupported, check, covering, exit_status, file, judge, sampled
 from pcmref.golden.backends import BackendError, load_backend
 from pcmref.golden.case import Case
 from pcmref.golden.check import check_case, check_results, in_dtype
@@ -75,6 +75,14 @@ def test_a_failure_says_in_which_part_of_the_array_it_lies():
     found = verdict("max_pool2d/v1/2x2", one)
     assert "differ, all in [:, 1, 2, 0]; this" in found.message and found.index == (0, 1, 2, 0)
     assert "1 of 1 elements outside the bound" in verdict("gdc/v1/ones", lambda out: out.update(alpha=out["alpha"] * 2)).message
+
+
+def test_a_failure_near_zero_is_measured_in_the_dtypes_own_ulp():
+    zero = {"x": np.zeros((1, 2)), "w": np.ones((1, 2)), "b": np.zeros(1)}
+    for dtype, denormal in (("float64", 2.0**-1074), ("float32", 2.0**-149)):
+        golden = covering.made(Case("linear", "zero", "", zero, {}, {}, dtype=dtype), PLAIN)
+        found = judge(golden, {"y": np.full((1, 1), 2.0**20 * denormal, dtype)}, PLAIN, dtype)
+        assert found.status == "fail" and found.ulp == 2.0**20
 
 
 def test_exact_operations_allow_nothing():

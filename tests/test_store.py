@@ -78,6 +78,7 @@ def test_no_flipped_bit_and_no_truncation_goes_unnoticed(tmp_path_factory, data)
         (lambda f: f.__setitem__("type", np.dtype("f8")), "neither"),
         (lambda f: f.create_group("/".join("abcdefghijk")), "deep"),
         (lambda f: f.__setitem__("a/loop", f["a"]), "deep"),
+        (lambda f: f.__setitem__("again", f["c"]), "twice"),
     ],
 )
 def test_a_file_with_a_right_checksum_and_a_wrong_content_is_refused(path, change, message):

@@ -192,7 +192,7 @@ def _other(golden: Golden, capabilities: Capabilities, dtype: str, changes: Call
         noise = case.noise
     if case.op == "chip":
         params |= {"t_s": 27.3612345}  # a stream's name has all its digits
-        noise = noise | chip_noise(inputs, *(params[name] for name in ("seed", "t_s", "read", "gdc")))  # in their order
+        noise = noise | chip_noise(inputs, params["seed"], params["t_s"], params["read"], params["gdc"])
     other = replace(case, inputs=inputs, noise=noise, params=params, dtype=dtype)
     return (None if golden.special else covering.made(other, capabilities)) or Golden(other, {})
 

@@ -39,18 +39,13 @@ def evaluate(op: str, inputs: dict, params: dict, number) -> dict[str, np.ndarra
 
 
 def _batch_norm(x, weight, bias, mean, var, eps):
-    _in_any_order(x - mean, weight, var, eps)
+    np.divide(x - mean, np.sqrt(var + eps))  # many backends begin so: where that overflows there is no bound
     return F.batch_norm(x, weight, bias, mean, var, eps)
 
 
 def _batch_norm_backward(dy, x, weight, mean, var, eps):
-    _in_any_order(dy, weight, var, eps)
+    np.divide(dy, np.sqrt(var + eps))  # the same
     return F.batch_norm_backward(dy, x, weight, mean, var, eps)
-
-
-def _in_any_order(a, weight, var, eps):
-    """TooCoarse where a product overflows that some backends form first and others do not form."""
-    return a * weight, a / np.sqrt(var + eps)
 
 
 def _batch_norm_train(x, weight, bias, running_mean, running_var, eps, momentum):

@@ -264,8 +264,9 @@ def _maximum(a: Wide, b: Wide) -> Wide:
     with np.errstate(invalid="ignore"):  # of two borders, at -infinity
         gap = np.abs(first["value"] - other["value"])
     unclear = ~(gap > (first["error"] + other["error"]) * a.precision.u)
-    for name in ("error", "roundings") if unclear.any() else ():
-        np.copyto(high[name], np.maximum(first[name], other[name]), where=unclear)
+    if unclear.any():
+        for name in ("error", "roundings"):
+            np.copyto(high[name], np.maximum(first[name], other[name]), where=unclear)
     high["terms"] = high["value"] != -np.inf
     return a.wrap(high)
 

@@ -1,13 +1,12 @@
 """What costs a network its accuracy, on chips that are kept in results/ a few images at a time, by whichever machine had time.
 
-A chip's conditions take an hour of a core on 10,000 images. They are measured PART images after the other, so that a run that
-is stopped loses minutes, and PyTorch remembers what the blocks of a network gave for all of them (torch_network.Remembering).
+A chip's conditions take over an hour of a core on 10,000 images. They are measured PART images after the other, so that a run
+that is stopped loses minutes, and PyTorch remembers what a network's blocks gave for all of them (torch_network.Remembering).
 Chips may be measured apart, on other machines: a file has the numbers of its chips in its name where they do not begin with 0.
 """
 
 import json
 import re
-from concurrent.futures import as_completed
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +15,10 @@ from measurements import RESULTS, Kept, evaluated_by
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.nn.resnet import ResNet
+from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
-from pcmref.sensitivity import SensitivityResult, rows_of, sensitivity
+from pcmref.sensitivity import SensitivityResult, conditions, rows_of, sensitivity
+from pcmref.tasks import measure_chips
 
 PART = 1_000  # images
 MORE_CHIPS = re.compile(r"\.\d+-\d+$")  # the end of a name, where they do not begin with 0
@@ -37,12 +38,14 @@ class _Study:
     x: np.ndarray
     labels: np.ndarray
     settings: dict
+    parts: list[tuple[int, int]]  # a chip, and the first of PART images
 
     def result(self, x, labels, **settings) -> SensitivityResult:
         return sensitivity(self.net, self.state, PCMModel.joshi2020(), x, labels, workers=1, **self.settings, **settings)
 
-    def counts(self, chip: int, first: int) -> list[int]:
-        """How many of PART images, from the first on, are right under each condition."""
+    def counts(self, part: int) -> list[int]:
+        """How many images of a part are right under each condition."""
+        chip, first = self.parts[part]
         x, labels = (a[first : first + PART] for a in (self.x, self.labels))
         return [round(row.accuracy * len(x)) for row in self.result(x, labels, n_chips=1, seed=chip).rows]
 
@@ -52,23 +55,17 @@ def measure(found: Kept, chips: range) -> None:
     x, labels, _ = found.evaluation
     of, settings = found.file, {name: found.about[name] for name in ("t_s", "compensation", "reads")}
     net = of.net.remembering() if "evaluated by" in found.about else of.net
-    study, parts = _Study(net, of.state, x, labels, settings), range(0, len(x), PART)
-    missing = [(k, i) for k in chips if _chip(k) not in found.values for i in parts if _part(k, i) not in found.values]
-    total = len(chips) * len(parts)
-    with ProgressBar(found.path.stem, "part") as bar, open_executor("processes") as executor:
-        bar.update(total - len(missing), total)
-        futures = {executor.submit(study.counts, *part): part for part in missing}
-        try:
-            for done, future in enumerate(as_completed(futures), total - len(missing) + 1):
-                found.keep({_part(*futures[future]): future.result()})
-                bar.update(done, total)
-        finally:
-            for future in futures:
-                future.cancel()
-    for k in chips:
-        if _chip(k) not in found.values:
-            counts = np.sum([found.values.pop(_part(k, i)) for i in parts], axis=0)
-            found.keep({_chip(k): list(counts / len(x))})
+    left, firsts = [k for k in chips if _chip(k) not in found.values], range(0, len(x), PART)
+    parts = [(k, first) for k in left for first in firsts]
+    study, n_counts = _Study(net, of.state, x, labels, settings, parts), len(conditions(crossbars(of.state), settings["reads"]))
+    known = {i: found.values[_part(*part)] for i, part in enumerate(parts) if _part(*part) in found.values}
+    with ProgressBar(found.path.stem, "measurement") as bar, open_executor("processes") as executor:
+        options = {"executor": executor, "progress": bar.update, "known": known}
+        options["on_chip"] = lambda measured: found.keep({_part(*parts[i]): counts for i, counts in measured.items()})
+        measure_chips(study.counts, len(parts), n_counts, **options)
+    for k in left:
+        counts = np.sum([found.values.pop(_part(k, first)) for first in firsts], axis=0)
+        found.keep({_chip(k): list(counts / len(x))})
     known = {i: found.values[_chip(k)] for i, k in enumerate(chips)}
     whole = study.result(x, labels, n_chips=len(chips), known=known, eta=(of.about.get("recipe") or {}).get("eta"))
     found.keep({"software": whole.software_accuracy, "settings": whole.settings})
