@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -109,19 +110,29 @@ class SensitivityResult:
         ]
 
     def decisive(self) -> str:
-        """The crossbar whose repair brings back most, and whether the next differs from it, in sentences."""
-        bars = self.settings["weights"]
-        bar, runner_up = sorted(bars, key=lambda name: -self.regained("all but", name).mean())[:2]
-        gain, loss = self.regained("all but", bar), self.software_accuracy - self.values("chip").mean()
-        share, apart = bars[bar] / sum(bars.values()), gain - self.regained("all but", runner_up)
-        together = np.sum([self.regained("all but", name) for name in bars], axis=0)
+        """The crossbar whose repair brings back most, from which others it is told, and all together, in sentences."""
+        bars, lost = self.settings["weights"], self.software_accuracy - self.values("chip")
+        gains = {bar: self.regained("all but", bar) for bar in bars}
+        bar, runner_up, *_ = sorted(bars, key=lambda name: -gains[name].mean())
+        gain, share, together = gains.pop(bar), bars[bar] / sum(bars.values()), sum(gains.values())
+        apart = sum(spread(gain - other).mean_interval[0] > 0 for other in gains.values())  # not where there is none: NaN
+        alone = sum(self.lost(name) for name in bars)
         return (
             f"The largest mean regained is that of {bar}, {bars[bar]:,} weights ({100 * share:.2g} % of all): {_mean(gain)} of "
-            f"the {100 * loss:.2f} points lost; it exceeds that of {runner_up}, the next, by {_mean(apart)} (means over "
-            f"{self.settings['n_chips']} chips; the largest of {len(bars)} means is biased upwards, and of so many intervals "
-            f"some miss what they are of by chance). The {len(bars)} gains, each measured by itself, add up to "
-            f"{_mean(together)}."
+            f"the {100 * lost.mean():.2f} points lost; it exceeds that of {runner_up}, the next, by "
+            f"{_mean(gain - gains[runner_up])}; the intervals of its differences to {apart} of the {len(gains)} others lie "
+            f"above 0 (means over {self.settings['n_chips']} chips; the largest of {len(bars)} means is biased upwards, and of "
+            f"so many intervals some miss what they are of by chance). The {len(bars)} gains, each measured by itself, add up "
+            f"to {_mean(gain + together)}, less the loss {_mean(gain + together - lost)}; what each loses alone on the chip to "
+            f"{_mean(alone)}, less the loss {_mean(alone - lost)}."
         )
+
+    def noises_apart(self) -> str:
+        """How far what is regained without one kind of noise differs from another's, and all together, in sentences."""
+        gains, lost = {noise: self.regained("without", noise) for noise in OFF}, self.software_accuracy - self.values("chip")
+        pairs = [f"{a} less {b} {_mean(gains[a] - gains[b])}" for a, b in combinations(gains, 2)]
+        together = sum(gains.values())
+        return f"{'; '.join(pairs)}. All add up to {_mean(together)}, less the loss {_mean(together - lost)}."
 
     def table(self) -> str:
         """All of it as text, in percent and points; `[lowest, highest]`, and of means `[nominal 95 % interval]`."""
@@ -134,6 +145,7 @@ class SensitivityResult:
             tables.aligned(self.lines()),
             self.decisive(),
             tables.aligned(self.noise_lines()),
+            self.noises_apart(),
             tables.aligned(self.weight_lines()),
         ]
         if settings["eta"] is not None:

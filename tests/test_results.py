@@ -75,6 +75,7 @@ def test_cifar10_md_and_the_readmes_table_are_current(monkeypatch):
         encoding="utf-8"
     )
     assert f"<!-- paper -->\n{cifar10.beside_the_paper(results)}\n<!-- end -->" in cifar10.DOCUMENT.read_text(encoding="utf-8")
+    assert f"<!-- sensitivity -->\n{cifar10.what_costs()}\n<!-- end -->" in cifar10.DOCUMENT.read_text(encoding="utf-8")
     assert (VALIDATION / "cifar10.png").is_file()
     for name in ("cifar10", "sensitivity", "retention", "studies", "measurements", "paired", "readme"):
         sys.modules.pop(name, None)

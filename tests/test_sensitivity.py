@@ -79,10 +79,32 @@ def test_the_crossbar_that_decides_is_named():
     result = made_up()
     text = result.table()
     assert "mean regained is that of conv1.weight, 27 weights" in text and ": 40.00 of the 40.00 points" in text
-    assert "of the 40.00 points lost; it exceeds that of " in text and "the next, by 40.00 (means" in text
+    assert "of the 40.00 points lost; it exceeds that of " in text and "the next, by 40.00; the intervals of" in text
     line = next(line for line in text.splitlines() if line.strip().startswith("conv1.weight"))
     assert line.split()[1] == "27" and line.count("40.00 [40.00, 40.00] 40.00") == 2 and line.endswith(" 40.00")
     assert "trained with 3.8 %" in text and "figure 2" not in text
+
+
+def test_those_from_which_it_is_told_are_counted():
+    """The first crossbar regains .1 a chip more; the second as much or less by chance, five others nothing."""
+    result, (first, second, *_) = made_up(), BARS
+    changed = {("all but", first): lambda k: 0.9 + 0.001 * k, ("all but", second): lambda k: 0.9 - 0.01 * (-1) ** k}
+    rows = [row._replace(accuracy=changed[row[1:3]](row.chip)) if row[1:3] in changed else row for row in result.rows]
+    text = dataclasses.replace(result, rows=tuple(rows)).decisive()
+    assert "it exceeds that of layer1.0.conv1.weight, the next, by 0.40 [" in text
+    assert "; the intervals of its differences to 5 of the 6 others lie above 0 (" in text
+    two_chips = dataclasses.replace(result, rows=tuple(row for row in rows if row.chip < 2))
+    assert "differences to 0 of the 6 others lie above 0 (" in two_chips.decisive()  # they have no intervals
+
+
+def test_what_adds_up_stands_beside_what_is_lost():
+    """30 points are lost; the first crossbar regains 40 and loses 30 alone, the six others 0 and -10 each."""
+    result = made_up()
+    drifting = [row._replace(accuracy=0.7) if row.what == "drift" else row for row in result.rows]
+    text = dataclasses.replace(result, rows=tuple(drifting), software_accuracy=0.8).table()
+    assert "add up to 40.00, less the loss 10.00; what each loses alone on the chip to -30.00, less the loss -60.00." in text
+    assert "programming noise less drift 20.00; programming noise less read noise 0.00; drift less read noise -20.00." in text
+    assert "All add up to 100.00, less the loss 70.00." in text
 
 
 def test_the_papers_figure_stands_beside_the_papers_network_only():

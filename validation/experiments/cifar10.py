@@ -84,9 +84,9 @@ class KeptCifar(Kept):
         self.measure_missing(tasks | {AS_TRAINED.format(n): partial(recalibrated, n) for n in (N_CALIBRATION, MORE)})
 
 
-def kept(kind: str, network, arguments, name: str = "", **settings) -> KeptCifar:
+def kept(kind: str, network, arguments, **settings) -> KeptCifar:
     """Where what is measured on a network is kept; kind is one of KINDS."""
-    name = name or f"cifar10-{kind}-{library.find(network).stem}"
+    name = f"cifar10-{kind}-{library.find(network).stem}"
     settings = {"calibration": N_CALIBRATION} | settings | {"images": arguments.images}
     settings |= {"calibrated_on": CROPPED} if kind.startswith("re") else {}
     found = KeptCifar(name, network, studies.__file__, arguments.engine, **settings)
@@ -129,8 +129,7 @@ def measure(kind: str, network, arguments) -> None:
         study(of(**design), arguments.chips)
     else:
         design = {"t_s": DAY_S, "compensation": "gdc", "reads": arguments.sensitivity_reads}
-        chips = range(arguments.first_chip, arguments.first_chip + arguments.sensitivity_chips)
-        sensitivity.measure(of(name=sensitivity.file_name(library.find(network).stem, chips), **design), chips)
+        sensitivity.measure(of(**design), arguments.sensitivity_chips)
 
 
 def run(arguments) -> None:
@@ -146,7 +145,6 @@ def measured(kind: str) -> list[str]:
     """The networks of which a kind of study is kept: ours as the recipe has them, others after these."""
     prefix = f"cifar10-{kind}-"
     found = [path.stem.removeprefix(prefix) for path in sorted(RESULTS.glob(f"{prefix}*.json"))]
-    found = [name for name in found if not sensitivity.MORE_CHIPS.search(name)]
     return sorted(found, key=[*recipes.read_plan(RECIPE).stages, *found].index)
 
 
@@ -246,7 +244,7 @@ def beside_the_paper(results: list[RetentionResult]) -> str:
 
 def evaluated(about: dict) -> str:
     """By what a network was evaluated, and which file it is."""
-    return f"{about.get('evaluated') or evaluated_by(about)}; network SHA-256 {about['sha256'][:16]}."
+    return f"{evaluated_by(about)}; network SHA-256 {about['sha256'][:16]}."
 
 
 def lost_in_a_day(results: list[RetentionResult]) -> str:
@@ -256,6 +254,17 @@ def lost_in_a_day(results: list[RetentionResult]) -> str:
         lost = [cell(losses(r, c, DAY_S)) for c in COMPENSATIONS]
         lines.append([r.name, f"{100 * r.software_accuracy:.2f}", *lost, r.size(), on_more(r.name)])
     return tables.markdown(lines)
+
+
+def what_costs() -> str:
+    """A section a network: what costs it its accuracy."""
+    sections = [
+        f"## What costs {found.name} its accuracy\n\n{found.settings['n_images']:,} images, {found.settings['n_chips']} chips, "
+        f"reads {found.settings['reads']}; {evaluated(found.settings)}\n\n```\n{found.table()}\n```\n\n![What costs it]"
+        f"(cifar10-sensitivity-{found.name}.png)"
+        for found in map(sensitivity.kept_result, measured("sensitivity"))
+    ]
+    return "\n\n".join(sections) or "Not measured yet."
 
 
 def draw(folder: Path) -> None:
@@ -275,15 +284,8 @@ def report() -> None:
         f"{tables.markdown(r.lines())}\n\n{tables.markdown(r.spread_lines())}"
         for r in results
     ]
-    costs = [sensitivity.kept_result(name) for name in measured("sensitivity")]
-    texts = [
-        f"## What costs {found.name} its accuracy\n\n{found.settings['n_images']:,} images, {found.settings['n_chips']} chips, "
-        f"reads {found.settings['reads']}; {evaluated(found.settings)}\n\n```\n{found.table()}\n```\n\n![What costs it]"
-        f"(cifar10-sensitivity-{found.name}.png)"
-        for found in costs
-    ]
-    parts = {"paper": beside_the_paper(results), "networks": "\n\n".join(sections)}
-    tables.fill(DOCUMENT, parts | {"sensitivity": "\n\n".join(texts) or "Not measured yet."})
+    parts = {"paper": beside_the_paper(results), "networks": "\n\n".join(sections), "sensitivity": what_costs()}
+    tables.fill(DOCUMENT, parts)
     draw(VALIDATION)
     tables.fill(TOP / "README.md", {"cifar10": lost_in_a_day(results)})
 
@@ -296,7 +298,6 @@ def main() -> int:
     parser.add_argument("--chips", type=int, default=10, help="default: %(default)s")
     parser.add_argument("--reads", type=int, default=5, help="readings of each chip at each time (default: %(default)s)")
     parser.add_argument("--sensitivity-chips", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--first-chip", type=int, default=0, metavar="K", help="of sensitivity: chips K, K + 1 and so on alone")
     parser.add_argument("--sensitivity-reads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, help="measure these only (default: all)")
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="measure these only (default: all)")
