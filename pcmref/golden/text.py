@@ -39,17 +39,20 @@ def evaluate(op: str, inputs: dict, params: dict, number) -> dict[str, np.ndarra
 
 
 def _batch_norm(x, weight, bias, mean, var, eps):
-    np.divide(x - mean, np.sqrt(var + eps))  # many backends begin so: where that overflows there is no bound
+    for first in (x - mean, weight):  # backends divide one or the other first: where that overflows there is no bound
+        np.divide(first, np.sqrt(var + eps))
     return F.batch_norm(x, weight, bias, mean, var, eps)
 
 
 def _batch_norm_backward(dy, x, weight, mean, var, eps):
-    np.divide(dy, np.sqrt(var + eps))  # the same
+    for first in (dy, weight):  # the same
+        np.divide(first, np.sqrt(var + eps))
     return F.batch_norm_backward(dy, x, weight, mean, var, eps)
 
 
 def _batch_norm_train(x, weight, bias, running_mean, running_var, eps, momentum):
     y, mean, var = F.batch_norm_train(x, weight, bias, eps)
+    np.divide(weight, np.sqrt(var + eps))  # the same
     return y, *F.running_statistics(running_mean, running_var, mean, var, x.size // x.shape[3], momentum)
 
 
