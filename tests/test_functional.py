@@ -190,6 +190,19 @@ def test_large_logits_neither_overflow_nor_mix_images():
     assert F.softmax_cross_entropy(np.zeros((1, 2)), [1]) == np.log(2)
 
 
+@pytest.mark.confirms(34, 57)
+@given(st.integers(0, 99), st.sampled_from([np.float64, np.float32]))
+def test_a_class_with_a_logit_of_minus_infinity_is_none(seed, dtype):
+    """The loss and the gradient of the other classes, to the bit, 0 for its own; infinite where it is the label."""
+    logits, labels = normal("z", 3, 4, seed=seed).astype(dtype), np.array([1, 3, 0])
+    masked = np.insert(logits, 4, -np.inf, axis=1)
+    with np.errstate(all="raise"):
+        loss, gradient = F.softmax_cross_entropy(masked, labels), F.softmax_cross_entropy_backward(masked, labels)
+        assert F.softmax_cross_entropy(masked, [1, 4, 0]) == np.inf == F.softmax_cross_entropy(masked, labels, smoothing=0.1)
+    assert loss == F.softmax_cross_entropy(logits, labels) and loss.dtype == dtype
+    assert np.array_equal(gradient[:, :4], F.softmax_cross_entropy_backward(logits, labels)) and not gradient[:, 4].any()
+
+
 @pytest.mark.confirms(43, 46)
 def test_batch_norms_epsilon_is_1e_5():
     """To the bit: but for the root and the quotient every step is exact."""

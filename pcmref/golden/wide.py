@@ -277,7 +277,7 @@ def _greater(a: Wide, b: Wide) -> np.ndarray:
     gap, error = x["value"] - y["value"], x["error"] + y["error"]
     if ((np.abs(gap) <= error * a.precision.u) & (error > 0)).any():
         raise TooCoarse
-    return (gap > 0).view(Wide)  # np.where with it comes back here
+    return np.asarray(gap > 0).view(Wide)  # np.where with it comes back here
 
 
 _OPERATIONS = {

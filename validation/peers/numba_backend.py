@@ -89,7 +89,9 @@ def softmax_cross_entropy(logits, labels, smoothing, one, loss):
         log_total = math.log(total)
         for k in range(logits.shape[1]):
             mean += (log_total - (logits[n, k] - top)) / classes
-        loss[0] += (one - smoothing) * (log_total - (logits[n, labels[n]] - top)) + smoothing * mean
+        loss[0] += (one - smoothing) * (log_total - (logits[n, labels[n]] - top))
+        if smoothing > 0:
+            loss[0] += smoothing * mean
     loss[0] /= one * logits.shape[0]
 
 
