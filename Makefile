@@ -17,7 +17,7 @@ demo: $(VENV)/installed  ## the retention experiment on shipped weights and real
 	$(PYTHON) -m pcmref retention resnet32-fashionmnist-noise --chips 3 --images 1000 --calibration 800
 
 test: $(VENV)/installed  ## the test suite
-	$(PYTHON) -m pytest -m 'not slow'
+	$(PYTHON) -m pytest -m 'not slow' --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/installed  ## what takes minutes
 	$(PYTHON) -m pytest -m slow

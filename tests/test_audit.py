@@ -1,7 +1,6 @@
 """AUDIT.md and properties.md: they are what their tools write of the code as it is; every constant is graded."""
 
 import json
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -12,12 +11,10 @@ VALIDATION = Path(__file__).parent.parent / "validation"
 
 @pytest.fixture
 def tool(monkeypatch):
-    """A module of validation/ by its name; all of them are forgotten afterwards."""
+    """A module of validation/audit/ by its name."""
     pytest.importorskip("resource", reason="validation/audit/mutate.py limits processor time")
     monkeypatch.syspath_prepend(str(VALIDATION / "audit"))
-    yield import_module
-    for name in ("audit", "constants", "digests", "mutate", "properties"):
-        sys.modules.pop(name, None)
+    return import_module
 
 
 @pytest.fixture

@@ -44,9 +44,7 @@ def experiment(monkeypatch, tmp_path):
     shutil.copy(TOP / "validation" / "cifar10.md", tmp_path / "validation")
     (tmp_path / "README.md").write_text("before\n<!-- cifar10 -->\n<!-- end -->\nafter\n")
     monkeypatch.setattr(cifar10, "TOP", tmp_path)
-    yield cifar10
-    for name in ("cifar10", "sensitivity", "studies", "measurements", "paired", "retention"):
-        sys.modules.pop(name, None)
+    return cifar10
 
 
 @pytest.fixture

@@ -33,9 +33,7 @@ def experiment(monkeypatch, tmp_path):
     monkeypatch.setattr(noise_and_clipping, "load_fashion_mnist", lambda _: small())
     images = library.load_images("fashionmnist-evaluation")  # a hundred to recalibrate with: 1,280 take most of the time
     monkeypatch.setattr(library, "load_images", lambda _: replace(images, calibration=images.calibration[:100]))
-    yield noise_and_clipping
-    for name in ("noise_and_clipping", "studies", "measurements"):
-        sys.modules.pop(name, None)
+    return noise_and_clipping
 
 
 def small() -> Dataset:

@@ -1,6 +1,5 @@
 """The intervals of the tables of costs: validation/experiments/paired.py and the verdict over them."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,12 @@ EXPERIMENTS = Path(__file__).parent.parent / "validation" / "experiments"
 
 @pytest.fixture
 def scripts(monkeypatch):
-    """(paired, discrepancy_costs) as modules, forgotten afterwards."""
+    """(paired, discrepancy_costs) as modules."""
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
     import discrepancy_costs
     import paired
 
-    yield paired, discrepancy_costs
-    for name in ("paired", "discrepancy_costs", "measurements"):
-        sys.modules.pop(name, None)
+    return paired, discrepancy_costs
 
 
 def test_the_interval_is_that_of_the_paired_t_test(scripts):

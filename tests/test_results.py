@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,11 @@ KEPT = [path for path in sorted((VALIDATION / "results").glob("*.json")) if "abo
 
 @pytest.fixture
 def retention(monkeypatch):
-    """validation/experiments/retention.py as a module, forgotten afterwards with what it imports from its folder."""
+    """validation/experiments/retention.py as a module."""
     monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
     import retention
 
-    yield retention
-    for name in ("retention", "studies", "measurements", "paired", "readme"):
-        sys.modules.pop(name, None)
+    return retention
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
@@ -53,8 +50,6 @@ def test_noise_and_clipping_md_is_current(monkeypatch):
 
     assert (VALIDATION / "noise_and_clipping.md").read_text(encoding="utf-8") == noise_and_clipping.document()
     assert noise_and_clipping.measured("resnet8")["gdc"].shape == (2, 2, 5, 5)
-    for name in ("noise_and_clipping", "studies", "measurements"):
-        sys.modules.pop(name, None)
 
 
 def test_the_published_chips_images_and_conditions(retention):
@@ -77,5 +72,3 @@ def test_cifar10_md_and_the_readmes_table_are_current(monkeypatch):
     assert f"<!-- paper -->\n{cifar10.beside_the_paper(results)}\n<!-- end -->" in cifar10.DOCUMENT.read_text(encoding="utf-8")
     assert f"<!-- sensitivity -->\n{cifar10.what_costs()}\n<!-- end -->" in cifar10.DOCUMENT.read_text(encoding="utf-8")
     assert (VALIDATION / "cifar10.png").is_file()
-    for name in ("cifar10", "sensitivity", "retention", "studies", "measurements", "paired", "readme"):
-        sys.modules.pop(name, None)

@@ -1,6 +1,5 @@
 """pcmref against PyTorch autograd in float64, where torch is installed: the same check as validation/peers/against_torch.py."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ NETWORKS = {
 @pytest.mark.parametrize(("net", "size"), NETWORKS.values(), ids=NETWORKS)
 def test_networks_agree_with_pytorch_autograd_to_1e_10(monkeypatch, net, size):
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "validation" / "peers")
-    sys.modules.pop("against_torch", None)
     import against_torch
 
     differences = against_torch.compare(net, size)

@@ -19,8 +19,7 @@ def device(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "validation" / "peers")
     import torch_device
 
-    yield torch_device
-    sys.modules.pop("torch_device", None)
+    return torch_device
 
 
 @pytest.mark.parametrize("w", [1.0, 0.4, -0.05, 0.0])

@@ -1,6 +1,5 @@
 """validation/peers/torch_network.py: PyTorch's logits and batch statistics are pcmref's, so that a study's accuracies are."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,7 @@ def network(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "validation" / "peers")
     import torch_network
 
-    yield torch_network
-    sys.modules.pop("torch_network", None)
+    return torch_network
 
 
 def shipped():
