@@ -57,6 +57,22 @@ def test_a_task_is_small_and_another_study_needs_another_executor():
         executor.submit(sum, [1])
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "pool.py").write_text(
+        "import os, sys, time\nfrom pcmref.cli.executors import Processes\ndef task(seconds): print(os.getpid(), flush=True)\n"
+        "if __name__ == '__main__':\n    with Processes(1) as pool: pool.submit(task, 0).result(); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "pool.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    try:
+        parent.communicate(timeout=30)  # returns when no process is left that might print
+    except subprocess.TimeoutExpired:
+        os.kill(worker, signal.SIGKILL)
+        raise
+
+
 class DiesOnce:
     """An executor on which a process dies after the first chip, once; afterwards threads."""
 

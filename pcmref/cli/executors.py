@@ -4,10 +4,12 @@ A study's tasks are calls of one method with a chip's number. The object that th
 images: it is sent to each worker once, the tasks themselves are a few hundred bytes.
 """
 
+import os
 import re
 import warnings
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 
 import numpy
 import scipy
@@ -41,6 +43,13 @@ _kept = None  # in a worker process: the function that all its tasks call
 def _keep(function) -> None:
     global _kept
     _kept = function
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent is killed would wait for tasks for ever, with all that it holds."""
+    parent_process().join()
+    os._exit(1)
 
 
 def _call(*arguments):
