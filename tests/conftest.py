@@ -1,5 +1,6 @@
 """One deterministic hypothesis profile for every run: a failure on one machine is a failure on all. And what tests share."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ settings.register_profile(
 settings.load_profile("pcmref")
 
 
-SCRIPTS = str(Path(__file__).parent.parent / "validation")
+SCRIPTS = str(Path(__file__).parent.parent / "validation") + os.sep
 
 
 @pytest.fixture(autouse=True)

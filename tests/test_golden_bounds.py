@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from pcmref.golden import Capabilities, Reference, covering, special
-from pcmref.golden.bounds import LARGEST, STORAGE, UNIT_ROUNDOFF, accumulation_roundoff, is_representable, tolerance
+from pcmref.golden.bounds import LARGEST, STORAGE, UNIT_ROUNDOFF, Precision, accumulation_roundoff, is_representable, tolerance
 from pcmref.golden.case import Case, narrow, normal
 from pcmref.golden.check import check_case, in_dtype
 from pcmref.golden.correct_backends import Fourier, Winograd
+from pcmref.golden.expected import on_the_spot
 from pcmref.golden.file import make
+from pcmref.golden.ops import OPS
+from pcmref.golden.twin import TooCoarse
 from pcmref.golden.verify import judge
 from pcmref.nn import functional as F
 
@@ -131,3 +134,17 @@ def test_correct_float32_stays_inside_in_any_order(seed):
     for order in (slice(None), slice(None, None, -1)):
         got = F.conv2d(np.float32(x)[..., order], np.float32(w)[:, order], 1, 1)
         assert (np.abs(got - e.value) <= 0.3 * e.scale * 2.0**-24).all()
+
+
+@pytest.mark.parametrize("op", ["batch_norm", "batch_norm_backward", "batch_norm_train", "batch_norm_train_backward"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_scale_that_may_overflow_by_itself_has_no_bound(op, dtype):
+    """weight / sqrt(var + eps) is four times the weight: a backend that forms it first has infinity, though nn's y is small."""
+    small, one = np.array([-(2.0**-8), 2.0**-8]).reshape(2, 1, 1, 1), np.ones(1)
+    inputs = {"x": small, "weight": one, "mean": 0 * one, "var": 0 * one, "bias": one, "dy": small}
+    inputs |= {"running_mean": one, "running_var": one}
+    inputs = {name: inputs[name] for name in (key.split(" ")[0] for key in OPS[op].inputs)}
+    params = {name: {"eps": 0.0625, "momentum": 0.125}[name] for name in OPS[op].params}
+    with pytest.raises(TooCoarse):
+        on_the_spot(op, inputs | {"weight": LARGEST[dtype] / 2 * one}, {}, params, Precision.of(dtype))
+    on_the_spot(op, inputs | {"weight": LARGEST[dtype] / 8 * one}, {}, params, Precision.of(dtype))

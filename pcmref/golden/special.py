@@ -52,6 +52,7 @@ PLANTED = (
     ("max_pool2d_backward", "2x2", "special_2x2", {"dy": {5: NAN, 7: INF}}),
     ("softmax_cross_entropy", "plain", "special", {"logits": {1: NAN}}),
     ("softmax_cross_entropy", "plain", "masked classes", {"logits": {0: -INF, 12: -INF}}),
+    ("softmax_cross_entropy", "smoothing", "masked and smoothed", {"logits": {0: -INF}}),
     ("softmax_cross_entropy_backward", "plain", "special", {"logits": {1: NAN, 6: INF, 12: -INF}}),
     ("drift", "one_day", "special", {"g_prog_us": {0: NAN, 1: INF}}),
     ("read", "one_day", "special", {"g_drift_us": {0: NAN}}),
@@ -138,8 +139,7 @@ def _golden(case: Case, dtype: str, capabilities: Capabilities) -> list[Golden]:
         found = Reference().run(case.op, case.version, case.inputs, case.noise, case.params)
     limit = LARGEST[dtype]
     ordinary = {k: v if v.dtype.kind in "iu" else np.where(np.abs(v) < limit, v, 0.0) for k, v in case.inputs.items()}
-    u = accumulation_roundoff(case.op, capabilities, dtype)
-    precision = Precision.of(dtype, u, capabilities.flush_denormals)
+    precision = Precision.of(dtype, accumulation_roundoff(case.op, capabilities, dtype), capabilities.flush_denormals)
     try:
         bounds = on_the_spot(case.op, ordinary, case.noise, case.params, precision)
     except TooCoarse:

@@ -103,9 +103,9 @@ class Wide(np.ndarray):
             raise TooCoarse
         return at.squeeze(axis)
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, axis=None, keepdims=False, **_):
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, where=True, axis=None, keepdims=False, **_):
         like = next(v for v in inputs if isinstance(v, Wide))
-        if method == "reduce":
+        if method == "reduce" and where is True:
             found = _REDUCTIONS[ufunc](like, axis, keepdims)
         elif method == "__call__":
             found = _OPERATIONS[ufunc](*(_operand(v, like) for v in inputs))
@@ -113,7 +113,7 @@ class Wide(np.ndarray):
             return NotImplemented
         if out is None:
             return found
-        out[0].view(np.ndarray)[...] = found.view(np.ndarray)
+        np.copyto(out[0].view(np.ndarray), found.view(np.ndarray), where=where)
         return out[0]
 
     def __array_function__(self, function, types, args, kwargs):
@@ -277,7 +277,7 @@ def _greater(a: Wide, b: Wide) -> np.ndarray:
     gap, error = x["value"] - y["value"], x["error"] + y["error"]
     if ((np.abs(gap) <= error * a.precision.u) & (error > 0)).any():
         raise TooCoarse
-    return np.asarray(gap > 0).view(Wide)  # np.where with it comes back here
+    return (gap > 0).view(Wide)  # np.where with it comes back here
 
 
 _OPERATIONS = {

@@ -250,11 +250,11 @@ def softmax_cross_entropy(logits, labels, smoothing: float = 0.0):
     """loss = mean_n of -sum_k t[n,k] * log softmax(logits)[n,k]: logits [N, classes], labels [N] integers -> scalar.
 
     t is one-hot for smoothing 0, else (1 - smoothing) on the label and smoothing/classes on every class (Szegedy 2016).
-    A class whose t is 0 adds nothing, whatever its logit: one that is masked out has -inf.
+    Without smoothing the other classes' logits add nothing here, whatever they are: one that is masked out has -inf.
     """
     shifted, t = logits - logits.max(1, keepdims=True), _targets(logits, labels, smoothing)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    weighs = (np.arange(logits.shape[1]) == np.asarray(labels)[:, None]) | bool(smoothing > 0)  # [N, classes]: t is not 0
+    weighs = (np.arange(logits.shape[1]) == np.asarray(labels)[:, None]) | bool(smoothing)  # [N, classes]
     return -np.multiply(t, log_p, out=np.zeros_like(log_p), where=weighs).sum() / len(labels)
 
 
