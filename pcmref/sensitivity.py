@@ -115,16 +115,17 @@ class SensitivityResult:
         gains = {bar: self.regained("all but", bar) for bar in bars}
         bar, runner_up, *_ = sorted(bars, key=lambda name: -gains[name].mean())
         gain, share, together = gains.pop(bar), bars[bar] / sum(bars.values()), sum(gains.values())
-        apart = sum(spread(gain - other).mean_interval[0] > 0 for other in gains.values())  # not where there is none: NaN
+        lows = np.array([spread(gain - other).mean_interval[0] for other in gains.values()])
+        told = f"; to {(lows > 0).sum()} of the {len(lows)} others its intervals lie above 0"
+        apart = "" if np.isnan(lows).all() else told
         alone = sum(self.lost(name) for name in bars)
         return (
             f"The largest mean regained is that of {bar}, {bars[bar]:,} weights ({100 * share:.2g} % of all): {_mean(gain)} of "
             f"the {100 * lost.mean():.2f} points lost; it exceeds that of {runner_up}, the next, by "
-            f"{_mean(gain - gains[runner_up])}; the intervals of its differences to {apart} of the {len(gains)} others lie "
-            f"above 0 (means over {self.settings['n_chips']} chips; the largest of {len(bars)} means is biased upwards, and of "
-            f"so many intervals some miss what they are of by chance). The {len(bars)} gains, each measured by itself, add up "
-            f"to {_mean(gain + together)}, less the loss {_mean(gain + together - lost)}; what each loses alone on the chip to "
-            f"{_mean(alone)}, less the loss {_mean(alone - lost)}."
+            f"{_mean(gain - gains[runner_up])}{apart} (means over {self.settings['n_chips']} chips; the largest of {len(bars)} "
+            f"means is biased upwards, and of so many intervals some miss what they are of by chance). The {len(bars)} gains, "
+            f"each measured by itself, add up to {_mean(gain + together)}, less the loss {_mean(gain + together - lost)}; what "
+            f"each loses alone on the chip to {_mean(alone)}, less the loss {_mean(alone - lost)}."
         )
 
     def noises_apart(self) -> str:
