@@ -59,8 +59,8 @@ noise-and-clipping: $(VENV)/installed  ## noise against clipping in training, tw
 	$(PYTHON) validation/experiments/noise_and_clipping.py run --data $(DATA)
 	$(PYTHON) validation/experiments/noise_and_clipping.py report
 
-cifar10: $(VENV)/installed  ## the paper's network on its own data, DATA=FOLDER of official files, into validation/cifar10.md (a day or two; goes on; what ships of its results is replaced)
-	$(PYTHON) validation/experiments/cifar10.py run --data $(DATA)
+cifar10: $(VENV)/installed  ## train and measure the paper's network on its own data, DATA=FOLDER of official files, into validation/cifar10.md (two days or three; goes on; what ships of its results is replaced)
+	$(PYTHON) validation/experiments/cifar10.py run --train --data $(DATA)
 	$(PYTHON) validation/experiments/cifar10.py report
 
 imagenet: $(VENV)/installed  ## ResNet-18, -34 and -50 for ImageNet, from a file to logits inside 8 GB

@@ -42,7 +42,8 @@ def experiment(monkeypatch, tmp_path):
     monkeypatch.setattr(cifar10, "VALIDATION", tmp_path / "validation")
     monkeypatch.setattr(cifar10, "DOCUMENT", tmp_path / "validation" / "cifar10.md")
     shutil.copy(TOP / "validation" / "cifar10.md", tmp_path / "validation")
-    (tmp_path / "README.md").write_text("before\n<!-- cifar10 -->\n<!-- end -->\nafter\n")
+    parts = "".join(f"<!-- {name} -->\n<!-- end -->\n" for name in ("cifar10", "decides"))
+    (tmp_path / "README.md").write_text(f"before\n{parts}after\n")
     monkeypatch.setattr(cifar10, "TOP", tmp_path)
     return cifar10
 
@@ -66,7 +67,7 @@ def command(experiment, monkeypatch, *arguments) -> int:
 def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experiment, folder, monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
     third = tmp_path / "third.h5"
-    run = ["run", "--data", folder, "--images", 10, "--chips", 2, "--reads", 2, "--sensitivity-chips", 1]
+    run = ["run", "--train", "--data", folder, "--images", 10, "--chips", 2, "--reads", 2, "--sensitivity-chips", 1]
     run += ["--sensitivity-reads", 1, "--workers", 1]
     assert command(experiment, monkeypatch, *run) == 0
     shutil.copy(tmp_path / "trained" / "small-cifar10-noise.h5", third)
@@ -97,18 +98,38 @@ def test_one_command_trains_measures_and_reports_and_goes_on_where_it_was(experi
     assert {path.name for path in (tmp_path / "validation").glob("*.png")} >= {"cifar10.png", "cifar10-sensitivity-third.png"}
 
 
-def test_kinds_and_networks_may_be_chosen(experiment, folder, monkeypatch, tmp_path):
-    run = ["run", "--data", folder, "--images", 10, "--workers", 1, "--kinds", "calibration"]
+def test_kinds_and_networks_may_be_chosen(experiment, folder, monkeypatch, tmp_path, capsys):
+    run = ["run", "--train", "--data", folder, "--images", 10, "--workers", 1, "--kinds", "calibration"]
     assert command(experiment, monkeypatch, *run, "--networks", "small-cifar10-noise") == 0
     assert [path.stem for path in (tmp_path / "results").glob("*")] == ["cifar10-calibration-small-cifar10-noise"]
+    with pytest.raises(SystemExit, match="2"):
+        command(experiment, monkeypatch, *run, "--networks", "small-cifar10")
+    assert "--networks small-cifar10: expected some of small-cifar10-baseline, small-cifar10-noise" in capsys.readouterr().err
+    path = tmp_path / "results" / "cifar10-calibration-small-cifar10-noise.json"
+    before = path.read_text()
+    monkeypatch.setattr(experiment.KeptCifar, "measure_missing", lambda *_: _interrupt())
+    with pytest.raises(SystemExit, match="130"):
+        command(experiment, monkeypatch, *run, "--networks", "small-cifar10-noise", "--images", 8)
+    said = capsys.readouterr().err
+    assert f"{path}: what is kept has other images; it is measured anew and replaced" in said
+    assert "the same command goes on from it" in said and path.read_text() == before
 
 
-def test_what_is_missing_is_named(experiment, monkeypatch, capsys):
+def test_what_is_missing_is_named(experiment, monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit, match="no network is measured yet"):
         command(experiment, monkeypatch, "report")
     with pytest.raises(SystemExit):
         command(experiment, monkeypatch, "run")
     assert "run needs --data FOLDER" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command(experiment, monkeypatch, "run", "--data", tmp_path / "nothing")
+    assert f"{tmp_path / 'nothing'}: " in capsys.readouterr().err
+
+
+def test_a_third_network_that_cannot_be_read_is_named_before_the_work(experiment, folder, monkeypatch, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command(experiment, monkeypatch, "run", "--data", folder, "--third", tmp_path / "no.h5")
+    assert str(tmp_path / "no.h5") in capsys.readouterr().err and not (tmp_path / "results").exists()
 
 
 def test_chips_measured_in_parts_are_those_measured_at_once(experiment, folder, monkeypatch, tmp_path):
@@ -118,7 +139,8 @@ def test_chips_measured_in_parts_are_those_measured_at_once(experiment, folder, 
     from pcmref.pcm.model import PCMModel
     from pcmref.sensitivity import sensitivity as at_once
 
-    run = ["run", "--data", folder, "--images", 10, "--workers", 1, "--kinds", "sensitivity", "--sensitivity-reads", 2]
+    run = ["run", "--train", "--data", folder, "--images", 10, "--workers", 1, "--kinds", "sensitivity"]
+    run += ["--sensitivity-reads", 2]
     run += ["--networks", "small-cifar10-baseline", "--sensitivity-chips"]
     monkeypatch.setattr(sensitivity, "PART", 4)
     images = experiment.KeptCifar.evaluation.func
@@ -132,7 +154,7 @@ def test_chips_measured_in_parts_are_those_measured_at_once(experiment, folder, 
     trained = experiment.TRAINED / "small-cifar10-baseline.h5"
     monkeypatch.setattr(experiment.recipes, "carry_out", lambda *_, **__: [trained, trained])
     more, counts = [*run, 3], sensitivity._Study.counts
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         monkeypatch.setattr(
             sensitivity._Study, "counts", lambda study, i: counts(study, i) if study.parts[i] != (2, 4) else _interrupt()
         )

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pcmref import library
@@ -43,6 +44,15 @@ def test_retention_md_and_the_readmes_comparison_are_current(retention):
     assert all((VALIDATION / name).is_file() for name in ("retention.png", "calibration.png"))
 
 
+def test_a_cpu_counts_what_a_gpu_counted():
+    """Of one chip under 400 conditions, each of 10,000 images: 399 are equal, one differs by an image."""
+    cpu = json.loads((VALIDATION / "results" / "cpu-and-h200.json").read_text())
+    gpu = json.loads((VALIDATION / "results" / "cifar10-sensitivity-resnet32-cifar10-baseline.json").read_text())
+    assert "CPU" in cpu["about"]["evaluated by"] and "H200" in gpu["about"]["evaluated by"]
+    images = np.round(10_000 * np.subtract(cpu["values"]["chip 5"], gpu["values"]["chip 5"]))
+    assert sorted(images) == [-1.0] + [0.0] * 399
+
+
 def test_noise_and_clipping_md_is_current(monkeypatch):
     """`python validation/experiments/noise_and_clipping.py report` writes it from what is kept: five trainings an arm."""
     monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
@@ -69,6 +79,9 @@ def test_cifar10_md_and_the_readmes_table_are_current(monkeypatch):
     assert f"<!-- cifar10 -->\n{cifar10.lost_in_a_day(results)}\n<!-- end -->" in (TOP / "README.md").read_text(
         encoding="utf-8"
     )
+    assert f"<!-- decides -->\n{cifar10.sensitivity.decides(cifar10.kept_costs())}\n<!-- end -->" in (
+        TOP / "README.md"
+    ).read_text(encoding="utf-8")
     assert f"<!-- paper -->\n{cifar10.beside_the_paper(results)}\n<!-- end -->" in cifar10.DOCUMENT.read_text(encoding="utf-8")
     assert f"<!-- sensitivity -->\n{cifar10.what_costs()}\n<!-- end -->" in cifar10.DOCUMENT.read_text(encoding="utf-8")
     assert (VALIDATION / "cifar10.png").is_file()

@@ -20,6 +20,7 @@ import numpy as np
 import pcmref
 from pcmref import library, store
 from pcmref.cli.progress import ProgressBar
+from pcmref.errors import MissingExtraError
 from pcmref.threads import map_chunks
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -52,13 +53,19 @@ class Kept:
         self.about |= {"trained by commit": self.file.about.get("commit"), "code": code_digest(script), **settings}
         if engine == "torch":
             sys.path.append(str(Path(__file__).parents[1] / "peers"))
-            import torch_network
+            try:
+                import torch_network
+            except ImportError as error:
+                raise MissingExtraError("--engine torch needs PyTorch: pip install torch") from error
 
             self.file = replace(self.file, net=torch_network.TorchResNet.of(self.file.net))
             self.about["evaluated by"] = torch_network.described()
         self.path = RESULTS / f"{name}.json"
         held = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.values = held["values"] if held.get("about") == self.about else {}
+        if held and held["about"] != self.about:
+            other = sorted(key for key in held["about"] | self.about if held["about"].get(key) != self.about.get(key))
+            print(f"{self.path}: what is kept has other {', '.join(other)}; it is measured anew and replaced", file=sys.stderr)
 
     @cached_property
     def evaluation(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from measurements import RESULTS, Kept
 
+from pcmref import tables
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.nn.resnet import ResNet
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
-from pcmref.sensitivity import SensitivityResult, conditions, rows_of, sensitivity
+from pcmref.sensitivity import OFF, SensitivityResult, conditions, rows_of, sensitivity
+from pcmref.statistics import spread
 from pcmref.tasks import measure_chips
 
 PART = 1_000  # images
@@ -81,3 +83,20 @@ def kept_result(network: str) -> SensitivityResult:
     measured = {k: values[_chip(k)] for k in range(settings["n_chips"])}
     rows = rows_of(network, settings["weights"], settings["reads"], measured)
     return SensitivityResult(network, rows, values["software"], settings)
+
+
+def decides(results: list[SensitivityResult]) -> str:
+    """In the mean: what is lost, what comes back with the crossbar digital that brings back most, and without each noise."""
+
+    def mean(values):
+        found = spread(values)
+        return tables.interval_cell(found.mean, found.mean_interval)
+
+    lines = [["network", "lost", "one crossbar digital, the most", "less the next", *(f"without {noise}" for noise in OFF)]]
+    for found in results:
+        gains = {bar: found.regained("all but", bar) for bar in found.settings["weights"]}
+        most, after, *_ = sorted(gains, key=lambda bar: -gains[bar].mean())
+        without = [mean(found.regained("without", noise)) for noise in OFF]
+        cells = [mean(found.software_accuracy - found.values("chip")), f"{most}: {mean(gains[most])}"]
+        lines.append([found.name, *cells, mean(gains[most] - gains[after]), *without])
+    return tables.markdown(lines)
