@@ -73,6 +73,26 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path):
         raise
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+def test_a_study_that_is_stopped_waits_for_no_task(tmp_path):
+    """Ctrl-C, to all processes as a terminal sends it, while both workers are at a task of a minute and more are queued."""
+    (tmp_path / "pool.py").write_text(
+        "import time\nfrom pcmref.cli.executors import Processes\n"
+        "def task(seconds): print('at it', flush=True), time.sleep(60)\n"
+        "if __name__ == '__main__':\n    with Processes(2) as pool: [pool.submit(task, 0) for _ in range(9)][0].result()\n"
+    )
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    study = subprocess.Popen([sys.executable, "pool.py"], cwd=tmp_path, **options)
+    try:
+        assert [study.stdout.readline() for _ in range(2)] == ["at it\n"] * 2
+        os.killpg(study.pid, signal.SIGINT)
+        _, said = study.communicate(timeout=30)
+    finally:
+        if study.poll() is None:
+            os.killpg(study.pid, signal.SIGKILL)
+    assert said.rstrip().endswith("KeyboardInterrupt") and said.count("Traceback") == 1
+
+
 class DiesOnce:
     """An executor on which a process dies after the first chip, once; afterwards threads."""
 

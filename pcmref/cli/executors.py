@@ -6,9 +6,10 @@ images: it is sent to each worker once, the tasks themselves are a few hundred b
 
 import os
 import re
+import signal
 import warnings
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from threading import Thread
 
 import numpy
@@ -40,15 +41,16 @@ def open_executor(name: str, workers: int | None = None) -> Executor:
 _kept = None  # in a worker process: the function that all its tasks call
 
 
-def _keep(function) -> None:
+def _keep(function, ended) -> None:
     global _kept
     _kept = function
-    Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all: the study's process decides
+    Thread(target=_end, args=(ended,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent is killed would wait for tasks for ever, with all that it holds."""
-    parent_process().join()
+def _end(ended) -> None:
+    """End this worker, whatever it is at, when the other end of the pipe is closed: by a stopped study, or with its process."""
+    ended.poll(None)
     os._exit(1)
 
 
@@ -57,16 +59,25 @@ def _call(*arguments):
 
 
 class Processes(Executor):
-    """A pool of processes that are sent one function, once each; `submit` takes that function only."""
+    """A pool of processes that are sent one function, once each; `submit` takes that function only.
+
+    Nobody waits for the tasks of a study that is stopped by an exception.
+    """
 
     def __init__(self, workers: int):
-        self.workers, self.function, self.pool = workers, None, None
+        self.workers, self.function, self.pool, self.alive = workers, None, None, None
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is not None and self.alive is not None:
+            self.alive.close()
+        self.shutdown(cancel_futures=kind is not None)
 
     def submit(self, function, /, *arguments) -> Future:
         if self.pool is None:
             self.function = function
             context = get_context("spawn")  # a fork would copy this process's threads in whatever state they are
-            self.pool = ProcessPoolExecutor(self.workers, context, initializer=_keep, initargs=(function,))
+            ended, self.alive = context.Pipe(duplex=False)
+            self.pool = ProcessPoolExecutor(self.workers, context, initializer=_keep, initargs=(function, ended))
         if function != self.function:
             raise SettingError("this executor was opened for another study; open one for each")
         return self.pool.submit(_call, *arguments)
