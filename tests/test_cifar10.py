@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_files import cifar_batches
 
+import pcmref
 from pcmref.cli.executors import open_executor
 
 TOP = Path(__file__).parent.parent
@@ -130,6 +131,19 @@ def test_a_third_network_that_cannot_be_read_is_named_before_the_work(experiment
     with pytest.raises(SystemExit, match="2"):
         command(experiment, monkeypatch, "run", "--data", folder, "--third", tmp_path / "no.h5")
     assert str(tmp_path / "no.h5") in capsys.readouterr().err and not (tmp_path / "results").exists()
+    third = tmp_path / "small-cifar10-noise.h5"
+    net = pcmref.ResNet.resnet8(3)
+    pcmref.save(third, net, net.init(0))
+    with pytest.raises(SystemExit, match="2"):
+        command(experiment, monkeypatch, "run", "--data", folder, "--third", third)
+    assert "one of our own networks has this name" in capsys.readouterr().err
+
+
+def test_an_engine_that_is_missing_is_named_before_the_work(experiment, folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SystemExit, match="2"):
+        command(experiment, monkeypatch, "run", "--train", "--data", folder, "--engine", "torch")
+    assert "--engine torch needs PyTorch: pip install torch" in capsys.readouterr().err
 
 
 def test_chips_measured_in_parts_are_those_measured_at_once(experiment, folder, monkeypatch, tmp_path):

@@ -53,6 +53,16 @@ def test_a_cpu_counts_what_a_gpu_counted():
     assert sorted(images) == [-1.0] + [0.0] * 399
 
 
+def test_how_many_calibration_images_serve_better(monkeypatch):
+    """cifar10.md has what calibration_size.py prints of the training images that were held back."""
+    monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
+    import calibration_size
+
+    few, many, less = calibration_size.table().splitlines()[-1].strip("| ").split(" | ")
+    assert (few.split()[0], few.split()[-1], many.split()[0], many.split()[-1]) == ("0.42", "0.47", "0.40", "0.39")
+    assert less == "0.09 [0.03, 0.16]"
+
+
 def test_noise_and_clipping_md_is_current(monkeypatch):
     """`python validation/experiments/noise_and_clipping.py report` writes it from what is kept: five trainings an arm."""
     monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))

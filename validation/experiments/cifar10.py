@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import sensitivity
 import studies
-from measurements import RESULTS, Kept, add_engine, evaluated_by
+from measurements import RESULTS, Kept, add_engine, evaluated_by, torch_network
 from paired import reclassified, reclassified_cell, standard_error
 from retention import cell, losses, lowest_in_a_day
 from studies import N_CALIBRATION, accuracies, result_of, study
@@ -56,19 +56,23 @@ class KeptCifar(Kept):
     normalisation = None  # (mean, std) where the network's file says nothing
 
     @cached_property
+    def images(self) -> library.Images:
+        return library.load_images(self.folder)
+
+    @cached_property
     def constants(self) -> tuple:
-        return self.file.about.get("normalisation") or self.normalisation or library.load_images(self.folder).normalisation
+        return self.file.about.get("normalisation") or self.normalisation or self.images.normalisation
 
     @cached_property
     def evaluation(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        data, n = library.load_images(self.folder), self.about["images"]
+        data, n = self.images, self.about["images"]
         calibration = self.calibration_images(self.about["calibration"])
         return data.normalized(data.images[:n], self.constants), data.labels[:n], calibration
 
     def calibration_images(self, n: int, plain: bool = False) -> np.ndarray:
         """n training images, normalised; cropped and flipped, or plain."""
-        data, recipe = library.load_images(self.folder), Recipe(crop=4, flip=True)
-        images = data.normalized(data.drawn_calibration(n), self.constants)
+        recipe = Recipe(crop=4, flip=True)
+        images = self.images.normalized(self.images.drawn_calibration(n), self.constants)
         if plain:
             return images
         choice = Augmentation.of_epoch(recipe, 0, len(images), images.shape[1:3])
@@ -105,16 +109,19 @@ def our_networks() -> list[str]:
 
 def networks(arguments) -> list:
     """Those that ship, or are trained here, and the third: the ones that are asked for. SettingError for another name."""
-    names = our_networks()
+    names, third = our_networks(), [arguments.third] if arguments.third else []
+    expected = [*names, *(path.stem for path in third)]
+    if wrong := [name for name in arguments.networks or () if name not in expected]:
+        raise SettingError(f"--networks {' '.join(wrong)}: expected some of {', '.join(expected)}")
+    if len(set(expected)) < len(expected):
+        raise SettingError(f"--third {arguments.third}: one of our own networks has this name; give the file another")
     if arguments.train:
         TRAINED.mkdir(parents=True, exist_ok=True)
         with ProgressBar("CIFAR-10", "image") as bar:
             options = {"resume": True, "progress": lambda _, *done: bar.update(*done), "workers": arguments.workers}
             names = recipes.carry_out(recipes.read_plan(RECIPE), load_cifar10(arguments.data), TRAINED, **options)[-2:]
-    found = {library.find(network).stem: network for network in [*names, *([arguments.third] if arguments.third else [])]}
-    if unknown := set(arguments.networks or ()) - found.keys():
-        raise SettingError(f"--networks {' '.join(sorted(unknown))}: expected some of {', '.join(found)}")
-    return [network for name, network in found.items() if not arguments.networks or name in arguments.networks]
+    found = zip(expected, [*names, *third], strict=True)
+    return [network for name, network in found if not arguments.networks or name in arguments.networks]
 
 
 def measure(kind: str, network, arguments) -> None:
@@ -137,9 +144,11 @@ def measure(kind: str, network, arguments) -> None:
 
 
 def run(arguments) -> None:
-    load_cifar10(arguments.data)  # what is wrong with the files, or the third network's, is said before the work
+    load_cifar10(arguments.data)  # what is wrong with the files, the third network's or PyTorch is said before the work
     if arguments.third:
         library.read_network(arguments.third)
+    if arguments.engine == "torch":
+        torch_network()
     found = networks(arguments)
     for kind in arguments.kinds or KINDS:
         for network in found:

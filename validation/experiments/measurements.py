@@ -12,8 +12,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
+from types import ModuleType
 
 import numpy as np
 
@@ -40,6 +42,15 @@ def file_digest(network) -> str:
     return hashlib.sha256(library.find(network).read_bytes()).hexdigest()
 
 
+def torch_network() -> ModuleType:
+    """peers/torch_network.py; MissingExtraError without PyTorch."""
+    sys.path.append(str(Path(__file__).parents[1] / "peers"))
+    try:
+        return import_module("torch_network")
+    except ImportError as error:
+        raise MissingExtraError("--engine torch needs PyTorch: pip install torch") from error
+
+
 class Kept:
     """What a function measures on one network with these settings, by key; each value is written as soon as it is there.
 
@@ -52,14 +63,8 @@ class Kept:
         self.about = {"network": path.stem, "sha256": file_digest(path)}
         self.about |= {"trained by commit": self.file.about.get("commit"), "code": code_digest(script), **settings}
         if engine == "torch":
-            sys.path.append(str(Path(__file__).parents[1] / "peers"))
-            try:
-                import torch_network
-            except ImportError as error:
-                raise MissingExtraError("--engine torch needs PyTorch: pip install torch") from error
-
-            self.file = replace(self.file, net=torch_network.TorchResNet.of(self.file.net))
-            self.about["evaluated by"] = torch_network.described()
+            self.file = replace(self.file, net=torch_network().TorchResNet.of(self.file.net))
+            self.about["evaluated by"] = torch_network().described()
         self.path = RESULTS / f"{name}.json"
         held = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.values = held["values"] if held.get("about") == self.about else {}

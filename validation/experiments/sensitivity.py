@@ -92,7 +92,7 @@ def decides(results: list[SensitivityResult]) -> str:
         found = spread(values)
         return tables.interval_cell(found.mean, found.mean_interval)
 
-    lines = [["network", "lost", "one crossbar digital, the most", "less the next", *(f"without {noise}" for noise in OFF)]]
+    lines = [["network", "lost", "one crossbar exact, the most", "above the next", *(f"without {noise}" for noise in OFF)]]
     for found in results:
         gains = {bar: found.regained("all but", bar) for bar in found.settings["weights"]}
         most, after, *_ = sorted(gains, key=lambda bar: -gains[bar].mean())

@@ -1,0 +1,91 @@
+"""How many calibration images: chosen on training images that were held back from training, on chips of their own.
+
+    python validation/experiments/calibration_size.py --data FOLDER [--engine torch]
+
+FOLDER holds CIFAR-10's official files. What the network trained on with noise loses in a day, recalibrated on each number of
+images that cifar10.py reports of the test images; calibration images are of those that were trained on. Prints a table.
+"""
+
+import argparse
+from dataclasses import replace
+from functools import cached_property, partial
+
+import numpy as np
+import studies
+from cifar10 import CROPPED, DAY_S, MORE, KeptCifar, our_networks
+from measurements import add_engine
+from retention import cell, losses
+from studies import N_CALIBRATION, result_of
+
+from pcmref import library, retention, tables
+from pcmref.data import load_cifar10
+from pcmref.pcm.model import PCMModel
+from pcmref.statistics import spread
+from pcmref.training import accuracy
+
+HELD_BACK = 2_000  # training images, the last ones: the recipe's `validation`
+FIRST_CHIP, CHIPS, READS = 10, 10, 5  # cifar10.py's are 0 to 9
+SIZES = N_CALIBRATION, MORE
+
+
+class KeptHeldBack(KeptCifar):
+    """What is measured on the training images that were held back."""
+
+    @cached_property
+    def evaluation(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        data = load_cifar10(self.folder)
+        x = self.images.normalized(data.train_images[-HELD_BACK:], self.constants)
+        return x, data.train_labels[-HELD_BACK:], self.calibration_images(self.about["calibration"])
+
+    @cached_property
+    def images(self) -> library.Images:
+        data = super().images
+        return replace(data, calibration=data.calibration[:-HELD_BACK])
+
+
+def kept(n: int, folder, engine: str) -> KeptHeldBack:
+    """Where what is measured with n calibration images is kept."""
+    design = {"times_s": [DAY_S], "compensations": ["adabs"], "reads": READS}
+    settings = {"calibration": n, "images": HELD_BACK, "held_back": True, "calibrated_on": CROPPED} | design
+    found = KeptHeldBack(name_of(n), our_networks()[-1], studies.__file__, engine, **settings)
+    found.folder = folder
+    return found
+
+
+def name_of(n: int) -> str:
+    return f"calibration-size-{n}"
+
+
+def measure(found: KeptHeldBack) -> None:
+    x, labels, calibration = found.evaluation
+    net, state = found.file.net, found.file.state
+    design = {name: found.about[name] for name in ("times_s", "compensations", "reads")}
+
+    def chip(k):
+        options = design | {"n_chips": 1, "seed": FIRST_CHIP + k, "x_calibration": calibration, "workers": 1}
+        return [row.accuracy for row in retention(net, state, PCMModel.joshi2020(), x, labels, **options).rows]
+
+    tasks = {f"chip {k}": partial(chip, k) for k in range(CHIPS)}
+    found.measure_missing(tasks | {"software": lambda: accuracy(net, state, x, labels)})
+
+
+def table() -> str:
+    """What is lost in a day with each number of calibration images: of each reading, and how much less with more."""
+    few, many = (losses(result_of(name_of(n)), "adabs", DAY_S) for n in SIZES)
+    less = spread(few - many)
+    head = [[f"recalibrated on {n:,} images" for n in SIZES] + ["the second loses less by"]]
+    return tables.markdown([*head, [cell(few), cell(many), tables.interval_cell(less.mean, less.mean_interval)]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder of CIFAR-10's official files")
+    add_engine(parser)
+    arguments = parser.parse_args()
+    for n in SIZES:
+        measure(kept(n, arguments.data, arguments.engine))
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
