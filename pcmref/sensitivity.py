@@ -15,7 +15,7 @@ from pcmref.nn.adabs import BATCH_SIZE, adabs
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
-from pcmref.statistics import FEWEST, Spread, by_chip, spread
+from pcmref.statistics import FEWEST, by_chip, spread
 from pcmref.study import COMPENSATIONS, check_evaluation
 from pcmref.tasks import Measured, measure_chips
 from pcmref.times import human_time
@@ -78,6 +78,15 @@ class SensitivityResult:
         """What each reading of each chip gains over all crossbars on the chip: the same devices, the same draws."""
         return self.values(kind, what) - self.values("chip")
 
+    def gains(self) -> dict[str, np.ndarray]:
+        """{crossbar: what is regained with it alone digital}, the largest mean first."""
+        found = {bar: self.regained("all but", bar) for bar in self.settings["weights"]}
+        return dict(sorted(found.items(), key=lambda item: -item[1].mean()))
+
+    def lost_by_all(self) -> np.ndarray:
+        """What each reading of each chip loses with all crossbars on the chip."""
+        return self.software_accuracy - self.values("chip")
+
     def lost(self, bar: str) -> np.ndarray:
         """What each reading of each chip loses where only this crossbar is on the chip."""
         return self.software_accuracy - self.values("only", bar)
@@ -111,26 +120,25 @@ class SensitivityResult:
 
     def decisive(self) -> str:
         """The crossbar whose repair brings back most, from which others it is told, and all together, in sentences."""
-        bars, lost = self.settings["weights"], self.software_accuracy - self.values("chip")
-        gains = {bar: self.regained("all but", bar) for bar in bars}
-        bar, runner_up, *_ = sorted(bars, key=lambda name: -gains[name].mean())
-        gain, share, together = gains.pop(bar), bars[bar] / sum(bars.values()), sum(gains.values())
-        lows = np.array([spread(gain - other).mean_interval[0] for other in gains.values()])
+        bars, lost, gains = self.settings["weights"], self.lost_by_all(), self.gains()
+        (bar, gain), (runner_up, after), *_ = gains.items()
+        share, together = bars[bar] / sum(bars.values()), sum(gains.values())
+        lows = np.array([spread(gain - other).mean_interval[0] for name, other in gains.items() if name != bar])
         told = f"; to {(lows > 0).sum()} of the {len(lows)} others its intervals lie above 0"
         apart = "" if np.isnan(lows).all() else told
         alone = sum(self.lost(name) for name in bars)
         return (
             f"The largest mean regained is that of {bar}, {bars[bar]:,} weights ({100 * share:.2g} % of all): {_mean(gain)} of "
             f"the {100 * lost.mean():.2f} points lost; it exceeds that of {runner_up}, the next, by "
-            f"{_mean(gain - gains[runner_up])}{apart} (means over {self.settings['n_chips']} chips; the largest of {len(bars)} "
+            f"{_mean(gain - after)}{apart} (means over {self.settings['n_chips']} chips; the largest of {len(bars)} "
             f"means is biased upwards, and of so many intervals some miss what they are of by chance). The {len(bars)} gains, "
-            f"each measured by itself, add up to {_mean(gain + together)}, less the loss {_mean(gain + together - lost)}; what "
+            f"each measured by itself, add up to {_mean(together)}, less the loss {_mean(together - lost)}; what "
             f"each loses alone on the chip to {_mean(alone)}, less the loss {_mean(alone - lost)}."
         )
 
     def noises_apart(self) -> str:
         """How far what is regained without one kind of noise differs from another's, and all together, in sentences."""
-        gains, lost = {noise: self.regained("without", noise) for noise in OFF}, self.software_accuracy - self.values("chip")
+        gains, lost = {noise: self.regained("without", noise) for noise in OFF}, self.lost_by_all()
         pairs = [f"{a} less {b} {_mean(gains[a] - gains[b])}" for a, b in combinations(gains, 2)]
         together = sum(gains.values())
         return f"{'; '.join(pairs)}. All add up to {_mean(together)}, less the loss {_mean(together - lost)}."
@@ -169,8 +177,7 @@ def _cell(values: np.ndarray) -> str:
 
 
 def _mean(values: np.ndarray) -> str:
-    found: Spread = spread(values)
-    return tables.interval_cell(found.mean, found.mean_interval)
+    return tables.mean_cell(spread(values))
 
 
 def sensitivity(

@@ -56,6 +56,11 @@ def range_cell(found: Spread, digits: int = 2) -> str:
     return median if found.n_chips == found.n_reads == 1 else f"{median} [{lowest}, {highest}] {mean}"
 
 
+def mean_cell(found: Spread) -> str:
+    """`mean [low, high]` in percent or points; the mean alone where its interval is not known."""
+    return interval_cell(found.mean, found.mean_interval)
+
+
 def interval_cell(value: float, interval: Interval, digits: int = 2) -> str:
     """`value [low, high]` in percent or points; `-` for what cannot be told, the value alone where the interval cannot."""
     if value != value:

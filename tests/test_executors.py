@@ -60,7 +60,7 @@ def test_a_task_is_small_and_another_study_needs_another_executor():
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     (tmp_path / "pool.py").write_text(
-        "import os, sys, time\nfrom pcmref.cli.executors import Processes\ndef task(seconds): print(os.getpid(), flush=True)\n"
+        "import os, time\nfrom pcmref.cli.executors import Processes\ndef task(seconds): print(os.getpid(), flush=True)\n"
         "if __name__ == '__main__':\n    with Processes(1) as pool: pool.submit(task, 0).result(); time.sleep(60)\n"
     )
     parent = subprocess.Popen([sys.executable, "pool.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)

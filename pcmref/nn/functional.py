@@ -254,7 +254,7 @@ def softmax_cross_entropy(logits, labels, smoothing: float = 0.0):
     """
     shifted, t = logits - logits.max(1, keepdims=True), _targets(logits, labels, smoothing)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    weighs = (np.arange(logits.shape[1]) == np.asarray(labels)[:, None]) | bool(smoothing)  # [N, classes]
+    weighs = (np.arange(logits.shape[1]) == np.asarray(labels)[:, None]) | bool(smoothing)  # [N, classes]; 0 * -inf is NaN
     return -np.multiply(t, log_p, out=np.zeros_like(log_p), where=weighs).sum() / len(labels)
 
 

@@ -24,7 +24,7 @@ from pcmref.statistics import spread
 from pcmref.training import accuracy
 
 HELD_BACK = 2_000  # training images, the last ones: the recipe's `validation`
-FIRST_CHIP, CHIPS, READS = 10, 10, 5  # cifar10.py's are 0 to 9
+CHIPS, READS = range(10, 20), 5  # cifar10.py's are 0 to 9
 SIZES = N_CALIBRATION, MORE
 
 
@@ -39,7 +39,7 @@ class KeptHeldBack(KeptCifar):
 
     @cached_property
     def images(self) -> library.Images:
-        data = super().images
+        data = library.load_images(self.folder)
         return replace(data, calibration=data.calibration[:-HELD_BACK])
 
 
@@ -62,10 +62,10 @@ def measure(found: KeptHeldBack) -> None:
     design = {name: found.about[name] for name in ("times_s", "compensations", "reads")}
 
     def chip(k):
-        options = design | {"n_chips": 1, "seed": FIRST_CHIP + k, "x_calibration": calibration, "workers": 1}
+        options = design | {"n_chips": 1, "seed": k, "x_calibration": calibration, "workers": 1}
         return [row.accuracy for row in retention(net, state, PCMModel.joshi2020(), x, labels, **options).rows]
 
-    tasks = {f"chip {k}": partial(chip, k) for k in range(CHIPS)}
+    tasks = {f"chip {k}": partial(chip, k) for k in CHIPS}
     found.measure_missing(tasks | {"software": lambda: accuracy(net, state, x, labels)})
 
 
@@ -74,7 +74,7 @@ def table() -> str:
     few, many = (losses(result_of(name_of(n)), "adabs", DAY_S) for n in SIZES)
     less = spread(few - many)
     head = [[f"recalibrated on {n:,} images" for n in SIZES] + ["the second loses less by"]]
-    return tables.markdown([*head, [cell(few), cell(many), tables.interval_cell(less.mean, less.mean_interval)]])
+    return tables.markdown([*head, [cell(few), cell(many), tables.mean_cell(less)]])
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -42,6 +42,7 @@ def file_digest(network) -> str:
     return hashlib.sha256(library.find(network).read_bytes()).hexdigest()
 
 
+@cache
 def torch_network() -> ModuleType:
     """peers/torch_network.py; MissingExtraError without PyTorch."""
     sys.path.append(str(Path(__file__).parents[1] / "peers"))
@@ -67,9 +68,10 @@ class Kept:
             self.about["evaluated by"] = torch_network().described()
         self.path = RESULTS / f"{name}.json"
         held = json.loads(self.path.read_text()) if self.path.is_file() else {}
-        self.values = held["values"] if held.get("about") == self.about else {}
-        if held and held["about"] != self.about:
-            other = sorted(key for key in held["about"] | self.about if held["about"].get(key) != self.about.get(key))
+        before = held.get("about", self.about)
+        other = sorted(key for key in before | self.about if before.get(key) != self.about.get(key))
+        self.values = held.get("values", {}) if not other else {}
+        if other:
             print(f"{self.path}: what is kept has other {', '.join(other)}; it is measured anew and replaced", file=sys.stderr)
 
     @cached_property

@@ -87,16 +87,10 @@ def kept_result(network: str) -> SensitivityResult:
 
 def decides(results: list[SensitivityResult]) -> str:
     """In the mean: what is lost, what comes back with the crossbar digital that brings back most, and without each noise."""
-
-    def mean(values):
-        found = spread(values)
-        return tables.interval_cell(found.mean, found.mean_interval)
-
     lines = [["network", "lost", "one crossbar exact, the most", "above the next", *(f"without {noise}" for noise in OFF)]]
     for found in results:
-        gains = {bar: found.regained("all but", bar) for bar in found.settings["weights"]}
-        most, after, *_ = sorted(gains, key=lambda bar: -gains[bar].mean())
-        without = [mean(found.regained("without", noise)) for noise in OFF]
-        cells = [mean(found.software_accuracy - found.values("chip")), f"{most}: {mean(gains[most])}"]
-        lines.append([found.name, *cells, mean(gains[most] - gains[after]), *without])
+        (most, gain), (_, after), *_ = found.gains().items()
+        values = [found.lost_by_all(), gain, gain - after, *(found.regained("without", noise) for noise in OFF)]
+        lost, regained, *others = (tables.mean_cell(spread(v)) for v in values)
+        lines.append([found.name, lost, f"{most}: {regained}", *others])
     return tables.markdown(lines)
