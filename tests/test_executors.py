@@ -74,17 +74,19 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
-def test_a_study_that_is_stopped_waits_for_no_task(tmp_path):
-    """Ctrl-C, to all processes as a terminal sends it, while both workers are at a task of a minute and more are queued."""
+@pytest.mark.parametrize("seconds", [[60] * 9, [0, 60, 60]], ids=["all at work, more are queued", "one idle"])
+def test_a_study_that_is_stopped_waits_for_no_task(tmp_path, seconds):
+    """Ctrl-C, to all processes as a terminal sends it, while workers are at tasks of a minute."""
     (tmp_path / "pool.py").write_text(
         "import time\nfrom pcmref.cli.executors import Processes\n"
-        "def task(seconds): print('at it', flush=True), time.sleep(60)\n"
-        "if __name__ == '__main__':\n    with Processes(2) as pool: [pool.submit(task, 0) for _ in range(9)][0].result()\n"
+        "def task(seconds): print('at it', flush=True), time.sleep(seconds)\n"
+        f"if __name__ == '__main__':\n    with Processes(3) as pool: [pool.submit(task, s) for s in {seconds}][-1].result()\n"
     )
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     study = subprocess.Popen([sys.executable, "pool.py"], cwd=tmp_path, **options)
     try:
-        assert [study.stdout.readline() for _ in range(2)] == ["at it\n"] * 2
+        assert [study.stdout.readline() for _ in range(3)] == ["at it\n"] * 3
+        time.sleep(0.5)  # the idle one waits for a task
         os.killpg(study.pid, signal.SIGINT)
         _, said = study.communicate(timeout=30)
     finally:

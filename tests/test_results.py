@@ -23,6 +23,15 @@ def retention(monkeypatch):
     return retention
 
 
+@pytest.mark.parametrize("time", [1, 2])
+def test_a_script_that_a_test_altered_is_no_other_tests(monkeypatch, time):
+    monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
+    import paired
+
+    assert not hasattr(paired, "altered")
+    paired.altered = time
+
+
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
 def test_results_are_of_the_networks_as_they_ship(path):
     about, shipped = json.loads(path.read_text())["about"], library.shipped()
