@@ -57,6 +57,11 @@ def test_a_task_is_small_and_another_study_needs_another_executor():
         executor.submit(sum, [1])
 
 
+def test_a_worker_leaves_ctrl_c_to_the_studys_process():
+    with Processes(1) as pool:
+        assert pool.submit(signal.raise_signal, signal.SIGINT).exception() is None
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     (tmp_path / "pool.py").write_text(
