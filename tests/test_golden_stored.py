@@ -2,7 +2,7 @@
 
 Level 2 too. The stored values came from loops that shared no code with nn, but for the cases of pad shortcuts and
 bottlenecks, which came from nn itself: for those this shows only that no later change moves them. No bound is carried, no
-number of golden's used: `golden/text.py` arranges some operations for the sake of their bounds, this is the text as the
+number of golden's used: `golden/expected.py` arranges some operations for the sake of their bounds, this is the text as the
 package runs it.
 """
 

@@ -115,7 +115,7 @@ class NamedBackend:
         if version != OPS[op].version:
             raise Unsupported(f"{self.name} has no {op} version {version}")
         inputs, noise = ({name: self._handed(value) for name, value in given.items()} for given in (inputs, noise))
-        arguments = params | _by_name("state", inputs, OPS[op].inputs) | _by_name("noise", noise, OPS[op].noise)
+        arguments = params | by_name("state", inputs, OPS[op].inputs) | by_name("noise", noise, OPS[op].noise)
         return {name: self.array(value) for name, value in self.call(op, arguments).items()}
 
     def _handed(self, array: np.ndarray):
@@ -133,7 +133,7 @@ class NamedBackend:
         return found
 
 
-def _by_name(rest: str, given: dict, table: dict) -> dict:
+def by_name(rest: str, given: dict, table: dict) -> dict:
     """The arrays by name; where the table has names in braces, all that it does not name as one dict called `rest`."""
     if not any("{" in name for name in table):
         return given

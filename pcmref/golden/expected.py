@@ -1,20 +1,29 @@
 """Expected values with their error bounds: the network's from the text itself, all others from the slow twin.
 
-`expected` finds the coarsest unit roundoff up to which a case's bound is meaningful, so that one stored number an element,
-its `scale`, gives the tolerance of every dtype: |error| <= scale * u.
+`Text` is `Reference`, nn's functions, on numbers that carry a bound. `expected` finds the coarsest unit roundoff up to which a
+case's bound is meaningful, so that one stored number an element, its `scale`, gives the tolerance of every dtype:
+|error| <= scale * u.
 """
 
 from dataclasses import dataclass
 from decimal import Decimal, DivisionByZero, Overflow, localcontext
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 
-from pcmref.golden import text, twin_pcm
+from pcmref.golden import twin_pcm
+from pcmref.golden.backends import by_name
 from pcmref.golden.bounds import Precision
 from pcmref.golden.ops import OPS
+from pcmref.golden.reference import Reference
 from pcmref.golden.twin import DIGITS, DRAW, Bounded, TooCoarse, each, errors, flat, is_narrow, lift, nearest
 from pcmref.golden.twin_ops import ON_ARRAYS, TWINS
 from pcmref.golden.wide import Wide
+from pcmref.nn import functional as F
+from pcmref.nn.blocks import Saved, layer, layer_backward, residual_block, residual_block_backward
+from pcmref.nn.resnet import ResNet
+from pcmref.training import sgd_step
 
 ROUNDOFFS = (2.0**-53, 2.0**-24, 2.0**-11, 2.0**-8)  # float64, float32, float16, bfloat16
 _INFLATION = 1.5  # how much the bound may exceed its first-order part before a roundoff counts as too coarse
@@ -50,7 +59,7 @@ def _from_text(op, inputs, params, u, is_exact):
     def number(values, folds):
         return Wide.lifted(values, u, folds, is_exact if isinstance(values, np.ndarray) else is_narrow)
 
-    found = text.evaluate(op, inputs, params, number)
+    found = run_text(op, inputs, params, number)
     return {name: value if name.startswith("kink/") else value.bounded() for name, value in found.items()}
 
 
@@ -77,12 +86,12 @@ def _on_arrays(op, inputs, noise, params, precision):
         return _wide(values, folds, precision)
 
     if op not in TWINS:
-        return text.evaluate(op, inputs, params, number)
+        return run_text(op, inputs, params, number)
     drawn = DRAW if "seed" in params else 0  # by the backend itself, perhaps
     arrays, z = ({k: Wide.of(v, precision, roundings=n) for k, v in of.items()} for of, n in ((inputs, 0), (noise, drawn)))
     found = TWINS[op](arrays, z, params, precision.u)
     if op == "chip":
-        found |= text.evaluate("resnet", _as_read(inputs, found), params, number)
+        found |= run_text("resnet", _as_read(inputs, found), params, number)
     return found
 
 
@@ -156,3 +165,95 @@ def directional_derivative(op: str, output: str, inputs: dict, directions: dict,
 
     with localcontext(prec=DIGITS):
         return float((moved(1) - moved(-1)) / (2 * h))
+
+
+# ------------------------------------------------------------------------------------------------ the text, with bounds
+
+
+def run_text(op: str, inputs: dict, params: dict, number) -> dict[str, np.ndarray]:
+    """{output: array of numbers} of an operation; `number(values, folds)` makes one of an array. Raises TooCoarse."""
+    arrays = {k: v if np.asarray(v).dtype.kind in "iu" else number(v, k.endswith("weight")) for k, v in inputs.items()}
+    settings = {name: params[name] for name in OPS[op].params}
+    for name in settings.keys() & {"momentum", "smoothing", "learning_rate", "weight_decay"}:  # 1 - momentum has all its digits
+        settings[name] = number(settings[name], False)
+    return Text().call(op, settings | by_name("state", arrays, OPS[op].inputs))
+
+
+def _product(x, w):
+    """A layer's product, closed: what one layer hands to the next is, as it is when it is stored there."""
+    return F.matrix_product(x, w).close()
+
+
+def _layer(train, eps):
+    return partial(layer, train=train, eps=eps, product=_product)
+
+
+def _centred(tape: dict) -> dict:
+    """The tape with deviations for each batch norm's input, as in `Text.batch_norm_train_backward`."""
+    layers = {name: saved for name, saved in tape.items() if isinstance(saved, Saved)}
+    return tape | {name: s._replace(z=(s.z - s.mean).close(), mean=0) for name, s in layers.items()}
+
+
+def _in_either_order(first, second, var, eps):
+    """TooCoarse where a factor of batch norm overflows: backends divide one or the other first."""
+    for factor in (first, second):
+        np.divide(factor, np.sqrt(var + eps))
+
+
+class _Network(ResNet):
+    """nn's network without the checks of its inputs, which make plain arrays of them."""
+
+    def forward(self, state, x, train=False):
+        logits, tape = self._run(state, state["fc.bias"].wrap(x), _layer(train, self.eps), _product)
+        return (logits, tape) if train else logits
+
+    def backward(self, state, tape, dlogits):
+        return self._backward(_centred(tape), dlogits, partial(layer_backward, eps=self.eps))
+
+
+class Text(Reference):
+    """What the text gives of arrays of numbers, arranged where backends may take another order, or either of two values."""
+
+    network_class = _Network
+
+    def batch_norm(self, x, weight, bias, mean, var, eps):
+        _in_either_order(x - mean, weight, var, eps)
+        return F.batch_norm(x, weight, bias, mean, var, eps)
+
+    def batch_norm_backward(self, dy, x, weight, mean, var, eps):
+        dy.folds = True
+        _in_either_order(dy, weight, var, eps)
+        return F.batch_norm_backward(dy, x, weight, mean, var, eps)
+
+    def batch_norm_train(self, x, weight, eps, **rest):
+        np.divide(weight, np.sqrt(F.batch_statistics(x)[1] + eps))  # as in `_in_either_order`
+        return super().batch_norm_train(x=x, weight=weight, eps=eps, **rest)
+
+    def batch_norm_train_backward(self, dy, x, weight, eps):
+        """With deviations from the batch's own mean for x, and 0 for the mean: they are formed first, in every backend."""
+        mean, var = F.batch_statistics(x)
+        return F.batch_norm_train_backward(dy, (x - mean).close(), weight, 0, var, eps)
+
+    def relu_backward(self, dy, x):
+        """At x = 0 both one-sided derivatives are right: 0, or 1 times dy."""
+        return {"dx": super().relu_backward(dy, x), "kink/dx": np.where(x.nearest() == 0, dy.nearest(), np.nan)}
+
+    def basic_block(self, x, state, stride, train, eps):
+        return residual_block(x, state, (stride, 1), _layer(train, eps))[0]
+
+    def basic_block_backward(self, dy, x, state, stride, eps):
+        _, tape = residual_block(x, state, (stride, 1), _layer(True, eps))
+        dx, grads = residual_block_backward(dy, state, (stride, 1), _centred(tape), partial(layer_backward, eps=eps))
+        return {"dx": dx} | {f"grad/{name}": value for name, value in grads.items()}
+
+    def sgd_step(self, w, grad, learning_rate, velocity=None, **recipe):
+        """The step; on the spot with the bound of the one that has w * (1 - learning_rate * weight_decay), where it is larger.
+
+        Both are right. The stored bounds are those of the equation as it stands.
+        """
+        old, r = {} if velocity is None else {"w": velocity}, SimpleNamespace(**recipe)
+        stepped, v = (new["w"] for new in sgd_step({"w": w}, {"w": grad}, old, learning_rate, r))
+        if w.ndim > 1 and w.precision.largest < np.inf:
+            pushed = r.momentum * v if r.nesterov else 0 if velocity is None else r.momentum * velocity
+            stepped = np.maximum(stepped, w * (1 - learning_rate * r.weight_decay) - learning_rate * (grad + pushed))
+        return stepped, v
