@@ -8,7 +8,6 @@ import pytest
 import pcmref
 from pcmref.golden import covering, drawn, factors, file
 from pcmref.golden.case import Case
-from pcmref.golden.json_vectors import EQUATIONS
 from pcmref.golden.mistakes import MISTAKES, PROPERTIES, mistakes_of
 from pcmref.golden.ops import OPS
 
@@ -42,12 +41,11 @@ def test_a_case_is_for_what_it_can_show():
 
 @pytest.mark.parametrize("op", OPS)
 def test_an_operations_equation_names_all_that_enters_and_leaves_it(op):
-    words = set(re.findall(r"[\w{}./]+", EQUATIONS[op]["equation"])) | set(re.findall(r"\w+", EQUATIONS[op]["equation"]))
+    words = set(re.findall(r"[\w{}./]+", OPS[op].equation)) | set(re.findall(r"\w+", OPS[op].equation))
     words |= {word.strip(".") for word in words}
     names = [*OPS[op].inputs, *OPS[op].outputs, *OPS[op].params, *OPS[op].noise]
     assert [n for n in names if n.split(" ")[0] not in words] == []
-    for source in EQUATIONS[op]["source"]:
+    for source in OPS[op].source:
         where, function = source.split(": ")
         text = (Path(pcmref.__file__).parent / where).read_text(encoding="utf-8")
         assert re.search(rf"^(def|class) {function}\b", text, re.M), source
-    assert EQUATIONS.keys() == OPS.keys()

@@ -101,7 +101,7 @@ def tolerance(
 
 def is_transformed(case: Case, capabilities: Capabilities) -> bool:
     """Whether the backend may compute this convolution by a transform: by FFT any, by Winograd those of 3x3 and stride 1."""
-    if capabilities.conv_algorithm == "direct" or case.op not in ("conv2d", "conv2d_backward"):
+    if capabilities.conv_algorithm == "direct" or not OPS[case.op].is_convolution:
         return False
     return capabilities.conv_algorithm == "fft" or (case.inputs["w"].shape[2:] == (3, 3) and case.params["stride"] == 1)
 

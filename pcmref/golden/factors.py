@@ -7,7 +7,7 @@ import numpy as np
 
 from pcmref import store
 from pcmref.golden.cases_pcm import DAY_S, YEAR_S
-from pcmref.golden.twin_ops import ON_ARRAYS, TWINS
+from pcmref.golden.ops import OPS
 
 CHANNELS = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 130)
 OUT = (1, 2, 3, 5, 8, 9, 16, 17, 31, 33, 64, 65, 127, 130)
@@ -169,21 +169,22 @@ def fits(op: str, s: dict, work: float = 6e4) -> bool:
     height, width = s.get("size", (1, 1))
     kernel = s.get("kernel", 1)
     k_h, k_w = (kernel, kernel) if isinstance(kernel, int) else kernel
-    if (op.startswith("batch_norm_train") and s.get("n", 2) * height * width < 2) or (op.startswith("max") and k_h > 9):
+    pools, of_batch = isinstance(kernel, int), OPS[op].of_batch
+    if (of_batch and s.get("n", 2) * height * width < 2) or (pools and k_h > 9):
         return False  # a single value has no variance; sums of the gradients of more windows are not exact
     if "kernel" in s and "padding" in s:
         reach = 2 * s["padding"]
-        if s["padding"] > (k_h // 2 if op.startswith("max") else max(k_h, k_w) - 1):
+        if s["padding"] > (k_h // 2 if pools else max(k_h, k_w) - 1):
             return False
         if "size" in s and (height + reach < k_h or width + reach < k_w):
             return False
     if s.get("shortcut") == "pad" and not all(np.diff(s.get("widths", (s.get("c", 0), s.get("o", 999)))) >= 0):
         return False  # it adds channels and never drops one
-    if s.get("fill") in ("large", "small") and op.startswith("batch_norm_train"):
+    if s.get("fill") in ("large", "small") and of_batch:
         return False  # squares overflow, or vanish
-    if op == "adabs" and s.get("stem") == "imagenet" and len(s.get("widths", ())) > 2:
+    if "batch_size" in FACTORS[op] and s.get("stem") == "imagenet" and len(s.get("widths", ())) > 2:
         return False  # single pixels in the end, of a last batch that may be one image
     stride = s.get("stride", 1)
     size = prod(s.get(name, 1) for name in ("n", "c", "o")) * k_h * k_w * -(-height // stride) * -(-width // stride)
     size *= max(prod(s.get("shape", (1,))) / 2, 1) * max(s.get("widths", (1,))) ** 2
-    return size * (40 if op in TWINS and op not in ON_ARRAYS else 0.5 if FACTORS[op] is _LARGE else 1) <= work
+    return size * OPS[op].cost <= work

@@ -21,7 +21,7 @@ from pcmref.golden.case import Case
 from pcmref.golden.cases import all_cases
 from pcmref.golden.cases_pcm import law_cases
 from pcmref.golden.expected import Expected, directional_derivative, expected, law
-from pcmref.golden.ops import DTYPES, OPS
+from pcmref.golden.ops import DTYPES, OPS, TABLES
 from pcmref.golden.reference import Reference
 from pcmref.golden.twin_ops import TWINS
 from pcmref.golden.valid_cases import GoldenError, check_case_fits, check_values_fit
@@ -140,7 +140,8 @@ def write(path, golden: list[Golden]) -> None:
         described[g.case.key], groups = pack(g)
         arrays |= {f"cases/{g.case.key}/{group}/{name}": v for group, named in groups.items() for name, v in named.items()}
     ops = {
-        op.name: {"version": op.version, "inputs": op.inputs, "noise": op.noise, "outputs": op.outputs} for op in OPS.values()
+        name: {"version": op.version} | {t: {k: a[:2] for k, a in getattr(op, t).items()} for t in TABLES}
+        for name, op in OPS.items()
     }
     meta = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "pcmref_version": pcmref.__version__}
     store.write(path, "golden", meta | {"cases": described, "ops": ops}, arrays)

@@ -19,11 +19,10 @@ from pcmref.errors import FileError
 from pcmref.golden import file
 from pcmref.golden.bounds import STORAGE
 from pcmref.golden.mistakes import MISTAKES, mistakes_of
-from pcmref.golden.ops import OPS
+from pcmref.golden.ops import OPS, TABLES
 from pcmref.golden.verify import Golden
 
 HERE = Path(__file__).parent
-EQUATIONS: dict[str, dict] = store.read_toml(HERE / "equations.toml")
 _SAFE = 2**53  # integers up to it are a float64, and so a number of JavaScript's
 
 
@@ -59,12 +58,9 @@ def write(folder, golden: list[Golden]) -> list[Path]:
 def _content(name: str, golden: list[Golden]) -> dict:
     op, cases = OPS[name], {g.case.key: _case(g) for g in golden}
     named = {mistake for case in cases.values() for mistake in case["mistakes"]}
-    tables = {
-        table: {k: {"dimensions": dims, "unit": unit} for k, (dims, unit) in getattr(op, table).items()}
-        for table in ("inputs", "noise", "outputs")
-    }
+    tables = {table: {k: {"dimensions": a.dims, "unit": a.unit} for k, a in getattr(op, table).items()} for table in TABLES}
     head = {"schema": "pcmref-golden-json", "schema_version": 1, "pcmref_version": pcmref.__version__, "operation": name}
-    about = {"equation": EQUATIONS[name]["equation"].strip().splitlines(), "source": EQUATIONS[name]["source"]}
+    about = {"equation": op.equation.strip().splitlines(), "source": list(op.source)}
     mistakes = {k: {what: m[what] for what in ("kind", "effect", "hits")} for k, m in MISTAKES.items() if k in named}
     about |= {"dtypes": list(op.dtypes), "params": list(op.params), **tables, "mistakes": mistakes}
     return head | about | {"cases": cases}

@@ -1,185 +1,103 @@
-"""The operations a backend can be checked in: what each takes, gives and is built from. One table, for code and document.
+"""The operations a backend can be checked in: a record each, which is a table of operations.toml."""
 
-A name in braces stands for several arrays, one for each parameter: `{param}`, `grad/{param}`. Dimensions: N images, H and W
-height and width, C channels, O output channels, K kernel, D devices of any shape.
-"""
-
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from pcmref import store
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
+TABLES = ("inputs", "noise", "outputs")  # of arrays
+_OF_ANY_SHAPE = ("D", "any", "by name")
+
+
+class Array(NamedTuple):
+    """An array of an operation: dimensions such as "N,H,W,C", unit, and the kind of the numbers that cases have in it."""
+
+    dims: str
+    unit: str
+    kind: str
+
+    def binds(self, shape: tuple[int, ...], sizes: dict) -> bool:
+        """Whether an array of this shape has these dimensions; `sizes`, {letter: size}, gains the letters that it lacks."""
+        for dims in self.dims.split("or "):  # "or O" is a number, or an array [O]
+            names = [name for name in dims.split(",") if name]
+            if names and names[-1] in _OF_ANY_SHAPE:
+                shape = (*shape[: len(names) - 1], shape[len(names) - 1 :])
+            if len(names) == len(shape):
+                named = zip(names, shape, strict=True)
+                return all(n == (int(name) if name.isdigit() else sizes.setdefault(name, n)) for name, n in named)
+        return False
 
 
 @dataclass(frozen=True)
 class Op:
-    """One operation at one version. Arrays: {name: (dimensions, unit)}; a case may leave out inputs marked optional."""
+    """One operation at one version; a case may leave out inputs marked (optional)."""
 
     name: str
-    inputs: dict[str, tuple[str, str]]
-    outputs: dict[str, tuple[str, str]]
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+    equation: str
+    source: tuple[str, ...]
+    noise: dict[str, Array] = field(default_factory=dict)
     params: tuple[str, ...] = ()
-    noise: dict[str, tuple[str, str]] = field(default_factory=dict)
     needs: tuple[str, ...] = ()  # the operations it is made of: where they fail, its failure is a suspect
     exact: tuple[str, ...] = ()  # outputs that are compared bit by bit: choices and copies, no arithmetic
-    device: bool = False  # conductances: checked in float32 or wider
+    dtypes: tuple[str, ...] = DTYPES  # draws are defined in float64, conductances need more than 16 bits
+    device: bool = False  # conductances
     composite: bool = False  # several layers, between which a backend stores at its own dtype
     libm: bool = False  # takes exponentials, logarithms or powers: a backend's `libm_ulp` counts
+    rows: str = "apart"  # or "together": they depend on each other, not on their order; or "fixed": on their order too
+    law: str = ""  # of draws that can be sampled: "gaussian", "clipped" at 0, or "nu_law", as the model has it
+    of_batch: bool = False  # takes the variance of a batch: two values a channel, whose squares are in range
+    cost: float = 1.0  # of a case's expected values, for every product of the case
     version: int = 1
 
     @property
-    def dtypes(self) -> tuple[str, ...]:
-        """The dtypes it can be checked in: draws are defined in float64, device quantities need more than 16 bits."""
-        if self.name == "draws":
-            return DTYPES[:1]
-        return DTYPES[:2] if self.device else DTYPES
+    def is_convolution(self) -> bool:
+        """Whether a backend may compute it by a transform."""
+        return any("KH" in array.dims for array in self.inputs.values())
+
+    def misfit(self, **tables: dict[str, tuple[int, ...]]) -> str:
+        """What is wrong with the shapes of a case's arrays, inputs={name: shape} and so on, in words; "" where all fit."""
+        sizes: dict = {}
+        for table, shapes in tables.items():
+            for name, shape in shapes.items():
+                array, param = _entry(getattr(self, table), name)
+                if array is None:
+                    return f"{name!r} is none of the {table} of {self.name}"
+                known = dict(sizes) if param is None else {"by name": tables["inputs"].get(param, shape)}
+                before = ", ".join(f"{letter} = {known[letter]}" for letter in array.dims.split(",") if letter in known)
+                if not array.binds(tuple(shape), sizes if param is None else known):
+                    return f"{name!r} must be [{array.dims}]{' with ' * bool(before)}{before}, got {list(shape)}"
+        return ""
 
 
-_X, _Y, _PER_CHANNEL = ("N,H,W,C", "1"), ("N,P,Q,O", "1"), ("C", "1")
-_W, _LOGITS, _FLAT = ("O,C,KH,KW", "1"), ("N,O", "1"), ("N,C", "1")
-_ANY, _US, _Z, _SCALAR = ("any", "1"), ("D", "uS"), ("D", "1"), ("", "1")
-_POOL = ("kernel", "stride", "padding")
-_GIVEN = {"mean": _PER_CHANNEL, "var": _PER_CHANNEL}
-_AFFINE = {"weight": _PER_CHANNEL, "bias": _PER_CHANNEL}
-_RUNNING = {"running_mean": _PER_CHANNEL, "running_var": _PER_CHANNEL}
-_BN_GRADS = {"dx": _X, "dweight": _PER_CHANNEL, "dbias": _PER_CHANNEL}
-_STATE = {"{param}": ("by name", "1")}
-_LOSS = {"logits": _LOGITS, "labels": ("N", "class")}
-_FC = {"w": ("O,C", "1"), "b": ("O", "1")}
+def _entry(table: dict[str, Array], name: str) -> tuple[Array | None, str | None]:
+    """(the record of an array, what its name has for the braces there, None without any)."""
+    for key, array in table.items():
+        pattern = re.sub(r"\\{\w+\\}", "(.+)", re.escape(key.split(" ")[0]))
+        if found := re.fullmatch(pattern, name):
+            return array, found[1] if found.groups() else None
+    return None, None
 
-_NETWORK = [
-    Op("conv2d", {"x": _X, "w": _W}, {"y": _Y}, ("stride", "padding")),
-    Op("conv2d_backward", {"dy": _Y, "x": _X, "w": _W}, {"dx": _X, "dw": _W}, ("stride", "padding")),
-    Op("batch_norm", {"x": _X} | _AFFINE | _GIVEN, {"y": _X}, ("eps",)),
-    Op("batch_norm_backward", {"dy": _X, "x": _X, "weight": _PER_CHANNEL} | _GIVEN, _BN_GRADS, ("eps",)),
-    Op("batch_norm_train", {"x": _X} | _AFFINE | _RUNNING, {"y": _X} | _RUNNING, ("eps", "momentum")),
-    Op("batch_norm_train_backward", {"dy": _X, "x": _X, "weight": _PER_CHANNEL}, _BN_GRADS, ("eps",)),
-    Op("relu", {"x": _ANY}, {"y": _ANY}, exact=("y",)),
-    Op("relu_backward", {"dy": _ANY, "x": _ANY}, {"dx": _ANY}, exact=("dx",)),
-    Op("linear", {"x": _FLAT} | _FC, {"y": _LOGITS}),
-    Op("linear_backward", {"dy": _LOGITS, "x": _FLAT, "w": ("O,C", "1")}, {"dx": _FLAT, "dw": ("O,C", "1"), "db": ("O", "1")}),
-    Op("global_avg_pool", {"x": _X}, {"y": _FLAT}),
-    Op("global_avg_pool_backward", {"dy": _FLAT, "x": _X}, {"dx": _X}),
-    Op("max_pool2d", {"x": _X}, {"y": ("N,P,Q,C", "1")}, _POOL, exact=("y",)),
-    Op("max_pool2d_backward", {"dy": ("N,P,Q,C", "1"), "x": _X}, {"dx": _X}, _POOL, exact=("dx",)),
-    Op("softmax_cross_entropy", _LOSS, {"loss": _SCALAR}, ("smoothing",), libm=True),
-    Op("softmax_cross_entropy_backward", _LOSS, {"dlogits": _LOGITS}, ("smoothing",), libm=True),
-    Op(
-        "basic_block",
-        {"x": _X} | _STATE,
-        {"y": _X},
-        ("stride", "train", "eps"),
-        needs=("conv2d", "batch_norm", "batch_norm_train", "relu"),
-        composite=True,
-    ),
-    Op(
-        "basic_block_backward",
-        {"dy": _X, "x": _X} | _STATE,
-        {"dx": _X, "grad/{param}": ("by name", "1")},
-        ("stride", "eps"),
-        needs=("basic_block", "conv2d_backward", "batch_norm_train_backward", "relu_backward"),
-        composite=True,
-    ),
-    Op(
-        "resnet",
-        {"x": _X} | _STATE,
-        {"logits": _LOGITS},
-        ("network", "eps"),
-        needs=("conv2d", "batch_norm", "relu", "basic_block", "max_pool2d", "global_avg_pool", "linear"),
-        composite=True,
-    ),
-    Op(
-        "resnet_backward",
-        {"dlogits": _LOGITS, "x": _X} | _STATE,
-        {"logits": _LOGITS, "grad/input": _X, "grad/{param}": ("by name", "1")},
-        ("network", "eps"),
-        needs=("resnet", "basic_block_backward", "max_pool2d_backward", "global_avg_pool_backward", "linear_backward"),
-        composite=True,
-    ),
-    Op(
-        "adabs",
-        {"x_calibration": _X} | _STATE,
-        {"{bn}.running_mean": _PER_CHANNEL, "{bn}.running_var": _PER_CHANNEL},
-        ("network", "batch_size", "eps"),
-        needs=("conv2d", "batch_norm_train", "basic_block"),
-        composite=True,
-    ),
-]
 
-_DEVICE = [
-    Op("map", {"w": _ANY}, {"g_us": ("2,D", "uS"), "scale": ("", "uS")}, ("g_max_us",), device=True),
-    Op("program", {"g_target_us": _US}, {"g_prog_us": _US}, ("model",), {"z": _Z}, device=True),
-    Op("drift_exponent", {"g_target_us": _US}, {"nu": _Z}, ("model",), {"z": _Z}, device=True, libm=True),
-    Op("drift", {"g_prog_us": _US, "nu": _Z}, {"g_drift_us": _US}, ("model", "t_s"), device=True, libm=True),
-    Op("read", {"g_drift_us": _US, "g_target_us": _US}, {"g_us": _US}, ("model", "t_s"), {"z": _Z}, device=True, libm=True),
-    Op(
-        "gdc",
-        {"g_t0_us": ("2,O,K", "uS"), "g_t_us": ("2,O,K", "uS")},
-        {"alpha": ("or O", "1")},
-        ("read_out", "g_max_us"),
-        device=True,
-    ),
-    Op("dac", {"x": _ANY}, {"q": _ANY}, ("converter",), device=True),
-    Op("adc", {"x": _ANY}, {"q": _ANY}, ("converter",), device=True),
-    Op(
-        "crossbar_mvm",
-        {"x": ("N,K", "1"), "g_us": ("2,K,O", "uS")},
-        {"y": _LOGITS},
-        ("tile", "dac", "adc", "g_max_us", "scale", "alpha"),
-        needs=("dac", "adc"),
-        device=True,
-    ),
-    Op(
-        "chip",
-        {"x": _X} | _STATE,
-        {
-            "g_prog_us/{param}": ("2,by name", "uS"),
-            "nu/{param}": ("2,by name", "1"),
-            "weight/{param}": ("by name", "1"),
-            "logits": _LOGITS,
-        },
-        ("model", "network", "seed", "t_s", "read", "gdc", "eps"),
-        {f"{what}/{{param}}": ("2,by name", "1") for what in ("program", "drift", "read")}
-        | {"read_t0/{param} (with gdc)": ("2,by name", "1")},
-        needs=("map", "program", "drift_exponent", "drift", "read", "gdc", "resnet", "draws"),
-        device=True,
-        composite=True,
-        libm=True,
-    ),
-]
+def _record(name: str, table: dict) -> Op:
+    units = table.pop("units", {})
 
-_TRAINING = [
-    Op("inject_weight_noise", _STATE, {"{param}": ("by name", "1")}, ("eta", "seed", "step"), {"{param}": ("by name", "1")}),
-    Op("clip_weights", _STATE, {"{param}": ("by name", "1")}, ("alpha",)),
-    Op(
-        "sgd_step",
-        {"w": _ANY, "grad": _ANY, "velocity (optional)": _ANY},
-        {"w": _ANY, "velocity": _ANY},
-        ("learning_rate", "momentum", "weight_decay", "nesterov"),
-    ),
-    Op(
-        "draws",
-        {},
-        {
-            "raw": ("n", "64-bit word"),
-            "uniform": ("n", "1"),
-            "standard_normal": ("n", "1"),
-            "permutation": ("n", "index"),
-            "integers": ("n", "1"),
-        },
-        ("seed", "name", "n", "high"),
-        exact=("raw", "uniform", "permutation", "integers"),
-    ),
-]
+    def array(name, text):
+        dims, kind = re.fullmatch(r"\[(.*?)\] ?(.*)", text).groups()
+        return Array(dims, units.get(name, "uS" if "_us" in name else "1"), kind)
 
-OPS: dict[str, Op] = {op.name: op for op in (*_NETWORK, *_DEVICE, *_TRAINING)}
-RANDOM = ("program", "drift_exponent", "read", "inject_weight_noise")  # those with a law that can be sampled
+    arrays = {k: {n: array(n, text) for n, text in table.pop(k).items()} for k in TABLES if k in table}
+    return Op(name, **arrays, **{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+
+
+OPS = {name: _record(name, table) for name, table in store.read_toml(Path(__file__).parent / "operations.toml").items()}
+RANDOM = tuple(name for name, op in OPS.items() if op.law)  # those that can be sampled
 
 
 def upstream(name: str) -> set[str]:
     """All operations that an operation is made of, directly or not."""
-    found, todo = set(), list(OPS[name].needs)
-    while todo:
-        op = todo.pop()
-        if op not in found:
-            found.add(op)
-            todo += OPS[op].needs
-    return found
+    return set().union(*({part} | upstream(part) for part in OPS[name].needs))

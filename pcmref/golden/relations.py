@@ -28,17 +28,6 @@ MANY_NUMBERS = 30_000  # no more of them in an input of MANY rows
 OTHER_BITS = "other bits, though the backend declares itself deterministic"
 FEW = 6  # arrays: of no more each is changed alone
 
-# Operations whose rows depend on each other: their order may change, nothing else.
-_COUPLED = (
-    "batch_norm_train",
-    "batch_norm_train_backward",
-    "softmax_cross_entropy",
-    "softmax_cross_entropy_backward",
-    "basic_block_backward",
-    "resnet_backward",
-)
-_NO_ROWS = ("map", "adabs", "clip_weights", "inject_weight_noise")
-
 
 def call(backend, case: Case, dtype: str, arrange: Callable = np.array) -> tuple[dict[str, np.ndarray], str]:
     """(results, fault): fault says that the backend changed an input, or that outputs lie in memory of inputs or each other.
@@ -151,7 +140,7 @@ def rows(golden: Golden, index) -> Golden:
 
 
 def _by_row(table: dict) -> set[str]:
-    return {name.split(" ")[0] for name, (dims, _) in table.items() if dims.split(",")[0] in ("N", "D", "any")}
+    return {name.split(" ")[0] for name, array in table.items() if array.dims.split(",")[0] in ("N", "D", "any")}
 
 
 def _only(golden: Golden, names) -> Golden:
@@ -162,12 +151,12 @@ def _other_rows(golden: Golden) -> Iterator[tuple[str, Golden]]:
     """The rows in another order; each alone, and many of them, where they do not depend on each other."""
     case, table = golden.case, OPS[golden.case.op]
     by_row = [case.inputs[k] for k in sorted(_by_row(table.inputs) & case.inputs.keys())]
-    if case.op in _NO_ROWS or not by_row or by_row[0].ndim == 0:
+    if table.rows == "fixed" or not by_row or by_row[0].ndim == 0:
         return
     n = len(by_row[0])
     if n > 1:
         yield "rows in another order", rows(golden, np.roll(np.arange(n), 1))
-    if case.op in _COUPLED or case.params.get("train"):
+    if table.rows == "together" or case.params.get("train"):
         return
     alone = _only(golden, golden.expected.keys() if case.op == "chip" else _by_row(table.outputs))
     for i in range(n if 1 < n <= 4 else 0):

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pcmref.golden.ops import OPS
+
 ALPHA = 1e-6  # chance that a correct backend fails anything in a run
 EFFECT, POWER = 0.02, 0.99  # the error of the spread that n draws must show, and how surely
 MARGIN = 0.002  # deviations of a standardised mean or spread below this do not count as wrong
@@ -48,13 +50,10 @@ class Test(NamedTuple):
 
 def law_kind(op: str, params: dict) -> tuple[str, float, float]:
     """(kind, low, high) of an operation's output."""
-    if op in ("program", "read"):
-        return "clipped", 0.0, np.inf
-    if op == "drift_exponent" and params["model"]["nu_law"] == "folded":
-        return "folded", 0.0, np.inf
-    if op == "drift_exponent" and params["model"]["nu_law"] == "clamped":
-        return "clamped", *params["model"]["nu_mean_range"]
-    return "gaussian", -np.inf, np.inf
+    kind = params["model"]["nu_law"] if OPS[op].law == "nu_law" else OPS[op].law
+    if kind == "clamped":
+        return kind, *params["model"]["nu_mean_range"]
+    return kind, -np.inf if kind == "gaussian" else 0.0, np.inf
 
 
 def draws_needed(n_tests: int) -> int:

@@ -14,52 +14,48 @@ class GoldenError(PcmrefError, ValueError):
 
 
 def check_case_fits(case, to_be_sampled: bool = False) -> None:
-    """GoldenError where a case lacks an array or a parameter of its operation, or holds a NaN or an infinity.
+    """GoldenError where a case lacks an array or a parameter, has one that does not fit, or holds a NaN or an infinity.
 
     A case to be sampled has no noise.
     """
     where, op = f"{case.key}: its arrays or params do not fit {case.op}", OPS[case.op]
-    noise = {} if to_be_sampled else op.noise
-    for what, found, wanted in (
-        ("the input", case.inputs, [n for n in op.inputs if not n.endswith("(optional)")]),
-        ("the noise", case.noise, noise),
-        ("the param", case.params, op.params),
-    ):
-        for name in wanted:
-            if "{" not in name and name not in found:
-                raise GoldenError(f"{where}: {what} {name!r} is missing")
+    noise = [] if to_be_sampled else [n for n in op.noise if case.params.get("gdc", True) or not n.endswith("(with gdc)")]
+    lacking = _lacking(case.inputs, op.inputs) or _lacking(case.noise, noise) or _lacking(case.params, op.params)
+    if lacking:
+        raise GoldenError(f"{where}: {lacking!r} is missing")
     _refuse_not_finite(f"{where}: params", case.params)
     for group in (case.inputs, case.noise):
         for name, array in group.items():
             _refuse_not_finite(f"{where}: {name!r}", np.asarray(array))
+    if wrong := op.misfit(inputs=_shapes(case.inputs), noise=_shapes(case.noise)):
+        raise GoldenError(f"{where}: {wrong}")
     for name, shape in _state_shapes(case, where).items():
         if np.shape(case.inputs.get(name)) != shape:
             raise GoldenError(f"{where}: the input {name!r} must have shape {list(shape)}")
-        if len(shape) > 1 or name == "fc.bias" or case.op != "chip":  # a chip's batch norms are digital
-            for kind, (dimensions, _) in noise.items():
-                pair = (2,) if dimensions.startswith("2") else ()
-                _check_noise(case, where, kind, name, (*pair, *shape))
+        if len(shape) > 1 or name == "fc.bias" or "network" not in op.params:  # a network's batch norms are digital
+            wanted = (kind.split(" ")[0].replace("{param}", name) for kind in noise)
+            if lacking := _lacking(case.noise, wanted):
+                raise GoldenError(f"{where}: {lacking!r} is missing")
     if any("{" in name for name in op.inputs) and not any("." in name for name in case.inputs):
         raise GoldenError(f"{where}: it has no parameters under torchvision's names")
 
 
-def _check_noise(case, where: str, kind: str, name: str, shape: tuple[int, ...]) -> None:
-    """GoldenError where an array on a crossbar has no draws of this shape; `kind` such as program/{param}."""
-    if kind.endswith("(with gdc)") and not case.params["gdc"]:
-        return
-    key = kind.split(" ")[0].replace("{param}", name)
-    if np.shape(case.noise.get(key)) != shape:
-        raise GoldenError(f"{where}: the noise {key!r} must have shape {list(shape)}")
+def _lacking(found: dict, wanted) -> str:
+    """The first of the names that is not there, but for those in braces and those that may be left out."""
+    return next((n for n in wanted if n not in found and "{" not in n and not n.endswith("(optional)")), "")
+
+
+def _shapes(arrays: dict) -> dict[str, tuple[int, ...]]:
+    return {name: np.shape(array) for name, array in arrays.items()}
 
 
 def _state_shapes(case, where: str) -> dict[str, tuple[int, ...]]:
     """{name: shape} of the parameters that a case with a network or a block must have."""
-    if case.op in ("basic_block", "basic_block_backward"):
+    op = OPS[case.op]
+    if not op.composite:
+        return _shapes(case.inputs)
+    if "network" not in op.params:
         return _block_shapes(case, where)
-    if "{param}" in OPS[case.op].noise:
-        return {name: np.shape(array) for name, array in case.inputs.items()}
-    if "network" not in OPS[case.op].params:
-        return {}
     network = case.params["network"]
     try:
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in network.items()}
@@ -71,10 +67,7 @@ def _state_shapes(case, where: str) -> dict[str, tuple[int, ...]]:
 
 
 def _block_shapes(case, where: str) -> dict[str, tuple[int, ...]]:
-    x, conv = np.shape(case.inputs["x"]), np.shape(case.inputs.get("conv1.weight"))
-    if len(x) != 4 or len(conv) != 4:
-        raise GoldenError(f"{where}: 'x' and 'conv1.weight' must have four dimensions")
-    c_in, c_out = x[3], conv[0]
+    c_in, c_out = np.shape(case.inputs["x"])[3], len(np.atleast_1d(case.inputs.get("conv1.weight", ())))
     layers = {"conv1": ("bn1", (c_out, c_in, 3, 3)), "conv2": ("bn2", (c_out, c_out, 3, 3))}
     if any(name.startswith("downsample.") for name in case.inputs) or c_out < c_in:  # without, the shortcut pads
         layers["downsample.0"] = ("downsample.1", (c_out, c_in, 1, 1))
@@ -86,9 +79,11 @@ def check_values_fit(golden) -> None:
     """GoldenError where expected values, bounds, other right values or laws are missing, not finite or of another shape."""
     key, op = golden.case.key, OPS[golden.case.op]
     found = golden.law if golden.law else golden.expected
-    lacking = [name for name in op.outputs if "{" not in name and name not in found]
-    if lacking or not found:
-        raise GoldenError(f"{key}: the output {(lacking or list(op.outputs))[0]!r} is missing")
+    if (lacking := _lacking(found, op.outputs)) or not found:
+        raise GoldenError(f"{key}: the output {lacking or next(iter(op.outputs))!r} is missing")
+    shapes = {name: np.shape(e.location if golden.law else e.value) for name, e in found.items()}
+    if wrong := op.misfit(inputs=_shapes(golden.case.inputs), outputs=shapes):
+        raise GoldenError(f"{key}: {wrong}")
     for name, e in golden.expected.items():
         where = f"{key}: the output {name!r}"
         _refuse_not_finite(where, e.value)

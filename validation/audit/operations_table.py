@@ -7,16 +7,15 @@ from pathlib import Path
 
 from pcmref import store, tables
 from pcmref.golden import covering, factors, special
-from pcmref.golden.json_vectors import EQUATIONS
 from pcmref.golden.mistakes import MISTAKES
-from pcmref.golden.ops import OPS, Op
+from pcmref.golden.ops import OPS, Array, Op
 
 DOCUMENT = Path(__file__).parents[1] / "GOLDEN.md"
 HEAD = ["operation", "inputs", "noise", "params", "outputs", "checked in"]
 
 
-def _arrays(arrays: dict[str, tuple[str, str]]) -> str:
-    return ", ".join(f"`{n}` [{dims}]" + ("" if unit == "1" else f" {unit}") for n, (dims, unit) in arrays.items()) or "-"
+def _arrays(arrays: dict[str, Array]) -> str:
+    return ", ".join(f"`{n}` [{a.dims}]" + ("" if a.unit == "1" else f" {a.unit}") for n, a in arrays.items()) or "-"
 
 
 def _row(op: Op) -> list[str]:
@@ -41,7 +40,7 @@ def _level(value) -> str:
 
 def document(text: str) -> str:
     """The document with the tables as they are now: a row an operation, its equation, a row a mistake."""
-    equations = "\n\n".join(f"`{op}`\n```\n{EQUATIONS[op]['equation'].strip()}\n```" for op in OPS)
+    equations = "\n\n".join(f"`{name}`\n```\n{op.equation.strip()}\n```" for name, op in OPS.items())
     mistakes = [[f"`{name}`", m["kind"], m["effect"], m["hits"]] for name, m in MISTAKES.items()]
     parts = {"operations": tables.markdown([HEAD, *map(_row, OPS.values())]), "equations": equations}
     covered = [[f"`{op}`", str(len(covering.design(op))), _levels(levels)] for op, levels in factors.FACTORS.items()]
