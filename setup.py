@@ -8,6 +8,7 @@ setup(
     package_data={
         "pcmref": ["py.typed", "*.mplstyle"],
         "pcmref.cli": ["*.html"],
+        "pcmref.pcm": ["*.toml"],
         "pcmref.golden": ["*.h5", "*.json", "*.toml"],
         "pcmref.reference_weights": ["*.h5", "*.md", "*.txt"],
     },

@@ -106,6 +106,19 @@ def test_d04_the_chip_keeps_or_collapses_as_its_profile_says():
     assert (collapsed.min(0) == 0).all() and (kept.min(0) > 0).any()
 
 
+def test_d04_stretched_to_g_max_before_drift():
+    """w = [1, .1], z = (1, 0), read at t_0 with z = 1: Q_s is of 2.5 uS times 25/26.05538."""
+    weights = {"fc.weight": np.array([[1.0, 0.1]])}
+    stretched, plain = (replace(JOSHI, pair="collapsed", q_argument=argument) for argument in ("stretched", "programmed"))
+    for model, wanted in ((stretched, 2.92235), (plain, 2.91115)):
+        chip = Chip.program(weights, model)
+        g_prog = {"fc.weight": np.array([[[25 + 1.05538, 2.5]], [[0.0, 0.0]]])}
+        chip = replace(chip, g_prog_us=g_prog)
+        g_drift, of = chip.drifted("fc.weight", 20.0)
+        assert model.read(g_drift, of, 20.0, 1.0)[0, 0, 1] == near(wanted)
+    assert PCMModel.aihwkit().q_argument == "stretched"
+
+
 def test_d04_aihwkit_measured(toolkit):
     toolkit.model.read_noise_scale = 0.0
     w = toolkit.tensor([[PAIR_US[0] - PAIR_US[1]]]) / 25
@@ -129,7 +142,7 @@ def test_d05_argument_of_q():
     assert q == near(np.array([0.0088, 0.039308, 0.175583, 0.2, 0.2]), 6)
     assert JOSHI.read_noise_q(25 * 0.0083) < 0.2
     state = {"fc.weight": np.array([[0.4, -0.01, 0.0, 1.0]])}
-    for model, takes in ((JOSHI, "g_target_us"), (AK, "g_prog_us")):
+    for model, takes in ((JOSHI, "g_target_us"), (replace(AK, q_argument="programmed"), "g_prog_us")):
         chip = Chip.program(state, model, seed=2)
         z = draws.standard_normal(2, f"read/0/{DAY_S!r}/fc.weight", (2, 1, 4))
         g_drift = model.drift(chip.g_prog_us["fc.weight"], chip.nu["fc.weight"], DAY_S)
@@ -142,6 +155,13 @@ def test_d05_aihwkit_measured(toolkit, x):
     """It is given the programmed conductance only; sigma/G is our Q_s of it times the band."""
     got = toolkit.read(25 * x, 0.0, DAY_S, 1.0) / (25 * x) - 1
     assert got == pytest.approx(float(AK.read_noise_std_us(1.0, 25 * x, DAY_S + 20)), rel=20 * FLOAT32, abs=4e-7)
+
+
+def test_d30_read_noise_of_another_exponent_has_the_band_of_one_over_f_at_t0():
+    gamma = replace(JOSHI, noise_exponent=1.21)
+    assert gamma.read_band(20.0) == pytest.approx(JOSHI.read_band(20.0), rel=1e-14)
+    assert gamma.read_band(DAY_S) / JOSHI.read_band(DAY_S) == near(4.00824)
+    assert replace(JOSHI, noise_exponent=1 + 1e-9).read_band(DAY_S) == pytest.approx(JOSHI.read_band(DAY_S), rel=1e-6)
 
 
 @pytest.mark.confirms(7)

@@ -164,7 +164,7 @@ def test_profiles_differ_in_named_fields_and_crosssim_neither_drifts_nor_reads_n
 def test_every_constant_has_unit_grade_and_source():
     constants = PCMModel.constants()
     assert {name for name, *_ in constants} == set(MODEL.__dataclass_fields__) - {"name"}
-    assert all(grade in ("A", "B", "C") and source for _, _, _, grade, source in constants)
+    assert all(grade in ("A", "B", "C", "D") and source for _, _, _, grade, source in constants)
 
 
 def test_impossible_constants_are_refused():
@@ -187,7 +187,11 @@ def test_impossible_constants_are_refused():
         {"g_max_us": True},
         {"g_max_us": "25"},
         {"programming": (float("nan"), 0.0, 0.0)},
-        {"programming": (1.0, 2.0)},
+        {"programming": ()},
+        {"programming": (1.0, 2.0, 3.0, 4.0, 5.0)},
+        {"q_line": (1.0,)},
+        {"q_min": 0.3},
+        {"stuck": (-0.1, 0.0)},
         {"nu_mean_line": [1.0, 2.0]},
         {"programming_contains_read": 1},
         {"devices_per_weight": 0},

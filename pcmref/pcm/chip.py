@@ -54,6 +54,8 @@ class Chip:
         def devices(name):
             g = g_target_us[name]
             g_prog = model.program(g, draws.standard_normal(seed, f"program/{name}", shapes[name]))
+            if any(model.stuck):
+                g_prog = model.stick(g_prog, draws.uniform(seed, f"stuck/{name}", shapes[name]))
             if model.pair == "collapsed":  # only the net conductance is kept, and split again
                 net = g_prog[0] - g_prog[1]
                 g_prog = np.maximum(np.stack([net, -net]), 0)
@@ -75,8 +77,14 @@ class Chip:
 
     def drifted(self, name: str, t_s: float) -> tuple[np.ndarray, np.ndarray]:
         """(G_D(t), the conductance that Q_s depends on) of one array's devices, in uS."""
-        q_of_us = self.g_prog_us if self.model.q_argument == "programmed" else self.g_target_us
-        return self.model.drift(self.g_prog_us[name], self.nu[name], t_s), q_of_us[name]
+        g_drift_us = self.model.drift(self.g_prog_us[name], self.nu[name], t_s)
+        if self.model.q_argument == "target":
+            return g_drift_us, self.g_target_us[name]
+        if self.model.q_argument == "programmed":
+            return g_drift_us, self.g_prog_us[name]
+        (names,) = (names for names in crossbars(self.state).values() if name in names)
+        largest_us = max(self.g_prog_us[n].max() for n in names)  # mapped again by it, before drift (D4)
+        return g_drift_us, self.g_prog_us[name] * (self.model.g_max_us / largest_us if largest_us > 0 else 1.0)
 
     def read_draws(self, name: str, t_s: float, read: int) -> np.ndarray:
         """z of one array's devices in the reading that `read` numbers."""

@@ -7,41 +7,25 @@ length of a reading; z standard-normal draws, given by the caller.
 
 Grades of the constants: A stated by the paper's abstract or taken from the project's sources; B restated by the model authors'
 public toolkit or by a co-author's code; C recalled or taken from a third party, not confirmed; C+ from a third party that says
-it took the number from the paper.
+it took the number from the paper; D chosen by this project.
 
 Sources: [J] Joshi et al., Nat. Commun. 11:2473 (2020). [N] Nandakumar et al., IEEE ICECS 2019, pp. 727-730. [T] aihwkit,
 docs/source/pcm_inference.rst and inference/noise/pcm.py. [X] CrossSim 3.2.0, its PCM device file. [S] pcm-bitslicing,
-src/pcm_sim, by a co-author of Le Gallo et al. (2022).
+src/pcm_sim, by a co-author of Le Gallo et al. (2022). What other profiles change stands beside this file, in PROFILE.toml.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.polynomial.polynomial import polyval
 
 from pcmref.errors import DeviceError, SettingError
-from pcmref.pcm import gdc
+from pcmref.pcm import constants
+from pcmref.pcm.constants import constant
 
-
-def _constant(value, unit: str, grade: str, source: str):
-    """A field of the model with where it comes from; `PCMModel.constants()` lists them."""
-    return field(default=value, metadata={"unit": unit, "grade": grade, "source": source})
-
-
-def _check_constant(name: str, value, default) -> None:
-    """SettingError unless value is of the default's kind: True or False, a finite number, or as many of them."""
-    if name == "devices_per_weight":
-        fits = all(type(n) is int and n >= 1 for n in (value.values() if isinstance(value, Mapping) else (value,)))
-        default = "1, or {crossbar: 1}, from 1"
-    elif isinstance(default, bool):
-        fits = isinstance(value, bool)
-    else:
-        expected = len(default) if isinstance(default, tuple) else 1
-        numbers = value if isinstance(default, tuple) and isinstance(value, tuple) else (value,)
-        plain = all(isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in numbers)
-        fits = plain and len(numbers) == expected
-    if not fits:
-        raise SettingError(f"PCMModel: {name} must be like {default}, finite; got {value!r}")
+_ABOVE = "from x = the first number on, a polynomial in x of the others, c0 first"
+_BRANCH = (0, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -55,56 +39,38 @@ class PCMModel:
     """
 
     name: str = "joshi2020"
-    g_max_us: float = _constant(25.0, "uS", "B", "[N] [T]; that [J]'s chip goes up to 25 uS is recalled (C)")
-    g_min_us: float = _constant(0.0, "uS", "B", "[T]; CrossSim's device bottoms at .25 uS [X]")
-    programming: tuple[float, float, float] = _constant((0.26348, 1.9650, -1.1731), "uS for G_max = 25 uS", "B", "[N] [T] code")
-    programming_contains_read: bool = _constant(False, "", "B", "[T] code adds all read noise to it; see programming_std_us")
-    nu_mean_line: tuple[float, float] = _constant((-0.0155, 0.0244), "1, 1", "B", "[N] [T] slope of ln x, intercept")
-    nu_mean_range: tuple[float, float] = _constant((0.049, 0.1), "1", "B", "[N] [T]")
-    nu_std_line: tuple[float, float] = _constant((-0.0125, -0.0059), "1, 1", "B", "[N] [T] slope of ln x, intercept")
-    nu_std_range: tuple[float, float] = _constant((0.008, 0.045), "1", "B", "[N] [T]")
-    nu_law: str = _constant("gaussian", "", "B", "[N] [T] document; the toolkit's code folds it")
-    t_0_s: float = _constant(20.0, "s", "B", "[T] code; [X] states 27.36 s for the chip's first reading (B)")
-    t_r_s: float = _constant(250e-9, "s", "B", "[N] [T] width of a read pulse")
-    q_factor: float = _constant(0.0088, "1", "B", "[N] [T]")
-    q_exponent: float = _constant(-0.65, "1", "B", "[N] [T]")
-    q_max: float = _constant(0.2, "1", "B", "[N] [T]")
-    q_argument: str = _constant("target", "", "B", "[N] [T] document; the toolkit's code takes the programmed G")
-    pair: str = _constant("kept", "", "A", "[J] two devices a weight")
-    devices_per_weight: int | Mapping[str, int] = _constant(1, "a sign", "A", "[J] two devices a weight, one a sign")
-    gdc_read_out: str = _constant("device sum", "", "C", "derived: the currents of both devices of every pair add up")
-    gdc_baseline: str = _constant("read", "", "C", "derived: a chip knows its own readings only; [T] code: programmed")
-    drifts: bool = _constant(True, "", "B", "[N] [T]")
-    reads_noisily: bool = _constant(True, "", "B", "[N] [T]")
+    g_max_us: float = constant(25.0, "uS", "B", "[N] [T]; that [J]'s chip goes up to 25 uS is recalled (C)")
+    g_min_us: float = constant(0.0, "uS", "B", "[T]; CrossSim's device bottoms at .25 uS [X]")
+    programming: tuple[float, ...] = constant((0.26348, 1.9650, -1.1731), "uS", "B", "[N] [T] code", (1, 2, 3, 4))
+    programming_g_max_us: float = constant(25.0, "uS", "B", "[N] [T] code: G_max of the devices that were measured")
+    programming_contains_read: bool = constant(False, "", "B", "[T] code adds all read noise to it; see programming_std_us")
+    nu_mean_line: tuple[float, float] = constant((-0.0155, 0.0244), "1, 1", "B", "[N] [T] slope of ln x, intercept")
+    nu_mean_range: tuple[float, float] = constant((0.049, 0.1), "1", "B", "[N] [T]")
+    nu_mean_above: tuple[float, ...] = constant((), "1", "B", f"[N] [T]: none; {_ABOVE}", _BRANCH)
+    nu_std_line: tuple[float, float] = constant((-0.0125, -0.0059), "1, 1", "B", "[N] [T] slope of ln x, intercept")
+    nu_std_range: tuple[float, float] = constant((0.008, 0.045), "1", "B", "[N] [T]")
+    nu_std_above: tuple[float, ...] = constant((), "1", "B", f"[N] [T]: none; {_ABOVE}", _BRANCH)
+    nu_law: str = constant("gaussian", "", "B", "[N] [T] document; the toolkit's code folds it")
+    stuck: tuple[float, float] = constant((0.0, 0.0), "1", "D", "shares at 0, at G_max; 99.1 % programmed is quoted (C+)")
+    t_0_s: float = constant(20.0, "s", "B", "[T] code; [X] states 27.36 s for the chip's first reading (B)")
+    t_r_s: float = constant(250e-9, "s", "B", "[N] [T] width of a read pulse")
+    noise_exponent: float = constant(1.0, "1", "B", "[N] [T] 1/f; that [J] observed 1/f^1.21 is quoted (C+): D30")
+    q_factor: float = constant(0.0088, "1", "B", "[N] [T]")
+    q_exponent: float = constant(-0.65, "1", "B", "[N] [T]")
+    q_line: tuple[float, ...] = constant((), "1, 1", "B", "[N] [T]: none; slope of ln x, intercept, for the power", (0, 2))
+    q_min: float = constant(0.0, "1", "B", "[N] [T]")
+    q_max: float = constant(0.2, "1", "B", "[N] [T]")
+    q_above: tuple[float, ...] = constant((), "1", "B", f"[N] [T]: none; {_ABOVE}", _BRANCH)
+    q_argument: str = constant("target", "", "B", "[N] [T] document; [T] code: programmed G, stretched")
+    pair: str = constant("kept", "", "A", "[J] two devices a weight")
+    devices_per_weight: int | Mapping[str, int] = constant(1, "a sign", "A", "[J] two devices a weight, one a sign")
+    gdc_read_out: str = constant("device sum", "", "C", "derived: the currents of both devices of every pair add up")
+    gdc_baseline: str = constant("read", "", "C", "derived: a chip knows its own readings only; [T] code: programmed")
+    drifts: bool = constant(True, "", "B", "[N] [T]")
+    reads_noisily: bool = constant(True, "", "B", "[N] [T]")
 
     def __post_init__(self):
-        choices = {
-            "nu_law": ("gaussian", "folded", "clamped"),
-            "q_argument": ("target", "programmed"),
-            "pair": ("kept", "collapsed"),
-            "gdc_read_out": gdc.READ_OUTS,
-            "gdc_baseline": ("read", "programmed", "target"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise SettingError(f"PCMModel: {name} must be one of {allowed}, got {getattr(self, name)!r}")
-        for constant in (f for f in fields(self) if f.metadata and not isinstance(f.default, str)):
-            _check_constant(constant.name, getattr(self, constant.name), constant.default)
-        for name in ("g_max_us", "t_0_s", "t_r_s", "q_max"):
-            if getattr(self, name) <= 0:
-                raise SettingError(f"PCMModel: {name} must be above 0, got {getattr(self, name)!r}")
-        if self.q_factor < 0 or self.q_exponent > 0:
-            raise SettingError(f"PCMModel: q_factor from 0 and q_exponent to 0, got {self.q_factor!r} and {self.q_exponent!r}")
-        if self.pair == "collapsed" and self.devices_per_weight != 1:
-            raise SettingError("PCMModel: a pair collapsed to its net is one device a sign; devices_per_weight must be 1")
-        for name in ("nu_mean_range", "nu_std_range"):
-            low, high = getattr(self, name)
-            if low > high or (name == "nu_std_range" and low < 0):
-                raise SettingError(f"PCMModel: {name} must be (low, high), deviations from 0; got {(low, high)!r}")
-        if not 0 <= self.g_min_us < self.g_max_us:
-            raise SettingError(f"PCMModel: g_min_us must lie in 0..{self.g_max_us}, got {self.g_min_us!r}")
-        if self.t_0_s <= self.t_r_s:
-            raise SettingError(f"PCMModel: t_0_s {self.t_0_s} must be longer than a read pulse, t_r_s {self.t_r_s}")
+        constants.check(self)
 
     @classmethod
     def joshi2020(cls) -> "PCMModel":
@@ -122,24 +88,39 @@ class PCMModel:
         >>> pcmref.PCMModel.aihwkit().nu_law, pcmref.PCMModel.joshi2020().nu_law
         ('folded', 'gaussian')
         """
-        changes = {
-            "nu_law": "folded",
-            "q_argument": "programmed",
-            "pair": "collapsed",
-            "gdc_read_out": "one-hot",
-            "gdc_baseline": "programmed",
-        }
-        return replace(cls(), name="aihwkit", **changes)
+        return cls.profile("aihwkit")
 
     @classmethod
     def crosssim(cls) -> "PCMModel":
-        """CrossSim's PCM: programming error only, its own fit (in G/25 uS: .28638599, .07585724*25, -.00178767*625) [X].
+        """CrossSim's PCM: programming error only, its own fit [X].
 
         >>> pcmref.PCMModel.crosssim().drifts
         False
         """
-        fit = (0.28638599, 0.07585724 * 25, -0.00178767 * 625)
-        return replace(cls(), name="crosssim", g_min_us=0.25, programming=fit, drifts=False, reads_noisily=False)
+        return cls.profile("crosssim")
+
+    @classmethod
+    def profile(cls, name: str) -> "PCMModel":
+        """A device by its name: "joshi2020", "aihwkit", "crosssim" or "hermes"; SettingError names them.
+
+        >>> pcmref.PCMModel.profile("hermes").g_max_us
+        20.7
+        """
+        return cls(**constants.of_profile(name))
+
+    @classmethod
+    def of_description(cls, description: Mapping) -> "PCMModel":
+        """The device that a device file describes: its constants over those of the profile it is `based_on`.
+
+        SettingError names a constant that does not exist, is of another kind, or impossible.
+
+        >>> pcmref.PCMModel.of_description({"name": "mine", "based_on": "hermes", "t_0_s": 60.0}).g_max_us
+        20.7
+        """
+        values, known = constants.of_description(description), [f.name for f in fields(cls)]
+        if unknown := sorted(values.keys() - set(known)):
+            raise SettingError(f"unknown constants {unknown}; a device has {known}")
+        return cls(**values)
 
     @classmethod
     def constants(cls) -> list[tuple[str, object, str, str, str]]:
@@ -176,7 +157,7 @@ class PCMModel:
         return x
 
     def programming_std_us(self, g_target_us):
-        """sigma_prog = max(c0 + c1*x + c2*x^2, 0) uS, in proportion to G_max/25 ([N]; code [T]): any shape.
+        """sigma_prog = max(c0 + c1*x + c2*x^2 + c3*x^3, 0) uS, in proportion to G_max ([N]; code [T]): any shape.
 
         With joshi2020's coefficients it is above 0 everywhere; the limit is for others.
 
@@ -187,11 +168,10 @@ class PCMModel:
         >>> pcmref.PCMModel.joshi2020().programming_std_us(np.array([0.0, 12.5, 25.0])).round(5).tolist()
         [0.26348, 0.9527, 1.05538]
         """
-        x, (c0, c1, c2) = self._x(g_target_us), self.programming
-        std_us = np.maximum((c2 * x + c1) * x + c0, 0) * (self.g_max_us / 25.0)
+        std_us = np.maximum(polyval(self._x(g_target_us), self.programming), 0) * (self.g_max_us / self.programming_g_max_us)
         if not self.programming_contains_read:
             return std_us
-        r = self.read_noise_q(g_target_us) * self._read_band(self.t_0_s)
+        r = self.read_noise_q(g_target_us) * np.sqrt(self.read_band(self.t_0_s))
         return np.sqrt(np.maximum(np.square(std_us) - np.square(r * g_target_us), 0) / (1 + np.square(r)))
 
     def program(self, g_target_us, z):
@@ -202,12 +182,28 @@ class PCMModel:
         """
         return np.maximum(g_target_us + self.programming_std_us(g_target_us) * z, 0)
 
+    def stick(self, g_prog_us, u):
+        """G_P of devices of which some cannot be programmed: 0 where u < stuck[0], G_max where u >= 1 - stuck[1] (D).
+
+        u are uniform draws. A stuck device keeps the drift exponent and the read noise of its target: an assumption.
+
+        >>> from dataclasses import replace
+        >>> model = replace(pcmref.PCMModel.joshi2020(), stuck=(0.1, 0.2))
+        >>> model.stick(np.array([5.0, 5.0, 5.0]), u=np.array([0.05, 0.5, 0.9])).tolist()
+        [0.0, 5.0, 25.0]
+        """
+        at_zero, at_g_max = self.stuck
+        return np.where(u < at_zero, 0.0, np.where(u >= 1 - at_g_max, self.g_max_us, g_prog_us))
+
     # ------------------------------------------------------------------------------------------------------- drift
 
-    def _clipped_log_line(self, g_target_us, line, bounds):
+    def _in_branches(self, x, low, above):
+        """`low` below x = above[0], from there on the polynomial in x with the coefficients above[1:]."""
+        return np.where(x >= above[0], polyval(x, above[1:]), low) if above else low
+
+    def _clipped_log_line(self, x, line, bounds):
         """clip(slope * ln x + intercept, *bounds), x = 0 taken as the smallest number, which ends at a bound."""
-        x = np.maximum(self._x(g_target_us), np.finfo(np.float64).tiny)
-        return np.clip(line[0] * np.log(x) + line[1], *bounds)
+        return np.clip(line[0] * np.log(np.maximum(x, np.finfo(np.float64).tiny)) + line[1], *bounds)
 
     def drift_exponent_mean(self, g_target_us):
         """mu_nu = clip(-0.0155 ln x + 0.0244, 0.049, 0.1) ([N], [T]); 0 in a profile without drift.
@@ -215,7 +211,9 @@ class PCMModel:
         >>> pcmref.PCMModel.joshi2020().drift_exponent_mean(np.array([0.0, 2.5, 25.0])).round(5).tolist()
         [0.1, 0.06009, 0.049]
         """
-        return self._clipped_log_line(g_target_us, self.nu_mean_line, self.nu_mean_range) * self.drifts
+        x = self._x(g_target_us)
+        line = self._clipped_log_line(x, self.nu_mean_line, self.nu_mean_range)
+        return self._in_branches(x, line, self.nu_mean_above) * self.drifts
 
     def drift_exponent_std(self, g_target_us):
         """sigma_nu = clip(-0.0125 ln x - 0.0059, 0.008, 0.045) ([N], [T]); 0 in a profile without drift.
@@ -223,7 +221,9 @@ class PCMModel:
         >>> pcmref.PCMModel.joshi2020().drift_exponent_std(np.array([0.0, 2.5, 25.0])).round(5).tolist()
         [0.045, 0.02288, 0.008]
         """
-        return self._clipped_log_line(g_target_us, self.nu_std_line, self.nu_std_range) * self.drifts
+        x = self._x(g_target_us)
+        line = self._clipped_log_line(x, self.nu_std_line, self.nu_std_range)
+        return np.maximum(self._in_branches(x, line, self.nu_std_above), 0) * self.drifts
 
     def drift_exponent(self, g_target_us, z):
         """nu = mu_nu + sigma_nu * z, drawn once when programmed ([N], [T]); below 0, the device's conductance grows.
@@ -261,19 +261,34 @@ class PCMModel:
     def read_noise_q(self, g_us):
         """Q_s = min(0.0088 / x^0.65, 0.2): the 1/f noise's relative strength, S_G/G^2 = Q_s^2/f ([N], [T]).
 
+        A profile may have a line in ln x in place of the power, and a polynomial from some x on.
+
         >>> pcmref.PCMModel.joshi2020().read_noise_q(np.array([0.0, 2.5, 25.0])).round(5).tolist()
         [0.2, 0.03931, 0.0088]
         """
         x = np.maximum(np.asarray(g_us) / self.g_max_us, np.finfo(np.float64).tiny)  # a programmed G may exceed G_max
-        with np.errstate(over="ignore"):
-            return np.minimum(self.q_factor * x**self.q_exponent, self.q_max)
+        if self.q_line:
+            low = self._clipped_log_line(x, self.q_line, (self.q_min, self.q_max))
+        else:
+            with np.errstate(over="ignore"):
+                low = np.clip(self.q_factor * x**self.q_exponent, self.q_min, self.q_max)
+        return np.maximum(self._in_branches(x, low, self.q_above), 0)
 
     def read_noise_std_us(self, g_drift_us, g_target_us, t_s: float):
         """sigma_nG = G_D * Q_s * sqrt(ln((t + t_r)/(2 t_r))): 1/f noise from 1/(t + t_r) to 1/(2 t_r) ([N], [T])."""
-        return g_drift_us * self.read_noise_q(g_target_us) * self._read_band(t_s) * self.reads_noisily
+        return g_drift_us * self.read_noise_q(g_target_us) * np.sqrt(self.read_band(t_s)) * self.reads_noisily
 
-    def _read_band(self, t_s: float):
-        return np.sqrt(np.log((self.check_time(t_s) + self.t_r_s) / (2 * self.t_r_s)))
+    def read_band(self, t_s: float):
+        """ln((t + t_r)/(2 t_r)): 1/f noise over the band, in units of Q_s^2 ([N], [T]).
+
+        Where S_G/G^2 = Q_s^2 c/f^gamma, gamma the noise_exponent: c (a(t + t_r) - a(2 t_r)), a(t) = t^(gamma - 1)/(gamma - 1).
+        What is known of gamma says nothing of c (D30): here c makes the band at t_0 that of 1/f noise (D).
+        """
+        ends_s = np.array([self.check_time(t_s) + self.t_r_s, self.t_0_s + self.t_r_s, 2 * self.t_r_s])
+        if self.noise_exponent == 1:
+            return np.log(ends_s[0] / ends_s[2])
+        at_t, at_t_0, shortest = ends_s ** (self.noise_exponent - 1)
+        return np.log(ends_s[1] / ends_s[2]) * (at_t - shortest) / (at_t_0 - shortest)
 
     def read(self, g_drift_us, g_target_us, t_s: float, z):
         """G(t) = max(G_D + sigma_nG * z, 0): one reading of each device ([N], [T]).

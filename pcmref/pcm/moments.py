@@ -6,6 +6,7 @@ against numerical integration and against samples of the model itself. Symbols, 
 """
 
 import numpy as np
+from scipy.integrate import quad
 from scipy.special import ndtr, sici
 
 from pcmref.errors import DeviceError
@@ -48,9 +49,15 @@ def _weighted(value, weight):
 def programmed_moments(model: PCMModel, g_target_us):
     """(mean uS, variance uS^2) of G_P = max(G_T + sigma_prog z, 0), any shape. Exact.
 
-    At G_T = 0 the mean is sigma_prog / sqrt(2 pi): a device that should carry nothing carries something.
+    At G_T = 0 the mean is sigma_prog / sqrt(2 pi): a device that should carry nothing carries something. Where a share s_0 of
+    devices is stuck at 0 and s_1 at G_max, the moments are those of the mixture: E G^k = (1 - s_0 - s_1) E G_P^k + s_1 G_max^k.
     """
-    return clipped_normal_moments(g_target_us, model.programming_std_us(g_target_us))
+    mean, variance = clipped_normal_moments(g_target_us, model.programming_std_us(g_target_us))
+    if not any(model.stuck):
+        return mean, variance
+    free, at_g_max = 1 - sum(model.stuck), model.stuck[1]
+    mixed = free * mean + at_g_max * model.g_max_us
+    return mixed, free * (variance + mean**2) + at_g_max * model.g_max_us**2 - mixed**2
 
 
 def drift_exponent_moments(model: PCMModel, g_target_us):
@@ -146,11 +153,12 @@ def gdc_factor_moments(model: PCMModel, g_target_us, t_s: float, bar: str | None
 
 
 def read_noise_covariance_us2(model: PCMModel, g_drift_us, g_target_us, times_s: tuple[float, float]):
-    """Covariance in uS^2 of a device's read noise at two times. Exact for S_G/G^2 = Q_s^2/f, before the clip at 0.
+    """Covariance in uS^2 of a device's read noise at two times. Exact for the model's spectrum, before the clip at 0.
 
     g_drift_us is the pair (G_D(t1), G_D(t2)). The readings share the band from 1/(t1 + t_r) to 1/(2 t_r), t1 the earlier:
     Cov = G_D(t1) G_D(t2) Q_s^2 [Ci(pi tau/t_r) - Ci(2 pi tau/(t1 + t_r))], tau = |t2 - t1|, Ci the cosine integral; for
-    tau = 0 the bracket is ln((t1 + t_r)/(2 t_r)), the variance that `PCMModel.read` draws.
+    tau = 0 the bracket is ln((t1 + t_r)/(2 t_r)), the variance that `PCMModel.read` draws. For S_G/G^2 = Q_s^2 c/f^gamma it is
+    the integral of c cos(2 pi f tau)/f^gamma over that band.
     """
     band = _shared_band(model, *times_s)
     return g_drift_us[0] * g_drift_us[1] * np.square(model.read_noise_q(g_target_us)) * band * model.reads_noisily
@@ -158,10 +166,29 @@ def read_noise_covariance_us2(model: PCMModel, g_drift_us, g_target_us, times_s:
 
 def _shared_band(model: PCMModel, *times_s: float) -> float:
     """The bracket of the covariance: of two readings of a device, relative to G_D(t1) G_D(t2) Q_s^2."""
-    t1_s, tau_s = model.check_time(min(times_s)), max(times_s) - min(times_s)
+    t1_s, tau_s, gamma = model.check_time(min(times_s)), max(times_s) - min(times_s), model.noise_exponent
     if tau_s == 0:
-        return np.log((t1_s + model.t_r_s) / (2 * model.t_r_s))
-    return sici(np.pi * tau_s / model.t_r_s)[1] - sici(2 * np.pi * tau_s / (t1_s + model.t_r_s))[1]
+        return model.read_band(t1_s)
+    lowest, highest = 2 * np.pi * tau_s / (t1_s + model.t_r_s), np.pi * tau_s / model.t_r_s
+    if gamma == 1:
+        return sici(highest)[1] - sici(lowest)[1]
+    unit_s = model.t_r_s  # f in units of 1/t_r: c = band / integral of f^-gamma, both over the band at t_0
+    ends = np.array([2.0, model.t_0_s / unit_s + 1]) ** (gamma - 1) / (gamma - 1)
+    c = model.read_band(model.t_0_s) / (ends[1] - ends[0])
+    return c * (2 * np.pi * tau_s / unit_s) ** (gamma - 1) * (_cosine_tail(gamma, lowest) - _cosine_tail(gamma, highest))
+
+
+def _cosine_tail(gamma: float, x: float) -> float:
+    """The integral of cos(u) u^-gamma from x > 0 to infinity, gamma > 0, by quadrature to about 1e-10 of it.
+
+    Up to u = 1 over ln u. From u = max(x, 1) on along u + i v, where e^(iu) decays instead of oscillating: the integral is
+    Re[i e^(iu) times that of (u + i v)^-gamma e^-v from v = 0].
+    """
+    start = max(x, 1.0)
+    turned = quad(lambda v: np.exp(-v) * (1j * np.exp(1j * start) * (start + 1j * v) ** -gamma).real, 0, np.inf, epsabs=0)[0]
+    if x >= 1:
+        return turned
+    return turned + quad(lambda log: np.cos(np.exp(log)) * np.exp((1 - gamma) * log), np.log(x), 0, epsabs=0, limit=200)[0]
 
 
 def read_correlation(model: PCMModel, t1_s: float, t2_s: float) -> float:
