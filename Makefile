@@ -34,13 +34,11 @@ wheel: $(VENV)/installed  ## build a wheel, install it alone, load a shipped net
 	cd dist && venv/bin/python -c "import pcmref; net, state = pcmref.load('resnet8-fashionmnist-noise'); print('loaded from the wheel:', pcmref.__file__)"
 	cd dist && venv/bin/pcmref info
 
-audit: $(VENV)/installed  ## alter the open equations and see their tests fail, write validation/AUDIT.md and properties.md (minutes)
-	$(PYTHON) validation/audit/audit.py --alter
-	$(PYTHON) validation/audit/properties.py
+audit: $(VENV)/installed  ## write validation/AUDIT.md: constants, equations, and the tests that confirm them
+	$(PYTHON) validation/audit/audit.py
 
 mutation: $(VENV)/installed  ## plant mistakes in nn, pcm and fast and see which the tests notice (half an hour)
 	$(PYTHON) validation/audit/mutate.py --json validation/results/mutation.json
-	$(PYTHON) validation/audit/properties.py
 
 costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibration cost the shipped network, what more devices buy (hours; goes on where it was, all anew where code, sizes or what evaluates differ)
 	$(PYTHON) validation/experiments/discrepancy_costs.py

@@ -42,6 +42,7 @@ def test_what_a_description_leaves_out_is_that_of_its_base():
             PCMModel.of_description(bad)
 
 
+@pytest.mark.confirms(1, 89)
 def test_hermes_at_points_worked_out_by_hand():
     """x = .05 below, x = .5 above the points where the branches meet; sigma is a cubic in uS at 20.7 uS."""
     g = 20.7 * np.array([0.05, 0.5])
@@ -77,6 +78,7 @@ def test_hermes_is_aihwkits_measured(monkeypatch, z):
     np.testing.assert_allclose(HERMES.read(HERMES.drift(g, nu, t_s), g, t_s, z), read, rtol=4e-6, atol=1e-6)
 
 
+@pytest.mark.confirms(89)
 @pytest.mark.parametrize("model", [HERMES, replace(HERMES, q_argument="target", pair="kept", nu_law="gaussian")])
 def test_laws_in_branches_have_their_moments(model):
     """Programming and drift of hermes by sampling against the closed forms, on both sides of every branch."""
@@ -111,6 +113,7 @@ def test_stretched_by_the_largest_of_the_crossbar_not_of_the_array():
 STUCK = replace(JOSHI, stuck=(0.02, 0.03))
 
 
+@pytest.mark.confirms(77, 88)
 def test_stuck_devices_are_as_many_as_said_and_have_the_mixtures_moments():
     w = {"fc.weight": np.full((500, 400), 0.3)}
     w["fc.weight"][0, 0] = 1.0
@@ -126,6 +129,7 @@ def test_stuck_devices_are_as_many_as_said_and_have_the_mixtures_moments():
     assert abs(plus.var() - variance) <= Z_LIMIT * np.sqrt((fourth - variance**2) / plus.size)
 
 
+@pytest.mark.confirms(88)
 def test_without_stuck_devices_a_chip_is_what_it_was():
     w = {"fc.weight": np.array([[0.5, -0.25]])}
     same = replace(JOSHI, stuck=(0.0, 0.0))
@@ -140,6 +144,7 @@ def test_without_stuck_devices_a_chip_is_what_it_was():
 GAMMA = replace(JOSHI, noise_exponent=1.21)
 
 
+@pytest.mark.confirms(87)
 @pytest.mark.parametrize("exponent", [0.8, 1.21, 2.0])
 def test_the_band_is_the_integral_of_the_spectrum(exponent):
     """c from the band at t_0, then the same spectrum up to a later time; pulses are long, so that quadrature is easy."""
@@ -152,6 +157,7 @@ def test_the_band_is_the_integral_of_the_spectrum(exponent):
     assert model.read_band(40.0) == pytest.approx(wanted, rel=1e-10)
 
 
+@pytest.mark.confirms(23, 87)
 @pytest.mark.parametrize("exponent", [0.8, 1.0, 1.21, 2.0])
 @pytest.mark.parametrize("tau_s", [0.01, 0.3, 2.0, 30.0])
 def test_covariances_are_integrals_of_the_spectrum(exponent, tau_s):

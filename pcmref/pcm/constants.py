@@ -12,6 +12,7 @@ from pcmref.pcm.gdc import READ_OUTS
 
 PAPER = "joshi2020"  # the profile whose constants are the defaults of PCMModel
 NOT_CONSTANTS = ("based_on", "sources")  # entries of a device file beside its constants
+BRANCH = (0, 2, 3, 4, 5)  # how many numbers a polynomial from some x on may be, that x among them
 CHOICES = {
     "nu_law": ("gaussian", "folded", "clamped"),
     "q_argument": ("target", "programmed", "stretched"),

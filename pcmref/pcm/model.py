@@ -25,7 +25,6 @@ from pcmref.pcm import constants
 from pcmref.pcm.constants import constant
 
 _ABOVE = "from x = the first number on, a polynomial in x of the others, c0 first"
-_BRANCH = (0, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,10 @@ class PCMModel:
     programming_contains_read: bool = constant(False, "", "B", "[T] code adds all read noise to it; see programming_std_us")
     nu_mean_line: tuple[float, float] = constant((-0.0155, 0.0244), "1, 1", "B", "[N] [T] slope of ln x, intercept")
     nu_mean_range: tuple[float, float] = constant((0.049, 0.1), "1", "B", "[N] [T]")
-    nu_mean_above: tuple[float, ...] = constant((), "1", "B", f"[N] [T]: none; {_ABOVE}", _BRANCH)
+    nu_mean_above: tuple[float, ...] = constant((), "1", "B", f"[N] [T]: none; {_ABOVE}", constants.BRANCH)
     nu_std_line: tuple[float, float] = constant((-0.0125, -0.0059), "1, 1", "B", "[N] [T] slope of ln x, intercept")
     nu_std_range: tuple[float, float] = constant((0.008, 0.045), "1", "B", "[N] [T]")
-    nu_std_above: tuple[float, ...] = constant((), "1", "B", f"[N] [T]: none; {_ABOVE}", _BRANCH)
+    nu_std_above: tuple[float, ...] = constant((), "1", "B", f"[N] [T]: none; {_ABOVE}", constants.BRANCH)
     nu_law: str = constant("gaussian", "", "B", "[N] [T] document; the toolkit's code folds it")
     stuck: tuple[float, float] = constant((0.0, 0.0), "1", "D", "shares at 0, at G_max; 99.1 % programmed is quoted (C+)")
     t_0_s: float = constant(20.0, "s", "B", "[T] code; [X] states 27.36 s for the chip's first reading (B)")
@@ -60,7 +59,7 @@ class PCMModel:
     q_line: tuple[float, ...] = constant((), "1, 1", "B", "[N] [T]: none; slope of ln x, intercept, for the power", (0, 2))
     q_min: float = constant(0.0, "1", "B", "[N] [T]")
     q_max: float = constant(0.2, "1", "B", "[N] [T]")
-    q_above: tuple[float, ...] = constant((), "1", "B", f"[N] [T]: none; {_ABOVE}", _BRANCH)
+    q_above: tuple[float, ...] = constant((), "1", "B", f"[N] [T]: none; {_ABOVE}", constants.BRANCH)
     q_argument: str = constant("target", "", "B", "[N] [T] document; [T] code: programmed G, stretched")
     pair: str = constant("kept", "", "A", "[J] two devices a weight")
     devices_per_weight: int | Mapping[str, int] = constant(1, "a sign", "A", "[J] two devices a weight, one a sign")

@@ -1,14 +1,12 @@
-"""The constants of the paper as code: found in its sources, graded in equations.toml; the device model grades its own."""
+"""The constants of the paper as code: found in its sources, graded in equations.toml; devices grade their own."""
 
 import ast
 import tomllib
 from collections.abc import Iterator
-from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
 from pcmref import tables
-from pcmref.cli.resumed_study import PROFILES
 from pcmref.pcm.model import PCMModel
 
 PACKAGE = Path(__file__).parents[2] / "pcmref"
@@ -63,15 +61,7 @@ def ungraded() -> list[str]:
             g_max = name.endswith(".g_max_us") and value == PCMModel.g_max_us
             if not (name.startswith("PCMModel.") or g_max or (module, name) in listed):
                 found.append(f"{module}:{name} = {value}")
-    graded = {(profile["name"], profile["field"]) for profile in LISTED["profile"]}
-    changes = {(name, f.name) for name in PROFILES for f in fields(PCMModel) if _changed(name, f)}
-    return found + [f"PCMModel.{name}().{field}" for name, field in sorted(changes - graded)]
-
-
-def _changed(profile: str, field) -> bool:
-    """Whether a profile has another number, or numbers, than joshi2020."""
-    value = getattr(getattr(PCMModel, profile)(), field.name)
-    return value != field.default and not isinstance(value, str | bool)
+    return found
 
 
 def value_of(module: str, name: str):
@@ -87,9 +77,6 @@ def table() -> str:
     lines = [["constant", "value", "unit", "grade", "source"]]
     for name, value, unit, grade, source in PCMModel.constants():
         lines.append([f"`PCMModel.{name}`", str(value), unit or "-", grade, source])
-    for profile in LISTED["profile"]:
-        value = getattr(getattr(PCMModel, profile["name"])(), profile["field"])
-        lines.append([f"`PCMModel.{profile['name']}().{profile['field']}`", str(value), *_graded(profile)])
     for constant in LISTED["constant"]:
         value = str(value_of(constant["module"], constant["name"]))
         value = f"`{value[:77]}...`".replace("|", "\\|") if len(value) > 80 else value

@@ -9,8 +9,7 @@ to notice it, so it counts neither way. What is printed is the share killed and 
 
 The sample does not depend on what else changes: each mutant has a random number of its own, and the lowest are taken. The file
 of --json is written as the run goes, and a run goes on from it: mutants it names as killed are not run again unless their
-module, or the test that killed them, has changed (see digests.py). equivalent_mutants.toml says of a survivor why no test can
-notice it; the others run again.
+module has changed. equivalent_mutants.toml says of a survivor why no test can notice it; the others run again.
 """
 
 import argparse
@@ -31,7 +30,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import digests
 import hypothesis  # noqa: F401 (loaded once for all mutants)
 import pytest
 import scipy.integrate
@@ -39,7 +37,7 @@ import scipy.stats  # noqa: F401
 
 from pcmref import draws
 
-TOP = digests.TOP
+TOP = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).parent / "equivalent_mutants.toml"
 ROOMS = ("nn", "pcm", "fast")
 ALSO = {"nn/blocks.py": ["resnet"], "pcm/crossbar.py": ["gdc"]}
@@ -80,8 +78,8 @@ class Mutant:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of its module, with the mistake and without comments and docstrings."""
-        return hashlib.sha256(digests.plain(ast.parse(self.source)).encode()).hexdigest()
+        """The SHA-256 of its module, with the mistake and without comments."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
 
 
 def mutants(module: str) -> Iterator[Mutant]:
@@ -117,16 +115,6 @@ def _nodes(node, function) -> Iterator[tuple[str, ast.AST]]:
             if hasattr(child, "lineno"):
                 yield inside, child
             yield from _nodes(child, inside)
-
-
-def nodes_of_functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
-    """(dotted name, node) of every function of a tree."""
-    yield from ((name, node) for name, node in _nodes(tree, "") if isinstance(node, ast.FunctionDef))
-
-
-def functions(module: str) -> Iterator[tuple[str, ast.FunctionDef]]:
-    """(dotted name, node) of every function of a module."""
-    yield from nodes_of_functions(ast.parse((TOP / "pcmref" / module).read_text()))
 
 
 def _edits(node) -> list[tuple[str, str, int | None, object]]:
@@ -189,9 +177,6 @@ def equivalent() -> dict[str, str]:
 class Copy:
     """A copy of the project in a temporary folder, in which mutants run; use as a context manager."""
 
-    asserted: list[str] = []
-    cases: set[str] = set()
-
     def __enter__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="pcmref-mutants-"))
         for name in ("pcmref", "tests", "validation", "reference_weights"):
@@ -207,8 +192,7 @@ class Copy:
     def failures(self, tests: list[str], mutant: Mutant | None = None, first: bool = False) -> list[str]:
         """The tests (file::function) that fail with this mutant in place; `first` stops at the first one.
 
-        `asserted` then has those of them that failed by an assertion, `cases` all with their parameters. ["out of time"]
-        where the time limit ended the run, ["no test ran"] where nothing could be collected.
+        ["out of time"] where the time limit ended the run, ["no test ran"] where nothing could be collected.
         """
         if mutant is None:
             return self._run(tests, first)
@@ -236,11 +220,7 @@ class Copy:
         status = os.waitpid(child, 0)[1]
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
             return ["out of time"]
-        line = r"^(?:FAILED|ERROR) tests/(\S+?::\w+)(\[.*?\])?(?: - (.*))?$"
-        lines = re.findall(line, (self.folder / "output").read_text(), re.MULTILINE)
-        failed = {test for test, _, _ in lines}
-        crashed = {test for test, _, why in lines if not re.match(r"assert|AssertionError|ExceptionGroup|$", why)}
-        self.asserted, self.cases = sorted(failed - crashed), {test + case for test, case, _ in lines}
+        failed = set(re.findall(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)", (self.folder / "output").read_text(), re.MULTILINE))
         return sorted(failed) or [STILLBORN] * bool(status)
 
     def _pytest(self, arguments) -> int:
@@ -270,8 +250,7 @@ def main() -> int:
     sample, possible = sampled(arguments.module or modules(), arguments.sample, arguments.seed)
     known = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else []
     why = equivalent()
-    kept = [fate for fate in known if (fate["killed by"] or fate["mutant"] in why) and holds(fate)]
-    killers = {fate["digest"]: fate["killed by"] for fate in kept}
+    killers = {fate["digest"]: fate["killed by"] for fate in known if fate["killed by"] or fate["mutant"] in why}
     waiting = [mutant for mutant in sample if mutant.digest not in killers]
     with Copy() as copy:
         for module in dict.fromkeys(mutant.module for mutant in waiting):
@@ -283,31 +262,13 @@ def main() -> int:
                 print(f"survived: {mutant.label}, line {mutant.line}", flush=True)
             if arguments.json:
                 fates = [_fate(mutant, killers[mutant.digest]) for mutant in sample if mutant.digest in killers]
-                arguments.json.write_text(digests.one_a_line(fates))
+                arguments.json.write_text("[\n" + ",\n".join(map(json.dumps, fates)) + "\n]\n")
     print(summary([_fate(mutant, killers[mutant.digest]) for mutant in sample]) + f" They are of {possible:,} possible ones.")
     return 0
 
 
 def _fate(mutant: Mutant, killer: str) -> dict:
-    fate = {"mutant": mutant.label, "module": mutant.module, "line": mutant.line, "digest": mutant.digest, "killed by": killer}
-    return fate | {"code": module_digest(mutant.module), "test": test_digest(killer)}
-
-
-def module_digest(module: str) -> str:
-    """Of a module as it is, without comments and docstrings."""
-    return hashlib.sha256(digests.plain(ast.parse((TOP / "pcmref" / module).read_text())).encode()).hexdigest()[:16]
-
-
-def test_digest(killer: str) -> str:
-    """Of the test that killed a mutant, with what it names in its file; "" where it was no test, or is no longer there."""
-    file, _, name = killer.partition("::")
-    path = TOP / "tests" / file
-    return digests.digest(path, name) if name and path.is_file() else ""
-
-
-def holds(fate: dict) -> bool:
-    """Whether a fate is of the module and the killing test as they are now."""
-    return (fate.get("code"), fate.get("test")) == (module_digest(fate["module"]), test_digest(fate["killed by"]))
+    return {"mutant": mutant.label, "module": mutant.module, "line": mutant.line, "digest": mutant.digest, "killed by": killer}
 
 
 def summary(fates: list[dict]) -> str:
@@ -316,13 +277,10 @@ def summary(fates: list[dict]) -> str:
     killed, late = (sum(test(fate["killed by"]) for fate in born) for test in (bool, "out of time".__eq__))
     why = equivalent()
     explained = sum(not fate["killed by"] and fate["mutant"] in why for fate in born)
-    old = sum(not holds(fate) for fate in fates)
     return (
         f"{killed} of {len(born)} sampled mutants are killed ({100 * killed / len(born):.1f} %), {late} of them by the time "
         f"limit; of the {len(born) - killed} survivors {explained} are explained. {len(fates) - len(born)} more were "
         "stillborn: the package could not be imported with them."
-        + f" {old} of these fates are of code or tests that have changed since."
-        * bool(old)
     )
 
 
