@@ -10,12 +10,16 @@ just their size) before an array is read. A file may unpack to 256 MiB, or to 10
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import mmap
 import os
 import re
+import secrets
+import stat
+import sys
 import tempfile
 import tomllib
 import zlib
@@ -29,47 +33,109 @@ import numpy as np
 
 from pcmref.errors import FileError, check_array
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 USER_BLOCK = 512
 MAGIC = b"pcmref-file 1\n"
 MAX_BYTES = 8 << 30  # all arrays of a file together, uncompressed, whatever the size of the file
 MAX_ARRAYS = 10_000
+_TEMPORARY = ".part"  # ends the name of a file that is being written
 _COMPRESS_FROM = 4096  # bytes; below that the chunk index outweighs the gain
 _FILTERS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]  # of chunked data sets, as `write` makes them
 
 
 @contextlib.contextmanager
-def replacing(path, suffix: str = "") -> Iterator[Path]:
+def replacing(path) -> Iterator[Path]:
     """A temporary path beside `path`; when the block ends well, it is flushed to disk and takes the name at once.
 
-    However the writing ends, `path` holds the old content or the new, never a mixture. Raises FileError.
+    However the writing ends, `path` holds the old content or the new, never a mixture. What a killed process has left is
+    removed. A pipe, a device, and the process's own standard output keep their names and are written into. Raises FileError.
     """
-    temporary = None
-    try:
-        path = Path(path).resolve()  # a link stays a link
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with open(temporary, "rb+") as file:
+    unchanged = "; nothing there was changed"
+    with contextlib.ExitStack() as ends:
+        try:
+            stream = _stream(path)
+            if stream is not None:
+                ends.callback(os.close, stream)
+                unchanged, temporary = "", Path(ends.enter_context(tempfile.TemporaryDirectory())) / "content"
+                yield temporary
+                for printed in (sys.stdout, sys.stderr):
+                    if printed is not None:
+                        printed.flush()  # comes before
+                with open(stream, "wb", closefd=False) as file:
+                    file.write(temporary.read_bytes())
+                return
+            path = Path(path).resolve()  # a link stays a link
+            _remove_stale(path)
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+            ends.callback(temporary.unlink, missing_ok=True)
+            file = ends.enter_context(open(temporary, "xb"))
+            lock(file)
+            yield temporary
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # as if it had been opened by name
-        temporary.replace(path)
-        temporary = None
-        _sync_folder(path.parent)
-    except (OSError, TypeError, ValueError, RuntimeError) as error:  # torch raises the last where a disk is full
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"cannot write {path}: {reason}; nothing there was changed") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            if fcntl is None:
+                file.close()  # Windows renames no open file
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        except (OSError, TypeError, ValueError, RuntimeError) as error:  # torch raises the last where a disk is full
+            raise FileError(f"cannot write {path}: {_reason(error)}{unchanged}") from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _stream(path) -> int | None:
+    """A handle to write into, where `path` is no regular file or is open as standard output or error; else None."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    for handle in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(handle), status):
+                return os.dup(handle)  # opened by its name, it would be written from its beginning
+    return None if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode) else os.open(path, os.O_WRONLY)
+
+
+def lock(file) -> bool | None:
+    """Lock an open file until it is closed: False where another holds the lock, None where there are no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (OSError, AttributeError):  # a file system, or a system, without them
+        return None
+    return True
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the temporary files of `path` whose writers are dead."""
+    for other in path.parent.iterdir():
+        if re.fullmatch(re.escape(f".{path.name}.") + "[0-9a-f]{8}" + re.escape(_TEMPORARY), other.name):
+            with contextlib.suppress(OSError), open(other, "rb") as file:
+                if lock(file):
+                    other.unlink()
+
+
+def check_writable(path) -> None:
+    """FileError where no file could be written at `path`; to be asked before the work for it."""
+    try:
+        if Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if Path(path).is_file() or not os.path.exists(path):
+            tempfile.TemporaryFile(dir=Path(path).resolve().parent).close()
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot write {path}: {_reason(error)}; nothing there was changed") from error
 
 
 def write_text(path, text: str) -> None:
-    """Write a text file in UTF-8, atomically; FileError."""
+    """Write a text file in UTF-8, atomically; bytes of a file's name that are none are escaped. FileError."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -110,7 +176,7 @@ def write(path, kind: str, meta: dict, arrays: dict[str, np.ndarray]) -> None:
         description = json.dumps(meta, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise FileError(f"{path}: the description must hold plain JSON values: {error}") from error
-    with replacing(path, ".h5") as temporary:
+    with replacing(path) as temporary:
         for compress_from in (_COMPRESS_FROM, np.inf):  # what packs so well that it would look like a bomb stays as it is
             content = io.BytesIO()  # not the file: where a disk is full, the HDF5 library ends the process
             with h5py.File(content, "w", userblock_size=USER_BLOCK) as file:

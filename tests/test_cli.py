@@ -181,3 +181,40 @@ def test_without_tqdm_a_line_now_and_then_tells_rate_and_time_left(capsys, monke
         "stage: 3,100 of 10,000 images, 51 images/s, 2 min left",
         "stage: 10,000 of 10,000 images, 90 images/s, 0 s left",
     ]
+
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+
+
+@pytest.mark.parametrize("options", ["-OO", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_without_docstrings_and_with_closed_streams_a_command_does_its_work(own, options):
+    python, streams = (options, "") if options == "-OO" else ("", options)
+    command = f"exec {sys.executable} {python} -m pcmref export state.npz copy.npz {streams}"
+    assert subprocess.run(["sh", "-c", command], env=ENVIRONMENT, capture_output=True).returncode == 0
+    with np.load("copy.npz") as copy, np.load("state.npz") as state:
+        assert all(np.array_equal(copy[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_command_leaves_no_temporary_file(own, number):
+    """Here while it writes; a signal that is ignored, as under nohup, stays so."""
+    code = (
+        "import signal, sys; from pcmref import cli, store\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def write(self, _): self.write_bytes(b'half'), print('half', flush=True), signal.pause()\n"
+        "store.Path.write_bytes, own = write, store.Path.write_bytes\n"
+        "sys.exit(cli.main(['export', 'state.npz', 'net.h5']))"
+    )
+    code = code.replace("self.write_bytes(b'half')", "own(self, b'half')")
+    with subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"half\n" and len(list(own.glob(".net.h5.*"))) == 1
+        process.send_signal(number)
+        assert process.wait(30) == 130
+    assert sorted(p.name for p in own.iterdir()) == ["images.npz", "state.npz"]
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_work(own, capsys, monkeypatch):
+    monkeypatch.setattr("pcmref.cli.golden.load_backend", lambda _: pytest.fail("worked first"))
+    for option in ("--json", "--markdown"):
+        status, _, err = run(capsys, "golden", "check", "pcmref.golden:Reference", option, "nowhere/report")
+        assert status == 2 and "cannot write nowhere/report" in err
+    assert run(capsys, "golden", "write", "nowhere/request.h5")[0] == 2

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -144,3 +146,59 @@ def test_a_link_stays_a_link_and_a_pipe_is_no_file(path, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(FileError, match="is no file"):
         store.read(tmp_path / "pipe", "test")
+
+
+def test_a_pipe_is_written_into(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    store.write_text(pipe, "text")
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and os.listdir(tmp_path) == ["pipe"] and os.read(reader, 9) == b"text"
+    os.close(reader)
+
+
+def test_a_device_stays_one(tmp_path):
+    """Nodes of the test's own: a mistake would replace the machine's."""
+    null, full = tmp_path / "null", tmp_path / "full"
+    try:
+        for node, minor in ((null, 3), (full, 7)):
+            os.mknod(node, stat.S_IFCHR | 0o600, os.makedev(1, minor))
+            open(node, "rb").close()
+    except PermissionError:
+        pytest.skip("this user may not make or use device nodes")
+    store.write_text(null, "text")
+    with pytest.raises(FileError, match=r"full: No space left on device$"):
+        store.write_text(full, "text")
+    assert all(stat.S_ISCHR(node.stat().st_mode) for node in (null, full))
+
+
+@pytest.mark.parametrize("redirected", [True, False])
+def test_standard_output_takes_its_turn(tmp_path, redirected):
+    """A file that the shell has opened goes on where it stands: what the name would replace, nobody would see."""
+    code = "from pcmref import store; print('first'); store.write_text('/dev/stdout', 'second\\n'); print('third')"
+    with open(tmp_path / "out", "w+b") as file:
+        found = subprocess.run([sys.executable, "-c", code], stdout=file if redirected else subprocess.PIPE, check=True)
+        file.seek(0)
+        assert (file.read() if redirected else found.stdout) == b"first\nsecond\nthird\n"
+
+
+def test_what_a_killed_writer_left_is_removed_and_no_other_file(path):
+    code = f"from pcmref import store\nwith store.replacing({str(path)!r}): print(flush=True), input()"
+    start = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(start, **pipes) as dead, subprocess.Popen(start, **pipes) as alive:
+        assert dead.stdout.readline() == alive.stdout.readline() == b"\n"
+        dead.kill()
+        dead.wait()
+        assert len(os.listdir(path.parent)) == 3
+        (path.parent / ".x.h5.settings.part").write_text("a user's own")
+        store.write(path, "test", {}, {})
+        left = sorted(os.listdir(path.parent))
+        assert len(left) == 3 and left[1:] == [".x.h5.settings.part", "x.h5"]  # and the one that is being written
+        alive.communicate(b"\n")
+    assert sorted(os.listdir(path.parent)) == [".x.h5.settings.part", "x.h5"]
+
+
+def test_a_text_with_bytes_of_no_encoding_can_be_written(tmp_path):
+    store.write_text(tmp_path / "a.csv", os.fsdecode(b"n\xff"))
+    assert (tmp_path / "a.csv").read_text() == r"n\udcff"

@@ -3,8 +3,10 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from threading import current_thread, main_thread
 
 import pcmref
 from pcmref.errors import PcmrefError, printable
@@ -43,23 +45,46 @@ class _Output:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 2 for an error the user can mend, 130 when interrupted."""
-    out = _Output(sys.stdout)
-    with redirect_stdout(out), redirect_stderr(_Output(sys.stderr)):
-        status = _run(argv)
-        out.flush()
-        if out.error is not None and not isinstance(out.error, BrokenPipeError):
-            print(f"pcmref: cannot write to the standard output: {out.error.strerror}", file=sys.stderr)
-            status = status or 2
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # a standard stream that is closed stays nobody's: no file of ours is to take its number
+    os.close(handle)
+    with open(os.devnull, "w") as closed, _ends_by_exception():
+        out, error = _Output(sys.stdout or closed), _Output(sys.stderr or closed)
+        with redirect_stdout(out), redirect_stderr(error):
+            return _status(argv, out)
+
+
+def _status(argv: list[str] | None, out: _Output) -> int:
+    status = _run(argv)
+    out.flush()
+    if out.error is not None and not isinstance(out.error, BrokenPipeError):
+        print(f"pcmref: cannot write to the standard output: {out.error.strerror}", file=sys.stderr)
+        status = status or 2
     return status
 
 
+@contextmanager
+def _ends_by_exception():
+    """What ends a process ends it as Ctrl-C does, by an exception: no temporary file is left. What is ignored stays ignored."""
+    numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)} if current_thread() is main_thread() else ()
+    previous = {number: signal.getsignal(number) for number in numbers}
+    ours = [number for number, handler in previous.items() if handler == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _run(argv: list[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="pcmref", description=pcmref.__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="pcmref", description=(pcmref.__doc__ or "").partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"pcmref {pcmref.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = importlib.import_module(f"pcmref.cli.{'import_' if name == 'import' else name}")
-        about, examples, rest = module.__doc__.partition("examples:\n")
+        about, examples, rest = (module.__doc__ or "no help under -OO").partition("examples:\n")
         texts = {"help": about.splitlines()[0], "description": about, "epilog": examples + rest}
         command = commands.add_parser(name, **texts, formatter_class=argparse.RawDescriptionHelpFormatter)
         module.add_arguments(command)

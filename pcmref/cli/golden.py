@@ -32,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pcmref import store
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import PcmrefError, SettingError
 from pcmref.golden import covering, file, fuzz, json_vectors, report, special
@@ -110,6 +111,9 @@ def _ops(text: str) -> list[str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    for target in ("out", "path", "json", "markdown"):  # what is written; the JSON of `write` is a folder
+        if (path := getattr(arguments, target, None)) and (target, arguments.action) != ("json", "write"):
+            store.check_writable(path)
     return globals()[f"_{arguments.action}"](arguments)
 
 
@@ -134,9 +138,9 @@ def _finish(arguments, name: str, version: str, route: str, verdicts, about: dic
     made = report.Report(name, version, route, tuple(verdicts), about)
     print(report.terminal(made))
     if arguments.json:
-        report.save(arguments.json, report.to_json(made))
+        store.write_text(arguments.json, report.to_json(made))
     if arguments.markdown:
-        report.save(arguments.markdown, report.markdown(made) + "\n")
+        store.write_text(arguments.markdown, report.markdown(made) + "\n")
     return exit_status(verdicts, arguments.strict)
 
 

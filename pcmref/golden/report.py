@@ -175,12 +175,6 @@ def to_json(report: Report) -> str:
     return json.dumps(head | about | found | {"verdicts": rows}, indent=1, allow_nan=False) + "\n"
 
 
-def save(path, text: str) -> None:
-    """Write a report atomically."""
-    with store.replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 # ---------------------------------------------------------------------------------------------------- expected failures
 
 
