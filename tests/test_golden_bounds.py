@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from right_backends import Fourier, Winograd
 
 from pcmref.golden import Capabilities, Reference, covering, special
 from pcmref.golden.bounds import LARGEST, STORAGE, UNIT_ROUNDOFF, Precision, accumulation_roundoff, is_representable, tolerance
 from pcmref.golden.case import Case, narrow, normal
 from pcmref.golden.check import check_case, in_dtype
-from pcmref.golden.correct_backends import Fourier, Winograd
 from pcmref.golden.expected import on_the_spot
 from pcmref.golden.file import make
 from pcmref.golden.ops import OPS

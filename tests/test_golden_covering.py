@@ -4,12 +4,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from right_backends import Blocked, Reordered
 
 from pcmref.fast.backend import Backend as Fast
 from pcmref.golden import covering, drawn, factors, file
 from pcmref.golden.bounds import in_dtype
 from pcmref.golden.check import check_case
-from pcmref.golden.correct_backends import Blocked, Reordered
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
 from pcmref.nn import functional as F

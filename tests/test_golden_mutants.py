@@ -4,12 +4,13 @@ from functools import cache
 
 import numpy as np
 import pytest
+import selfcheck
+from planted import Mutant, mutants
+from planted_kernels import kernel_mutants
+from right_backends import CORRECT, Copying, Flushing, Fourier, Fused, Longer, Winograd, Winograd4
 
 from pcmref import draws
-from pcmref.golden import covering, file, selfcheck, special
-from pcmref.golden.correct_backends import CORRECT, Copying, Flushing, Fourier, Fused, Longer, Winograd, Winograd4
-from pcmref.golden.mutants import Mutant, mutants
-from pcmref.golden.mutants_kernels import kernel_mutants
+from pcmref.golden import covering, file, special
 from pcmref.golden.reference import Reference
 from pcmref.nn import functional as F
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from right_backends import Sampled
 
 from pcmref import cli
 from pcmref.golden import (
@@ -22,7 +23,6 @@ from pcmref.golden import (
     report,
 )
 from pcmref.golden.check import check_case
-from pcmref.golden.correct_backends import Sampled
 
 GOLDEN = {g.case.key: g for g in file.read()}
 LINEAR, PROGRAM = GOLDEN["linear/v1/plain"], GOLDEN["program/v1/law"]
@@ -65,9 +65,7 @@ def test_the_command_of_a_failure_repeats_it(tmp_path, monkeypatch, capsys):
     assert line in again and "one_image" not in again and "1 fail;" in again
     assert run("verify", "my request.h5", "r.npz", "--case", "linear/v1/none") == 2
 
-    backend = (
-        "from pcmref.golden.correct_backends import Sampled\nclass Backend(Sampled):\n    def sample(self, op, *a, **k):\n"
-    )
+    backend = "from right_backends import Sampled\nclass Backend(Sampled):\n    def sample(self, op, *a, **k):\n"
     (folder / "wide_backend.py").write_text(
         backend + "        return {n: 1.1 * v for n, v in super().sample(op, *a, **k).items()}\n"
     )

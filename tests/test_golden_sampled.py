@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from right_backends import Sampled
 
 from pcmref import draws
 from pcmref.golden import Capabilities, file, sampled
 from pcmref.golden.check import check_results, count_tests
-from pcmref.golden.correct_backends import Sampled
 from pcmref.golden.verify import judge_samples
 
 GOLDEN = {g.case.key: g for g in file.read()}

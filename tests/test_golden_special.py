@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from right_backends import Sampled
 
 from pcmref.golden import Capabilities, Reference, check, special
 from pcmref.golden.bounds import LARGEST, TINY
-from pcmref.golden.correct_backends import Sampled
 
 BOTH = Capabilities(dtypes=("float64", "float32"))
 FLUSHED = replace(BOTH, flush_denormals=True)

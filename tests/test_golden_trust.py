@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from right_backends import Sampled
 
 from pcmref import cli, store
 from pcmref.errors import FileError, PcmrefError
@@ -12,7 +13,6 @@ from pcmref.golden import Capabilities, Reference, check, exit_status, file, jud
 from pcmref.golden.backends import BackendError
 from pcmref.golden.case import Case
 from pcmref.golden.check import check_case, check_results
-from pcmref.golden.correct_backends import Sampled
 from pcmref.golden.verify import Verdict
 
 GOLDEN = {g.case.key: g for g in file.read()}

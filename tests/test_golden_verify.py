@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from right_backends import CORRECT, Sampled
 from scipy.stats import chi2
+from selfcheck import selfcheck
 
 from pcmref import draws
 from pcmref.golden import Capabilities, Reference, Unsupported, check, covering, exit_status, file, judge, sampled
 from pcmref.golden.backends import BackendError, load_backend
 from pcmref.golden.case import Case
 from pcmref.golden.check import check_case, check_results, in_dtype
-from pcmref.golden.correct_backends import CORRECT, Sampled
 from pcmref.golden.ops import upstream
-from pcmref.golden.selfcheck import selfcheck
 from pcmref.golden.verify import Verdict, mark_suspects
 
 GOLDEN = {g.case.key: g for g in file.read()}
@@ -236,8 +236,8 @@ def _fresh(name, old, seed):
 
 @pytest.mark.parametrize("share", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_checker_catches_every_planted_error_and_passes_what_is_right(share, monkeypatch):
-    """One in four of them; all, which takes minutes, with `make test-slow`, as `pcmref selfcheck` does."""
-    module = sys.modules["pcmref.golden.selfcheck"]
+    """One in four of them; all, which takes minutes, with `make test-slow`, as `tests/golden/selfcheck.py` does."""
+    module = sys.modules["selfcheck"]
     monkeypatch.setattr(module, "CORRECT", module.CORRECT[::share])
     some, of_kernels = (list(planted())[::share] for planted in (module.mutants, module.kernel_mutants))
     monkeypatch.setattr(module, "mutants", lambda: some)

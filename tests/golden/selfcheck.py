@@ -1,15 +1,20 @@
-"""Checking the checker: what must pass passes, what must fail fails where it was planted, and nowhere else."""
+"""Checking the checker: what must pass passes, what must fail fails where it was planted, and nowhere else.
 
+python tests/golden/selfcheck.py            (minutes; each finding in a line, exit status 1 where one is not as it must be)
+"""
+
+import sys
 from collections.abc import Callable
 from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
-from pcmref.golden import covering, special
+from planted import mutants
+from planted_kernels import kernel_mutants
+from right_backends import CORRECT
+
+from pcmref.golden import covering, file, special
 from pcmref.golden.check import check, check_case, exit_status
-from pcmref.golden.correct_backends import CORRECT
-from pcmref.golden.mutants import mutants
-from pcmref.golden.mutants_kernels import kernel_mutants
 from pcmref.golden.ops import OPS, RANDOM
 from pcmref.golden.reference import Reference
 from pcmref.golden.verify import Golden, judge
@@ -32,8 +37,8 @@ class _Mute(Reference):
         return {}
 
 
-def selfcheck(golden: list[Golden], progress: Callable[[int, int], None] | None = None) -> list[Finding]:
-    """Findings on correct backends, on every mutant, and on a check that compares nothing."""
+def selfcheck(golden: list[Golden], found: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
+    """Findings on correct backends, on every mutant, and on a check that compares nothing; `found(finding)` after each."""
     specials, generated = cache(special.cases), cache(covering.golden)
     steps: list[Callable[[], Finding]] = [lambda one=one: _correct(one(), golden, specials, generated) for one in CORRECT]
     steps += [lambda mutant=mutant: _caught(mutant, golden) for mutant in mutants()]
@@ -42,8 +47,7 @@ def selfcheck(golden: list[Golden], progress: Callable[[int, int], None] | None 
     findings = []
     for step in steps:
         findings.append(step())
-        if progress is not None:
-            progress(len(findings), len(steps))
+        found(findings[-1])
     return findings
 
 
@@ -93,3 +97,9 @@ def _mute(golden: list[Golden]) -> Finding:
 def _nothing() -> Finding:
     status = exit_status([])
     return Finding(status != 0, "a check that compared nothing fails", f"exit status {status}")
+
+
+if __name__ == "__main__":
+    findings = selfcheck(file.read(), lambda f: print(f"{'ok   ' if f.right else 'WRONG'} {f.what} ({f.detail})", flush=True))
+    print(f"{len(findings)} findings, {sum(not finding.right for finding in findings)} wrong")
+    sys.exit(not all(finding.right for finding in findings))

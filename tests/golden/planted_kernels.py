@@ -7,8 +7,7 @@ from copy import deepcopy
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-
-from pcmref.golden.mutants import Mutant, half_product
+from planted import Mutant, half_product
 
 
 def _changed(arrays: dict, change, names=()) -> dict:

@@ -1,7 +1,7 @@
 """The checker's own check: backends with one planted error each.
 
 Each mutant is pcmref's backend with one operation replaced; it must fail there and nowhere else. Errors in draws are in
-`mutants_sampled`, backends that are right in `correct_backends`.
+`planted_draws`, backends that are right in `right_backends`.
 """
 
 import sys
@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from planted_draws import SPOILED
 
-from pcmref.golden.mutants_sampled import SPOILED
 from pcmref.golden.reference import Reference
 from pcmref.nn import functional as F
 
