@@ -95,6 +95,17 @@ def test_a_backend_that_says_nothing_of_itself(name, message, tmp_path, monkeypa
     assert message in capsys.readouterr().err
 
 
+def test_a_backend_is_any_object_with_methods_named_like_operations(tmp_path, monkeypatch, capsys):
+    text = "class Plain:\n    def relu(self, x):\n        return x.clip(0)\n    def helper(self):\n        pass\n"
+    (tmp_path / "plain_backends.py").write_text(text + "class Empty:\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    assert run("check", "plain_backends:Plain", "--op", "relu") == 0
+    assert "Plain 0: " in capsys.readouterr().out
+    assert run("check", "plain_backends:Plain", "--op", "relu", "--dtype", "float32") == 2  # it says nothing of float32
+    assert run("check", "plain_backends:Empty") == 2
+    assert "no method is named like an operation, such as conv2d" in capsys.readouterr().err
+
+
 def test_odd_settings_of_a_file_of_results(tmp_path, capsys):
     file.write(tmp_path / "request.h5", [LINEAR])
     np.savez(tmp_path / "r.npz", **{"linear/v1/plain/y": LINEAR.expected["y"].value + 100})

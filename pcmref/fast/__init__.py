@@ -1,4 +1,4 @@
-"""nn's operations, fast; `pcmref.fast:Backend` is golden's view of them."""
+"""nn's operations, fast; `pcmref.fast:Backend` has each as a method, to be judged."""
 
 
 def __getattr__(name):

@@ -1,4 +1,4 @@
-"""The fast engine behind golden's backend protocol: what is called here is what the network calls.
+"""The fast engine's operations as methods of their names, as golden calls a backend: what is called here the network calls.
 
 pcmref golden check pcmref.fast:Backend --level 2
 """
@@ -11,15 +11,36 @@ from pcmref.fast import functional as F
 from pcmref.fast.gather import Recycled
 from pcmref.fast.layers import Layers, folded, folded_layer
 from pcmref.fast.resnet import ResNet
-from pcmref.golden.reference import Networks
+from pcmref.nn.adabs import adabs
 from pcmref.nn.blocks import residual_block, residual_block_backward
 from pcmref.nn.functional import running_statistics
+
+
+class Networks:
+    """Whole networks as operations, as `network_class` runs them."""
+
+    dtypes, network_class = ("float64", "float32"), ResNet
+
+    def network(self, config: dict, eps: float):
+        return self.network_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}, eps=eps)
+
+    def resnet(self, x, state, network, eps):
+        return self.network(network, eps).forward(state, x)
+
+    def resnet_backward(self, dlogits, x, state, network, eps):
+        net = self.network(network, eps)
+        logits, tape = net.forward(state, x, train=True)
+        return {"logits": logits} | {f"grad/{k}": v for k, v in net.backward(state, tape, dlogits).items()}
+
+    def adabs(self, x_calibration, state, network, batch_size, eps):
+        new = adabs(self.network(network, eps), state, x_calibration, batch_size)
+        return {name: value for name, value in new.items() if "running_" in name}
 
 
 class Backend(Networks):
     """The operations that are fast's own. Batch norm in training is a layer whose 1x1 convolution changes nothing."""
 
-    name, network_class = "pcmref.fast", ResNet
+    name = "pcmref.fast"
 
     conv2d = staticmethod(F.conv2d)
 

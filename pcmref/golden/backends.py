@@ -1,4 +1,4 @@
-"""What a backend is: the protocol, a base class whose methods are operations, and loading from `package.module:Backend`."""
+"""What a backend is: any object whose methods are operations, or one with `run`; and loading from `package.module:Backend`."""
 
 import importlib
 import os
@@ -98,11 +98,13 @@ class Backend(Protocol):
 
 
 class NamedBackend:
-    """A base class for backends: an operation is a method of its name, its arguments are named as in GOLDEN.md's table.
+    """A backend's operations by name: each is a method, its arguments are named as in GOLDEN.md's table.
+
+    What an object lacks of this class, `adapted` gives it: it need not be a base class.
 
     Inputs, noise and params come as keywords; what stands in braces there (`{param}`) as one dict, `state` or `noise`.
-    A method returns its output, a tuple of all outputs in the table's order, or {output: array}. A subclass sets `dtypes`,
-    and `tensor` and `array`, which turn NumPy's arrays (copies, in C order and the machine's byte order) into its own and back.
+    A method returns its output, a tuple of all outputs in the table's order, or {output: array}. `dtypes` are the backend's,
+    `tensor` and `array` turn NumPy's arrays (copies, in C order and the machine's byte order) into its own and back.
     """
 
     name, version, dtypes = "unnamed", "0", ("float64",)
@@ -140,6 +142,19 @@ def by_name(rest: str, given: dict, table: dict) -> dict:
     return {k: v for k, v in given.items() if k in table} | {rest: {k: v for k, v in given.items() if k not in table}}
 
 
+def adapted(found):
+    """The object as a backend: one that has operations and no `run` has them called by name, as NamedBackend's are.
+
+    Its name and version are its class's and its package's where it has none.
+    """
+    if hasattr(found, "run") or not any(hasattr(found, op) for op in OPS):
+        return found
+    backend, package = NamedBackend(), sys.modules.get(type(found).__module__.partition(".")[0])
+    own = {name: getattr(found, name) for name in dir(found) if not name.startswith("_")}
+    vars(backend).update({"name": type(found).__name__, "version": getattr(package, "__version__", "0")} | own)
+    return backend
+
+
 def load_backend(name: str):
     """The backend meant by `package.module:Backend`: an instance, or a class or function that makes one.
 
@@ -151,7 +166,7 @@ def load_backend(name: str):
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-        backend = found() if callable(found) else found
+        backend = adapted(found() if callable(found) else found)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever a stranger's module raises while it is loaded, sys.exit among it
@@ -166,7 +181,8 @@ def check_backend(backend, name: str) -> Capabilities:
     """The backend's capabilities; BackendError where a part of the protocol is missing or a value is unknown."""
     missing = [part for part in ("name", "version", "capabilities", "run") if not hasattr(backend, part)]
     if missing:
-        raise BackendError(f"backend {name!r} lacks {missing}; see the Backend protocol in pcmref.golden.backends")
+        found = "no method is named like an operation, such as conv2d, and " if "run" in missing else ""
+        raise BackendError(f"backend {name!r}: {found}it lacks {missing}; see the Backend protocol in pcmref.golden.backends")
     if not (isinstance(backend.name, str) and isinstance(backend.version, str)):
         raise BackendError(f"backend {name!r}: its name and version must be texts, got {backend.name!r}, {backend.version!r}")
     try:

@@ -14,7 +14,7 @@ import numpy as np
 
 from pcmref.errors import PcmrefError
 from pcmref.golden import relations, sampled
-from pcmref.golden.backends import Capabilities, Unsupported, check_backend
+from pcmref.golden.backends import Capabilities, Unsupported, adapted, check_backend
 from pcmref.golden.bounds import in_dtype
 from pcmref.golden.ops import OPS, RANDOM
 from pcmref.golden.verify import Golden, Verdict, is_checked_in, judge, judge_samples, mark_suspects
@@ -96,6 +96,7 @@ def check(
     backend, golden: list[Golden], dtypes: list[str], n: int = sampled.N_DRAWS, seed: int = 0, related: Collection[str] = OPS
 ) -> list[Verdict]:
     """The verdicts on all cases in all dtypes, failures that follow from others marked; relations only of `related`."""
+    backend = adapted(backend)
     capabilities = check_backend(backend, str(getattr(backend, "name", backend)))
     tests = count_tests(golden) * len(dtypes)
     rows = [(g, dtype) for dtype in dtypes for g in golden if g.case.dtype in (None, dtype)]

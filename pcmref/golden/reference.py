@@ -6,6 +6,7 @@ import numpy as np
 
 import pcmref
 from pcmref import draws, training
+from pcmref.fast.backend import Networks
 from pcmref.golden.backends import NamedBackend, Unsupported
 from pcmref.golden.ops import OPS
 from pcmref.nn import functional as F
@@ -16,31 +17,10 @@ from pcmref.pcm.crossbar import Converter, Crossbar
 from pcmref.pcm.model import PCMModel
 
 
-class Networks(NamedBackend):
-    """Whole networks, as `network_class` runs them."""
-
-    version, dtypes, network_class = pcmref.__version__, ("float64", "float32"), ResNet
-
-    def network(self, config: dict, eps: float) -> ResNet:
-        return self.network_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}, eps=eps)
-
-    def resnet(self, x, state, network, eps):
-        return self.network(network, eps).forward(state, x)
-
-    def resnet_backward(self, dlogits, x, state, network, eps):
-        net = self.network(network, eps)
-        logits, tape = net.forward(state, x, train=True)
-        return {"logits": logits} | {f"grad/{k}": v for k, v in net.backward(state, tape, dlogits).items()}
-
-    def adabs(self, x_calibration, state, network, batch_size, eps):
-        new = pcmref.adabs(self.network(network, eps), state, x_calibration, batch_size)
-        return {name: value for name, value in new.items() if "running_" in name}
-
-
-class Reference(Networks):
+class Reference(Networks, NamedBackend):
     """nn's own text, and the device."""
 
-    name = "pcmref"
+    name, version, network_class = "pcmref", pcmref.__version__, ResNet
 
     def run(self, op, version, inputs, noise, params):
         if OPS[op].device and any(a.dtype == np.float32 for a in inputs.values()):

@@ -28,10 +28,11 @@ from hashlib import sha256
 from itertools import groupby
 
 import numpy as np
+from right_backends import CORRECT, Reference
 
 from pcmref import fast
-from pcmref.golden import bounds, correct_backends, covering, file, ops, relations, special
-from pcmref.golden.backends import Capabilities
+from pcmref.golden import bounds, covering, file, ops, relations, special
+from pcmref.golden.backends import Capabilities, adapted
 from pcmref.golden.check import check
 from pcmref.golden.twin_ops import TWINS
 
@@ -79,9 +80,10 @@ def tolerance(golden, output: str, capabilities: Capabilities, dtype: str) -> tu
 
 def right_backends() -> Iterator[tuple]:
     """(backend, the operations that it computes in its own way)."""
-    for make in (fast.Backend, *correct_backends.CORRECT):
-        own = [op for op in OPS if getattr(make, op, None) is not getattr(correct_backends.Reference, op, None)]
-        yield make(), own if make().capabilities().accepts_noise and own else OPS
+    for make in (fast.Backend, *CORRECT):
+        own = [op for op in OPS if getattr(make, op, None) is not getattr(Reference, op, None)]
+        backend = adapted(make())
+        yield backend, own if backend.capabilities().accepts_noise and own else OPS
 
 
 def shares(backend, own, dtype: str) -> Iterator[tuple[str, float]]:
