@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcmref import draws, readers, store
+from pcmref import draws, readers, states, store
 from pcmref.data import Dataset, check_layout, is_archive, load_dataset, normalize_images
 from pcmref.errors import FileError, MissingExtraError, PcmrefError, printable
 from pcmref.fast.resnet import ResNet
@@ -94,7 +94,7 @@ def read_network(name_or_path) -> NetworkFile:
     path = find(name_or_path)
     try:
         if readers.kind_of(path) != "pcmref":
-            state, said = readers.read_state(path)
+            state, said = states.read_state(path)
             net, about = ResNet.of_state(state), {}
             if said:
                 print(printable(f"{path}: {said}"), file=sys.stderr)

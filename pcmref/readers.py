@@ -16,10 +16,6 @@ from pcmref import store
 from pcmref.errors import FileError, MissingExtraError
 from pcmref.store import MAX_ARRAYS, MAX_BYTES, size_limit
 
-NESTS = ("state_dict", "model_state_dict", "model", "net", "ema")  # where training scripts keep a state, the first counts
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # of wrappers, where every name has it
-NAMES = {".shortcut.": ".downsample.", "linear.": "fc."}  # as akamaster's and kuangliu's code have it: as torchvision's
-COUNTERS = ("num_batches_tracked", "n_averaged")
 _OTHERS = {  # beginnings of files that people take for a state
     b"version https://git-lfs": "a Git LFS pointer, not the file it stands for: `git lfs pull` fetches it",
     b"\x89HDF": "an HDF5 file of other software: read its arrays with h5py and write them by PyTorch's names with numpy.savez",
@@ -60,63 +56,6 @@ def kind_of(path) -> str:
     raise FileError(f"{path}: {what or 'neither a pcmref file nor a PyTorch, safetensors or .npz file'}")
 
 
-def read_state(path) -> tuple[dict[str, np.ndarray], str]:
-    """(state by torchvision's names, what was taken, renamed or left out in one line, "" if nothing); FileError.
-
-    Of several states in a file the first counts, by the order of NESTS.
-    """
-    content = read(path)
-    found = [(under, part) for under, part in _mappings(content) if any(is_convolution(k, v) for k, v in part.items())]
-    found.sort(key=lambda entry: [NESTS.index(k) if k in NESTS else len(NESTS) for k in entry[0]])
-    if not found:
-        raise FileError(f"{path}: holds no state of a ResNet: no array 'NAME.weight' is a convolution's [O, C, kH, kW]")
-    (under, entries), *others = found
-    kept = {k: v for k, v in entries.items() if isinstance(k, str) and hasattr(v, "dtype") and not k.endswith(COUNTERS)}
-    left = [k for k in (content if under else ()) if k != under[0]] + [k for k in entries if k not in kept]
-    said = [f"read the state under {'/'.join(under)!r}"] if under else []
-    said += [f"not the one under {'/'.join(other)!r}" for other, _ in others]
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in kept)), None):
-        kept = {name.removeprefix(prefix): value for name, value in kept.items()}
-        said.append(f"took {prefix!r} off every name")
-    state, renamed = {}, set()
-    for name, value in kept.items():
-        new = name
-        for theirs, ours in NAMES.items():
-            if theirs in f".{new}":
-                new = f".{new}".replace(theirs, ours, 1).removeprefix(".")
-                renamed.add(f"{theirs.strip('.')} as {ours.strip('.')}")
-        if new in state:
-            raise FileError(f"{path}: holds {new!r} and {name!r}, which mean the same")
-        state[new] = _array(f"{path}: {name!r}", value)
-    said += sorted(renamed)
-    if left:
-        said.append("left out " + ", ".join(dict.fromkeys(str(k).rsplit(".", 1)[-1] for k in left)))
-    state, more = _without_stand_ins(state)
-    return state, "; ".join(said + more)
-
-
-def _without_stand_ins(state: dict) -> tuple[dict, list[str]]:
-    """(state, what is said) without 1x1 convolutions that stand for a shortcut's zero channels (He et al. 2016, option A).
-
-    Their weights are zeros and ones, their batch norm is 1 and 0: recalibrated, it would scale what must pass unchanged.
-    """
-    names = [name.removesuffix("0.weight") for name in state if name.endswith("downsample.0.weight")]
-    stand_ins = [name for name in names if _passes_channels_on(state, name)]
-    if not stand_ins:
-        return state, []
-    matrices = [state[f"{name}0.weight"][..., 0, 0] for name in stand_ins]  # [O, C]
-    if stand_ins == names and all(np.array_equal(w, np.eye(*w.shape, -((len(w) - w.shape[1]) // 2))) for w in matrices):
-        kept = {name: value for name, value in state.items() if ".downsample." not in name}
-        return kept, ["took shortcuts of zeros and ones for what they stand for, channels of zeros without weights"]
-    return state, [f"{stand_ins[0]}0 only passes channels on, but AdaBS will recalibrate the batch norm behind it"]
-
-
-def _passes_channels_on(state: dict, shortcut: str) -> bool:
-    w, batch_norm = state[f"{shortcut}0.weight"], {"weight": 1, "bias": 0, "running_mean": 0, "running_var": 1}
-    selects = w.shape[2:] == (1, 1) and np.isin(w, (0, 1)).all()
-    return selects and all(np.allclose(state.get(f"{shortcut}1.{k}", np.nan), v, 0, 1e-4) for k, v in batch_norm.items())
-
-
 def read(path) -> dict:
     """What a file of others holds, as it is nested there: names and arrays (torch's own in a PyTorch file); FileError."""
     readers = {"npz": read_npz, "torch": _read_torch, "safetensors": _read_safetensors}
@@ -126,7 +65,7 @@ def read(path) -> dict:
     return readers[kind](path)
 
 
-def _mappings(content: dict):
+def mappings(content: dict):
     """(the names it is nested under, mapping) of every mapping in a file, outermost first."""
     queue, seen = [((), content)], set()
     for under, mapping in queue:  # grows while it is gone through
@@ -138,7 +77,7 @@ def _mappings(content: dict):
 
 def flat(content: dict) -> dict:
     """{path of names: array} of all arrays in a file."""
-    parts = _mappings(content)
+    parts = mappings(content)
     return {"/".join((*under, str(k))): v for under, part in parts for k, v in part.items() if hasattr(v, "shape")}
 
 
@@ -147,7 +86,7 @@ def is_convolution(name, value) -> bool:
     return isinstance(name, str) and name.endswith("weight") and getattr(value, "ndim", 0) == 4
 
 
-def _array(where: str, value) -> np.ndarray:
+def array_of(where: str, value) -> np.ndarray:
     """A NumPy array, 16-bit floats as float32."""
     if not isinstance(value, np.ndarray):  # torch's
         value, dtype = value.detach(), str(value.dtype).removeprefix("torch.")
@@ -184,7 +123,7 @@ def _read_torch(path) -> dict:
         raise FileError(f"{path}: {_why_not(path, str(error) or type(error).__name__)}") from error
     if not isinstance(content, dict):
         raise FileError(f"{path}: a PyTorch file that holds a {type(content).__name__}, not a state (model.state_dict())")
-    sizes = [v.numel() * v.element_size() for _, part in _mappings(content) for v in part.values() if hasattr(v, "numel")]
+    sizes = [v.numel() * v.element_size() for _, part in mappings(content) for v in part.values() if hasattr(v, "numel")]
     if sum(sizes) > limit:  # one stored number may be seen as any number of them
         raise FileError(f"{path}: its tensors declare over {limit} bytes; refused")
     return content

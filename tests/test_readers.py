@@ -1,7 +1,6 @@
 """States in files of others: what people really have, by content; hostile ones; one clear sentence for the rest."""
 
 import argparse
-import dataclasses
 import io
 import json
 import pickle
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 import pcmref
-from pcmref import cli, draws, readers
+from pcmref import cli, readers
 from pcmref.errors import FileError, MissingExtraError
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
@@ -31,40 +30,6 @@ def tensors(torch, state=STATE, dtype=None):
 def same(path, state=STATE, net=NET):
     found, values = pcmref.load(path)
     assert found == net and all(np.array_equal(values[k], state[k]) and values[k].dtype == np.float32 for k in state)
-
-
-def kuangliu(state):
-    return {k.replace("downsample", "shortcut").replace("fc.", "linear."): v for k, v in state.items()}
-
-
-def under_prefix(*prefixes):
-    return lambda state: {"".join(prefixes) + k: v for k, v in state.items()}
-
-
-CHANGES = {
-    "as it is": (lambda s: s, []),
-    "DataParallel": (under_prefix("module."), ["'module.' off"]),
-    "compiled and wrapped": (under_prefix("module.", "_orig_mod.", "model."), ["'module.'", "'_orig_mod.'", "'model.'"]),
-    "backbone": (under_prefix("backbone."), ["'backbone.'"]),
-    "kuangliu's": (kuangliu, ["shortcut as downsample", "linear as fc"]),
-    "counters": (lambda s: s | {"bn1.num_batches_tracked": next(iter(s.values())).sum()}, ["left out num_batches_tracked"]),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_states_names_become_torchvisions_and_what_was_done_is_one_line(tmp_path, capsys, name):
-    change, said = CHANGES[name]
-    np.savez(tmp_path / "state", **change(STATE))
-    (tmp_path / "state.npz").rename(tmp_path / "state.bin")  # the content counts, not the name
-    same(tmp_path / "state.bin")
-    err = capsys.readouterr().err
-    assert all(part in err for part in said) and len(err.splitlines()) == bool(said)
-
-
-def test_names_that_mean_the_same_are_refused(tmp_path):
-    np.savez(tmp_path / "s.npz", **STATE, **{"linear.weight": STATE["fc.weight"]})
-    with pytest.raises(FileError, match="'fc.weight' and 'linear.weight'"):
-        pcmref.load(tmp_path / "s.npz")
 
 
 @pytest.mark.parametrize("ending", [".pth", ".bin", ".th", ".PT", ""])
@@ -100,55 +65,6 @@ def test_akamasters_checkpoints_load_as_they_are(torch, tmp_path, capsys):
     same(tmp_path / "resnet.th", state, net)
     said = capsys.readouterr().err
     assert all(part in said for part in ("under 'state_dict'", "'module.' off", "linear as fc", "left out best_prec1"))
-
-
-def stand_ins(net, before=None):
-    """A state of the projection network that computes what `net`, of pad shortcuts, does."""
-    state = dataclasses.replace(net, shortcut="projection").init(3)
-    for name in [k for k in state if k.endswith("downsample.0.weight")]:
-        o, c = state[name].shape[:2]
-        state[name] = np.eye(o, c, -((o - c) // 2 if before is None else before), np.float32)[..., None, None]
-    return state
-
-
-def test_convolutions_that_stand_for_zero_channels_are_taken_for_them(tmp_path, capsys):
-    """Else AdaBS recalibrates the batch norm behind them, and points are lost without a word."""
-    net = pcmref.ResNet(1, 3, (3, 4, 9), (1, 2, 1), shortcut="pad")
-    state = stand_ins(net)
-    np.savez(tmp_path / "s.npz", **state)
-    same(tmp_path / "s.npz", {k: v for k, v in state.items() if "downsample" not in k}, net)
-    assert "channels of zeros without weights" in capsys.readouterr().err
-    x = draws.standard_normal(0, "test/stand-ins", (2, 8, 8, 1))
-    theirs = dataclasses.replace(net, shortcut="projection").forward(state, x)
-    assert np.allclose(
-        net.forward(pcmref.load(tmp_path / "s.npz")[1], x), theirs, rtol=1e-4
-    )  # its batch norm's eps is left out
-    for change in ({"layer3.0.downsample.0.weight": state["layer3.0.downsample.0.weight"][::-1]}, stand_ins(net, 0)):
-        np.savez(tmp_path / "s.npz", **state | change)
-        assert pcmref.load(tmp_path / "s.npz")[0].shortcut == "projection"
-        assert "0.downsample.0 only passes channels on" in capsys.readouterr().err
-    for trained in ("weight", "running_var"):
-        np.savez(tmp_path / "s.npz", **{k: v * 1.1 if k.endswith(f"downsample.1.{trained}") else v for k, v in state.items()})
-        assert pcmref.load(tmp_path / "s.npz")[0].shortcut == "projection" and not capsys.readouterr().err
-
-
-TORCHVISIONS = {  # He et al. 2016, table 1; the numbers of parameters are those that torchvision states
-    "resnet18": ("basic", (2, 2, 2, 2), 11_689_512),
-    "resnet34": ("basic", (3, 4, 6, 3), 21_797_672),
-    "resnet50": ("bottleneck", (3, 4, 6, 3), 25_557_032),
-    "resnet101": ("bottleneck", (3, 4, 23, 3), 44_549_160),
-}
-
-
-@pytest.mark.parametrize("name", TORCHVISIONS)
-def test_torchvisions_networks_are_told_by_their_shapes(name):
-    block, blocks, parameters = TORCHVISIONS[name]
-    net = pcmref.ResNet(3, 1000, (64, 128, 256, 512), blocks, "imagenet", block=block)
-    state = {k: np.broadcast_to(np.float32(0.5), shape) for k, shape in net.shapes().items()}
-    assert pcmref.ResNet.of_state(state) == net
-    assert sum(state[k].size for k in net.trainable()) == parameters
-    without = {k: v for k, v in state.items() if ".downsample." not in k}
-    assert pcmref.ResNet.of_state(without).shortcut == "pad"
 
 
 def test_of_two_states_the_models_own_counts(torch, tmp_path, capsys):
