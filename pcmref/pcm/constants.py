@@ -11,7 +11,7 @@ from pcmref.errors import SettingError
 from pcmref.pcm.gdc import READ_OUTS
 
 PAPER = "joshi2020"  # the profile whose constants are the defaults of PCMModel
-NOT_CONSTANTS = ("based_on", "sources")  # entries of a device file beside its constants
+NOT_CONSTANTS = ("based_on", "source")  # entries of a device file beside its constants
 BRANCH = (0, 2, 3, 4, 5)  # how many numbers a polynomial from some x on may be, that x among them
 CHOICES = {
     "nu_law": ("gaussian", "folded", "clamped"),
@@ -70,19 +70,26 @@ def _check_kind(name: str, value, default, lengths, **_) -> None:
         raise SettingError(f"PCMModel: {name} must be {expected}; got {value!r}")
 
 
-def of_profile(name: str) -> dict:
-    """What a shipped profile changes of the paper's constants; SettingError names the profiles."""
-    shipped = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.toml"))}
-    if name == PAPER:
-        return {}
-    if name not in shipped:
-        raise SettingError(f"device must be one of {[PAPER, *shipped]}, got {name!r}")
-    return of_description(tomllib.loads(shipped[name].read_text(encoding="utf-8")))
+def profiles() -> list[str]:
+    """The names of the devices that ship: the paper's first."""
+    return [PAPER, *sorted(path.stem for path in Path(__file__).parent.glob("*.toml"))]
 
 
-def of_description(description: Mapping) -> dict:
-    """What a device file changes of the paper's constants: those of the profile it is `based_on`, and its own."""
-    if not isinstance(description.get("name"), str):
-        raise SettingError(f"a device needs a name, a text; got {description.get('name')!r}")
+def description_of(profile: str) -> dict:
+    """What the file of a shipped profile says; SettingError names the profiles."""
+    if profile not in profiles():
+        raise SettingError(f"device must be one of {profiles()}, got {profile!r}")
+    if profile == PAPER:
+        return {"name": PAPER}
+    return tomllib.loads(Path(__file__).with_name(f"{profile}.toml").read_text(encoding="utf-8"))
+
+
+def changes(description: Mapping) -> dict[str, tuple[object, str]]:
+    """{constant: (value, where it is from)} of all that a device changes of the paper's: by its own file and its bases'."""
+    name, base = description.get("name"), description.get("based_on", PAPER)
+    if not isinstance(name, str):
+        raise SettingError(f"a device needs a name, a text; got {name!r}")
+    source = description.get("source", f"device {name}")
     own = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items() if k not in NOT_CONSTANTS}
-    return of_profile(description.get("based_on", PAPER)) | own
+    inherited = changes(description_of(base)) if base != PAPER else {}
+    return inherited | {k: (v, source) for k, v in own.items()}

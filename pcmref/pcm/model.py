@@ -105,7 +105,7 @@ class PCMModel:
         >>> pcmref.PCMModel.profile("hermes").g_max_us
         20.7
         """
-        return cls(**constants.of_profile(name))
+        return cls.of_description(constants.description_of(name))
 
     @classmethod
     def of_description(cls, description: Mapping) -> "PCMModel":
@@ -116,7 +116,8 @@ class PCMModel:
         >>> pcmref.PCMModel.of_description({"name": "mine", "based_on": "hermes", "t_0_s": 60.0}).g_max_us
         20.7
         """
-        values, known = constants.of_description(description), [f.name for f in fields(cls)]
+        values = {name: value for name, (value, _) in constants.changes(description).items()}
+        known = [f.name for f in fields(cls)]
         if unknown := sorted(values.keys() - set(known)):
             raise SettingError(f"unknown constants {unknown}; a device has {known}")
         return cls(**values)
