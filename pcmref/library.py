@@ -13,12 +13,9 @@ from pcmref import draws, readers, states, store
 from pcmref.data import Dataset, check_layout, is_archive, load_dataset, normalize_images
 from pcmref.errors import FileError, MissingExtraError, PcmrefError, printable
 from pcmref.fast.resnet import ResNet
+from pcmref.nn.functional import BN_EPS
 
 _FOLDERS = (Path(__file__).parent / "reference_weights", Path(__file__).parent.parent / "reference_weights")
-ASSUMED = (
-    "what no state says is taken as usual: batch norm's eps 1e-5 (`pcmref import --eps` takes another), a max-pool after a 7x7 "
-    "first convolution and after no other"
-)
 
 
 def shipped() -> dict[str, Path]:
@@ -32,11 +29,14 @@ def find(name_or_path, folders: bool = False) -> Path:
         path = Path(name_or_path)
         if path.is_file() or (folders and path.is_dir()):
             return path
+        is_folder = path.is_dir()
     except (OSError, TypeError, ValueError) as error:
         raise FileError(f"{str(name_or_path)[:80]!r} is no shipped name and no path: {error}") from error
     files = shipped()
     if str(name_or_path) in files:
         return files[str(name_or_path)]
+    if is_folder:
+        raise FileError(f"{path}: is a folder; name a file in it")
     names = ", ".join(sorted(files)) or "none"
     raise FileError(f"{name_or_path}: no such file, and no shipped file of that name; there are {names}")
 
@@ -55,6 +55,19 @@ class NetworkFile:
         kinds = f"{net.block} blocks {net.blocks}, {net.shortcut} shortcuts, batch norm's eps {net.eps:g}"
         return f"stem {net.stem}, widths {net.widths}, {kinds}"
 
+    def assumed(self) -> str:
+        """What a state by itself does not say, and how it was taken."""
+        net, told = self.net, ["a max-pool after a 7x7 first convolution and after no other"]
+        if net.eps == BN_EPS:
+            told.append(f"batch norm's eps {BN_EPS:g} (`pcmref import --eps` takes another)")
+        if net.block == "bottleneck":
+            told.append(
+                "the stride of a bottleneck in its 3x3 convolution (torchvision; He et al. 2016 have it in the first 1x1)"
+            )
+        if net.shortcut == "pad" and "zeros" not in self.about:
+            told.append("a shortcut's channels of zeros half before and half behind (`pcmref import --zeros behind`)")
+        return f"what no state says is taken as usual: {', '.join(told)}"
+
 
 def check_normalisation(where, values, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) of images/255 as plain numbers, one a channel; FileError where `values` is no such pair."""
@@ -64,7 +77,7 @@ def check_normalisation(where, values, channels: int) -> tuple[tuple[float, ...]
     except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
-        raise FileError(f"{where}: 'mean' and 'std' must be {channels} numbers each, one a channel")
+        raise FileError(f"{where}: 'mean' and 'std' must be {channels} finite numbers each, one a channel")
     if min(mean) < 0 or max(mean) > 1 or min(std) <= 0 or max(std) > 1:
         raise FileError(
             f"{where}: 'mean' must lie in 0..1 and 'std' in 0..1, above 0: they are of images/255; divide them by 255 where "
@@ -86,15 +99,16 @@ def save(path, net: ResNet, state: dict, meta: dict | None = None) -> None:
     store.write(path, "network", {"network": net.config(), "about": about}, state)
 
 
-def read_network(name_or_path) -> NetworkFile:
+def read_network(name_or_path, zeros_behind: bool = False) -> NetworkFile:
     """A network from a shipped name, a file of `save`, or a state in a file of others (architecture from its shapes).
 
-    PyTorch's files, safetensors and .npz are told by content. What was renamed or left out is said on stderr. FileError.
+    PyTorch's files, safetensors and .npz are told by content. What was renamed or left out is said on stderr. `zeros_behind`: as
+    `states.read_state` has it. FileError.
     """
     path = find(name_or_path)
     try:
         if readers.kind_of(path) != "pcmref":
-            state, said = states.read_state(path)
+            state, said = states.read_state(path, zeros_behind)
             net, about = ResNet.of_state(state), {}
             if said:
                 print(printable(f"{path}: {said}"), file=sys.stderr)

@@ -16,6 +16,7 @@ from pcmref import store
 from pcmref.errors import FileError, MissingExtraError
 from pcmref.store import MAX_ARRAYS, MAX_BYTES, size_limit
 
+NESTS = ("state_dict", "model_state_dict", "model", "net", "ema")  # where training scripts keep a state, the first counts
 _OTHERS = {  # beginnings of files that people take for a state
     b"version https://git-lfs": "a Git LFS pointer, not the file it stands for: `git lfs pull` fetches it",
     b"\x89HDF": "an HDF5 file of other software: read its arrays with h5py and write them by PyTorch's names with numpy.savez",
@@ -53,6 +54,14 @@ def kind_of(path) -> str:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= os.path.getsize(path) - 8:
         return "safetensors"
     what = next((what for start, what in _OTHERS.items() if head.startswith(start)), None)
+    if head.startswith(b"\x89HDF") and _holds(path, b"keras_version"):
+        what = (
+            "an HDF5 file of Keras. Only a network that pads by half its kernels is this one (Keras's own `same` pads on one side "
+            "where the stride is 2). Where Keras is, in Python, net being its pcmref.ResNet: "
+            f"w = [numpy.array(v) for v in keras.models.load_model({str(path)!r}).weights]; numpy.savez('state.npz', "
+            "**{k: v.transpose(3, 2, 0, 1) if v.ndim == 4 else v.T for k, v in zip(net.shapes(), w, strict=True)}); "
+            "then pcmref import --eps .001 state.npz"
+        )
     raise FileError(f"{path}: {what or 'neither a pcmref file nor a PyTorch, safetensors or .npz file'}")
 
 
@@ -134,14 +143,19 @@ def _why_not(path, message: str) -> str:
     asked = re.search(r"GLOBAL (\S+) was not an allowed global", message)
     if asked is None:
         return f"a PyTorch file that is damaged, or cut short: {message.splitlines()[0]}"
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        whole = content.find(b"torch.nn.modules.") >= 0
+    whole = _holds(path, b"torch.nn.modules.")
     what = "a whole pickled module" if whole else "a PyTorch file with other objects than tensors"
-    taken = "m.state_dict()" if whole else "m['state_dict']"
+    nest = next((k for k in NESTS if _holds(path, b"X" + len(k).to_bytes(4, "little") + k.encode())), "state_dict")
+    taken = "m.state_dict()" if whole else f"m[{nest!r}]"
     return (
         f"{what} ({asked[1]}), which runs code when it is loaded. If you trust it, in Python where that code is: "
         f"m = torch.load({str(path)!r}, weights_only=False); torch.save({taken}, 'state.pt')"
     )
+
+
+def _holds(path, part: bytes) -> bool:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(part) >= 0
 
 
 def _read_safetensors(path) -> dict[str, np.ndarray]:

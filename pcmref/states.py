@@ -11,9 +11,8 @@ import numpy as np
 
 from pcmref.errors import FileError
 from pcmref.nn.resnet import ResNet
-from pcmref.readers import array_of, is_convolution, mappings, read
+from pcmref.readers import NESTS, array_of, is_convolution, mappings, read
 
-NESTS = ("state_dict", "model_state_dict", "model", "net", "ema")  # where training scripts keep a state, the first counts
 _CONV, _NORM = r"(?:0|conv|convolution)\.", r"(?:1|bn|norm|normalization)\."
 _STEM, _SHORTCUT = r"\.(?:stem|init_block)\.", r"\.(?:shortcut|skip|identity_conv|downsample|right)\."
 NAMES = (  # what others call the parts of a network, and what torchvision does; each is looked for in turn

@@ -205,7 +205,7 @@ def read_toml(path, max_bytes: int = 1 << 16) -> dict:
     try:
         if not path.is_file() or path.stat().st_size > max_bytes:
             raise ValueError(f"no such file, or over {max_bytes} bytes")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if max(map(len, text.splitlines()), default=0) > 1000:
             raise ValueError("a line has over 1,000 characters")
         return tomllib.loads(text)

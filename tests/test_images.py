@@ -65,7 +65,7 @@ def test_a_sorted_file_is_said(tmp_path, capsys):
     ("options", "arrays", "message"),
     [
         (["--mean", "125.3", "123", "113.9", "--std", "63", "62", "66.7"], {}, "divide them by 255"),
-        (["--mean", ".5", ".5", ".5"], {}, "must be 3 numbers each"),
+        (["--mean", ".5", ".5", ".5"], {}, "must be 3 finite numbers each"),
         (["--mean", ".5", ".5", ".5", "--std", "0", "1", "1"], {}, "above 0"),
         (["--mean", ".5", ".5", ".5", "--std", "1", "1", "1"], {"images": PIXELS / 255}, "--mean and --std are for uint8"),
         ([], {}, "--mean and --std"),

@@ -40,12 +40,42 @@ def test_eps_is_what_import_is_told_and_is_said(saved, capsys):
     assert cli.main(["export", "n.h5", "n.npz"]) == 0 and "eps" not in capsys.readouterr().out
     assert cli.main(["import", "n.npz", "e.h5", "--eps", "0.001"]) == 0 and "eps 0.001," in capsys.readouterr().out
     assert library.load("e.h5")[0] == replace(NET, eps=0.001)
+    assert cli.main(["import", "n.npz", "f.h5", "--eps", "0.001"]) == 0 and "1e-05" not in capsys.readouterr().out
+    assert cli.main(["import", "n.npz", "f.h5"]) == 0 and "as usual: a max-pool" in (out := capsys.readouterr().out)
+    assert "batch norm's eps 1e-05 (`pcmref import --eps`" in out and "bottleneck" not in out and "zeros" not in out
     assert cli.main(["info", "e.h5"]) == 0 and "eps 0.001" in capsys.readouterr().out
     assert cli.main(["export", "e.h5", "e.npz"]) == 0 and "eps 0.001 is not in it" in capsys.readouterr().out
     assert cli.main(["export", "e.h5", "copy.h5"]) == 0 and "not in it" not in capsys.readouterr().out
     assert (
         cli.main(["import", "n.npz", "e.h5", "--eps", "2"]) == 2 and "eps must lie between 0 and 1" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        (pcmref.ResNet(2, 3, (3, 4), (1, 1), block="bottleneck"), "stride of a bottleneck in its 3x3 convolution"),
+        (pcmref.ResNet(2, 3, (3, 5), (1, 1), shortcut="pad"), "channels of zeros half before and half behind"),
+    ],
+)
+def test_what_a_state_does_not_say_is_named(tmp_path, monkeypatch, capsys, net, said):
+    monkeypatch.chdir(tmp_path)
+    np.savez("n.npz", **net.init())
+    assert cli.main(["import", "n.npz", "n.h5"]) == 0 and said in capsys.readouterr().out
+    assert cli.main(["info", "n.npz"]) == 0 and said in capsys.readouterr().out
+    assert cli.main(["import", "n.npz", "m.h5", "--zeros", "behind"]) == 0
+    captured, moved = capsys.readouterr(), net.shortcut == "pad"
+    assert ("half before" in captured.out) is False and ("another order" in captured.err) == moved
+    assert np.array_equal(pcmref.load("m.h5")[1]["fc.weight"], pcmref.load("n.h5")[1]["fc.weight"]) != moved
+
+
+def test_a_network_of_the_other_byte_order_goes_to_pytorch(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: .pt files skipped")
+    monkeypatch.chdir(tmp_path)
+    state = NET.init(3)
+    np.savez("n.npz", **{k: v.astype(v.dtype.newbyteorder()) for k, v in state.items()})
+    assert cli.main(["export", "n.npz", "n.pt"]) == 0
+    assert all(np.array_equal(v.numpy(), state[k]) for k, v in torch.load("n.pt", weights_only=True).items())
 
 
 def test_pytorch_takes_an_export_and_an_import_takes_pytorchs(saved, capsys):
@@ -77,7 +107,10 @@ def test_a_resnet34_state_of_pytorch_loads_by_name(tmp_path, monkeypatch, capsys
         (["export", "n.h5", "n.onnx"], "n.onnx"),
         (["export", "missing.h5", "n.npz"], "missing.h5"),
         (["import", "missing.npz", "n2.h5"], "missing.npz"),
-        (["import", "n.h5", "n2.h5", "--mean", "0.1"], "--mean and --std: 'mean' and 'std' must be 2 numbers each"),
+        (["import", ".", "n2.h5"], ".: is a folder; name a file in it"),
+        (["info", "."], ".: is a folder; name a file in it"),
+        (["import", "n.h5", "n2.h5", "--mean", "nan", ".5", "--std", "1", "1"], "must be 2 finite numbers each"),
+        (["import", "n.h5", "n2.h5", "--mean", "0.1"], "--mean and --std: 'mean' and 'std' must be 2 finite numbers each"),
         (["import", "n.h5", "n2.h5", "--mean", "125.3", "123", "--std", "63", "62"], "divide them by 255"),
         (["import", "n.h5", "n2.h5", "--mean", ".5", ".5", "--std", ".2", "0"], "'std' in 0..1, above 0"),
         (["import", "n.h5", "n.h5"], "another file than n.h5"),

@@ -5,6 +5,8 @@ import io
 import json
 import pickle
 import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,7 +97,12 @@ def refusals(torch):
         "arguments": (
             {"state_dict": state, "args": argparse.Namespace()},
             "other objects than tensors (argparse.Namespace)",
-            "m['",
+            "m['state_dict']",
+        ),
+        "arguments beside a net": (
+            {"acc": 93.0, "net": state, "args": argparse.Namespace()},
+            "other objects than tensors (argparse.Namespace)",
+            "m['net']",
         ),
         "float8": (state | {"fc.weight": state["fc.weight"].to(torch.float8_e4m3fn)}, "'fc.weight' is float8_e4m3fn", "scale"),
         "sparse": (state | {"fc.weight": state["fc.weight"].to_sparse()}, "'fc.weight' is a sparse tensor", "dense"),
@@ -111,7 +118,7 @@ def refusals(torch):
 KINDS = "a module,a checkpoint with one,arguments,float8,sparse,without values,a tensor,no convolution,no ResNet,seen larger"
 
 
-@pytest.mark.parametrize("what", [*KINDS.split(","), "negative"])
+@pytest.mark.parametrize("what", [*KINDS.split(","), "arguments beside a net", "negative"])
 def test_what_is_no_state_of_ours_is_one_sentence_with_its_cause(torch, tmp_path, capsys, what):
     content, *parts = refusals(torch)[what]
     torch.save(content, tmp_path / "s.pt")
@@ -204,6 +211,7 @@ def zipped(*names) -> bytes:
         (b"words", "neither a pcmref file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"\x89HDF\r\n\x1a\n", "HDF5 file of other software"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99) + b"keras_version", "HDF5 file of Keras"),
         (b"\x93NUMPY\x01\x00", "one array"),
         (pickle.dumps({"fc.weight": [1.0]}), "a Python pickle"),
         (zipped("m/data.pkl", "m/constants.pkl"), "TorchScript"),
@@ -217,3 +225,15 @@ def test_other_files_are_named(tmp_path, content, message):
         pcmref.load(tmp_path / "s")
     with pytest.raises(FileError, match="is a folder"):
         readers.kind_of(tmp_path)
+
+
+def test_the_lines_make_a_state_of_a_keras_network(tmp_path, monkeypatch):
+    """Keras has kernels as HWIO and matrices as [C, O]; weights in the order of the layers, as ours."""
+    monkeypatch.chdir(tmp_path)
+    Path("k.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99) + b"keras_version")
+    with pytest.raises(FileError, match="HDF5 file of Keras") as error:
+        pcmref.load("k.h5")
+    theirs = [v.transpose(2, 3, 1, 0) if v.ndim == 4 else v.T for v in STATE.values()]
+    keras = SimpleNamespace(models=SimpleNamespace(load_model=lambda path: SimpleNamespace(weights=theirs)))
+    exec(str(error.value).split("ResNet: ")[1].split("; then")[0], {"keras": keras, "numpy": np, "net": NET})
+    same("state.npz")

@@ -123,6 +123,11 @@ def test_the_cifar10_recipe_runs_on_a_small_file_in_the_genuine_format(tmp_path)
     assert sum(np.size(file.state[n]) for n in file.net.synaptic()) == 361_722
 
 
+def test_a_recipe_with_a_byte_order_mark_is_read(plan, tmp_path):
+    (tmp_path / "r.toml").write_text(TEXT, encoding="utf-8-sig")
+    assert recipes.read_plan(tmp_path / "r.toml") == plan
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

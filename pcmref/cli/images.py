@@ -66,7 +66,7 @@ def say_if_near_chance(network, file: library.NetworkFile, evaluation: Evaluatio
     if n >= ENOUGH and right <= chance + 3 * (chance * (1 - chance) / n) ** 0.5:
         _say(
             f"{network}: in software {right:.1%} of the first {n} images are right, near chance ({chance:.1%}): look at --mean "
-            f"and --std and at the order of the classes first; {library.ASSUMED}"
+            f"and --std and at the order of the classes first; {file.assumed()}"
         )
 
 

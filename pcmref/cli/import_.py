@@ -22,6 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("source", type=Path, help="a state: a PyTorch file (state_dict, checkpoint), .safetensors or .npz")
     add("target", type=Path, help="the network file to write (.h5)")
     add_normalisation(add, "none; what the network was trained with goes into the file")
+    add(
+        "--zeros",
+        choices=("around", "behind"),
+        default="around",
+        help="where a shortcut without weights has its channels of "
+        "zeros in this state: half before and half behind the others, or all behind (default: %(default)s)",
+    )
     add("--eps", type=float, help="batch norm's epsilon that the network was trained with (default: 1e-5, PyTorch's)")
 
 
@@ -29,12 +36,15 @@ def run(arguments: argparse.Namespace) -> int:
     source, target = arguments.source, arguments.target
     if target.suffix != ".h5" or target.resolve() == source.resolve():
         raise FileError(f"{target}: the target must end in .h5 and be another file than {source}")
-    file = library.read_network(source)
+    file = library.read_network(source, arguments.zeros == "behind")
     about = file.about | {"imported_from": source.name}
+    if arguments.zeros == "behind":
+        about["zeros"] = "all behind in what was imported"
     if asked := asked_for(arguments, file.net.in_channels):
         about["normalisation"] = [list(part) for part in asked]
     if arguments.eps is not None:
         file = replace(file, net=replace(file.net, eps=arguments.eps))
-    library.save(target, file.net, file.state, about)
-    print(f"{target}: {file.architecture()}, {file.net.num_classes} classes; {library.ASSUMED}")
+    file = replace(file, about=about)
+    library.save(target, file.net, file.state, file.about)
+    print(f"{target}: {file.architecture()}, {file.net.num_classes} classes; {file.assumed()}")
     return 0

@@ -36,9 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
         is_network = any(map(readers.is_convolution, arrays, arrays.values()))
     print(f"{path}\nkind: {printable(kind)}")
     if is_network:
-        _print_network(library.read_network(path))
+        file = library.read_network(path)
+        _print_network(file)
         if kind != "network":
-            print(library.ASSUMED)
+            print(file.assumed())
     else:
         _print_values(meta)
         for name, array in arrays.items():
