@@ -59,7 +59,7 @@ class NetworkFile:
         """What a state by itself does not say, and how it was taken."""
         net, told = self.net, ["a max-pool after a 7x7 first convolution and after no other"]
         if net.eps == BN_EPS:
-            told.append(f"batch norm's eps {BN_EPS:g} (`pcmref import --eps` takes another)")
+            told.append("batch norm's eps 1e-5 (`pcmref import --eps` takes another)")
         if net.block == "bottleneck":
             told.append(
                 "the stride of a bottleneck in its 3x3 convolution (torchvision; He et al. 2016 have it in the first 1x1)"
@@ -102,8 +102,8 @@ def save(path, net: ResNet, state: dict, meta: dict | None = None) -> None:
 def read_network(name_or_path, zeros_behind: bool = False) -> NetworkFile:
     """A network from a shipped name, a file of `save`, or a state in a file of others (architecture from its shapes).
 
-    PyTorch's files, safetensors and .npz are told by content. What was renamed or left out is said on stderr. `zeros_behind`: as
-    `states.read_state` has it. FileError.
+    PyTorch's files, safetensors and .npz are told by content. What was renamed or left out is said on stderr. `zeros_behind` is
+    for `states.read_state`. FileError.
     """
     path = find(name_or_path)
     try:

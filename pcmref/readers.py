@@ -56,7 +56,7 @@ def kind_of(path) -> str:
     what = next((what for start, what in _OTHERS.items() if head.startswith(start)), None)
     if head.startswith(b"\x89HDF") and _holds(path, b"keras_version"):
         what = (
-            "an HDF5 file of Keras. Only a network that pads by half its kernels is this one (Keras's own `same` pads on one side "
+            "an HDF5 file of Keras. Only a network that pads by half its kernels is one of ours (Keras's `same` pads one side "
             "where the stride is 2). Where Keras is, in Python, net being its pcmref.ResNet: "
             f"w = [numpy.array(v) for v in keras.models.load_model({str(path)!r}).weights]; numpy.savez('state.npz', "
             "**{k: v.transpose(3, 2, 0, 1) if v.ndim == 4 else v.T for k, v in zip(net.shapes(), w, strict=True)}); "

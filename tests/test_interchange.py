@@ -40,9 +40,9 @@ def test_eps_is_what_import_is_told_and_is_said(saved, capsys):
     assert cli.main(["export", "n.h5", "n.npz"]) == 0 and "eps" not in capsys.readouterr().out
     assert cli.main(["import", "n.npz", "e.h5", "--eps", "0.001"]) == 0 and "eps 0.001," in capsys.readouterr().out
     assert library.load("e.h5")[0] == replace(NET, eps=0.001)
-    assert cli.main(["import", "n.npz", "f.h5", "--eps", "0.001"]) == 0 and "1e-05" not in capsys.readouterr().out
+    assert cli.main(["import", "n.npz", "f.h5", "--eps", "0.001"]) == 0 and "1e-5" not in capsys.readouterr().out
     assert cli.main(["import", "n.npz", "f.h5"]) == 0 and "as usual: a max-pool" in (out := capsys.readouterr().out)
-    assert "batch norm's eps 1e-05 (`pcmref import --eps`" in out and "bottleneck" not in out and "zeros" not in out
+    assert "batch norm's eps 1e-5 (`pcmref import --eps`" in out and "bottleneck" not in out and "zeros" not in out
     assert cli.main(["info", "e.h5"]) == 0 and "eps 0.001" in capsys.readouterr().out
     assert cli.main(["export", "e.h5", "e.npz"]) == 0 and "eps 0.001 is not in it" in capsys.readouterr().out
     assert cli.main(["export", "e.h5", "copy.h5"]) == 0 and "not in it" not in capsys.readouterr().out

@@ -44,6 +44,5 @@ def _to_torch(target: Path, state: dict[str, np.ndarray]) -> None:
     except ImportError as error:
         raise MissingExtraError("writing .pt files needs torch: pip install torch") from error
     with store.replacing(target) as temporary:
-        torch.save(
-            {name: torch.from_numpy(value.astype(value.dtype.newbyteorder("="))) for name, value in state.items()}, temporary
-        )
+        native = {name: value.astype(value.dtype.newbyteorder("=")) for name, value in state.items()}  # torch knows no other
+        torch.save({name: torch.from_numpy(value) for name, value in native.items()}, temporary)
