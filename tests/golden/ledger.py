@@ -12,8 +12,9 @@ of the case besides, with ` > OUTPUT` again. The key shares/DTYPE/BACKEND/OP is 
 backend takes, and of how many cases.
 
 `compare` calls a change no loss if a scale, a tolerance or a share is no larger (but for rounding, SLACK), or if a line is
-new. Anything else is a loss, named by its key, and the exit status is 1. Write both files on one machine: the expected
-values of special cases come from matrix products, whose last bits depend on the processor.
+new. Anything else is a loss, named by its key, and the exit status is 1. Write both files on one machine and with one
+OPENBLAS_CORETYPE: expected values of dtypes below float64 are matrix products in float64, whose last bits depend on the
+kernel.
 
 What golden is inside stands behind the functions of the first section: follow it there if it moves, and nowhere else.
 """
