@@ -37,8 +37,12 @@ def suite(tmp_path):
     return run
 
 
-def test_pcmref_passes(suite):
-    done = suite("--pcmref-backend=pcmref.golden:Reference")
+WORKERS = [(), ("-n", "2")]
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_pcmref_passes(suite, workers):
+    done = suite("--pcmref-backend=pcmref.golden:Reference", *workers)
     assert done.returncode == 0 and "8 passed" in done.stdout, done.stdout
 
 
@@ -50,6 +54,7 @@ def test_a_wrong_operation_fails_in_its_cases(suite):
     assert command in done.stdout
 
 
+@pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
@@ -60,6 +65,24 @@ def test_a_wrong_operation_fails_in_its_cases(suite):
         (["--pcmref-backend=pcmref.golden:Reference", "--pcmref-dtype=float8"], 2, "float8"),
     ],
 )
-def test_what_cannot_be_checked_does_not_pass(suite, options, status, message):
-    done = suite(*options)
-    assert done.returncode == status and message in done.stdout + done.stderr, done.stdout
+def test_what_cannot_be_checked_does_not_pass(suite, options, status, message, workers):
+    """With pytest-xdist, where processes collect and run, a usage error is theirs: pytest ends with another status."""
+    done = suite(*options, *workers)
+    expected = (status,) if not workers or status == 1 else (1, 2, 3, 4)
+    assert done.returncode in expected and message in done.stdout + done.stderr, done.stdout
+
+
+def test_one_process_that_compared_is_enough(suite, tmp_path):
+    """With a process for every case, and more, some compare nothing."""
+    done = suite("--pcmref-backend=pcmref.golden:Reference", "--pcmref-dtype=float64", "-n", "6", "-k", "plain")
+    assert done.returncode == 0 and "passed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("fixture", ["route", "compared", "accept", "golden", "key", "backend", "capabilities"])
+def test_another_projects_tests_are_given_no_fixture(tmp_path, fixture):
+    """Its test with a parameter that it forgot to define fails, and its run is not judged."""
+    (tmp_path / "test_other.py").write_text(f"def test_right():\n    pass\n\n\ndef test_wrong({fixture}):\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "-p", "pcmref.conformance.plugin", "-p", "no:cacheprovider", "test_other.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert f"fixture '{fixture}' not found" in done.stdout and "1 passed, 1 error" in done.stdout, done.stdout
+    assert "compared" not in done.stdout.splitlines()[-1]

@@ -4,12 +4,11 @@ An installed pcmref registers it. From a checkout: `pytest -p pcmref.conformance
 Nothing of pcmref is imported before the suite runs, so that other test runs pay nothing.
 """
 
-import shlex
 from pathlib import Path
 
 import pytest
 
-_COMPARED = pytest.StashKey[list]()
+COMPARED = pytest.StashKey[list]()  # the cases of this run in which something was compared, once the suite is collected
 
 
 def pytest_addoption(parser):
@@ -25,7 +24,7 @@ def pytest_generate_tests(metafunc):
     option, asked = metafunc.config.option, {"golden", "key", "seconds"} & set(metafunc.fixturenames)
     if not asked or metafunc.definition.path.parent != Path(__file__).parent:  # another project's may have these names too
         return
-    metafunc.config.stash.setdefault(_COMPARED, [])
+    metafunc.config.stash.setdefault(COMPARED, [])
     if not option.pcmref_backend:
         raise pytest.UsageError("say which backend to check: --pcmref-backend=package.module:Backend")
     backend, capabilities, dtypes, cases = _asked_for(option)
@@ -77,26 +76,26 @@ def _searches(option, capabilities, dtypes, cases):
 _ROWS = {"golden": _stored, "key": _generated, "seconds": _searches}  # of each test: ((argument, ...), [(id, value, ...)])
 
 
-@pytest.fixture
-def route(request) -> str:
-    """The command that repeats a failure, but for --dtype and --case."""
-    option = request.config.option
-    words = ["pcmref", "golden", "check", option.pcmref_backend]
-    return shlex.join(words + (["--file", option.pcmref_file] if option.pcmref_file else []))
-
-
-@pytest.fixture
-def compared(request) -> list:
-    """The cases of this run in which something was compared."""
-    return request.config.stash[_COMPARED]
-
-
 def pytest_sessionfinish(session, exitstatus):
     config = session.config
-    if exitstatus == pytest.ExitCode.OK and config.stash.get(_COMPARED, None) == [] and not config.option.collectonly:
+    if hasattr(config, "workeroutput"):  # a process of pytest-xdist, which collects and runs: its parent judges
+        config.workeroutput["pcmref compared"] = config.stash.get(COMPARED, None)
+    elif exitstatus == pytest.ExitCode.OK and _compared_nothing(config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    compared = getattr(node, "workeroutput", {}).get("pcmref compared")
+    if compared is not None:
+        node.config.stash.setdefault(COMPARED, []).extend(compared)
+
+
+def _compared_nothing(config) -> bool:
+    """Whether the suite was asked to compare and did not; None, where it was not collected, is another project's run."""
+    return config.stash.get(COMPARED, None) == [] and not config.option.collectonly
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    if config.stash.get(_COMPARED, None) == [] and not config.option.collectonly:
+    if _compared_nothing(config):
         terminalreporter.write_line("pcmref: nothing was compared, which is a failure", red=True)

@@ -1,11 +1,28 @@
 """One test a golden case and dtype, stored or generated: the verdict of `pcmref golden check`. One search a dtype."""
 
+import shlex
+
 import pytest
 
+from pcmref.conformance.plugin import COMPARED
 from pcmref.golden import covering
 from pcmref.golden.check import check_case
 from pcmref.golden.fuzz import fuzz
 from pcmref.golden.report import line
+
+
+@pytest.fixture
+def route(request) -> str:
+    """The command that repeats a failure, but for --dtype and --case."""
+    option = request.config.option
+    words = ["pcmref", "golden", "check", option.pcmref_backend]
+    return shlex.join(words + (["--file", option.pcmref_file] if option.pcmref_file else []))
+
+
+@pytest.fixture
+def compared(request) -> list:
+    """The cases of this run in which something was compared."""
+    return request.config.stash[COMPARED]
 
 
 @pytest.fixture
