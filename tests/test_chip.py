@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import pcmref
 from pcmref import draws, store
 from pcmref.errors import DeviceError, FileError, SettingError
+from pcmref.pcm.crossbar import Converter, Periphery, multiply
 from pcmref.pcm.model import PCMModel
 
 MODEL = PCMModel.joshi2020()
@@ -84,11 +85,49 @@ def test_digital_parts_and_dtypes_stay():
     state = state_of(np.float32)
     read = pcmref.Chip.program(state, MODEL).read(3600.0)
     assert all(read[n].dtype == np.float32 and read[n].shape == state[n].shape for n in state)
-    assert all(read[n] is state[n] for n in state if n not in NET.synaptic())
+    assert all(np.array_equal(read[n], state[n]) for n in state if n not in NET.synaptic())
     assert not np.array_equal(read["conv1.weight"], state["conv1.weight"])
 
 
 @given(st.floats(20, 1e9))
+def writable(arrays):
+    """The arrays that can be written to, each with what it holds doubled and 1 added."""
+    open_ = [array for array in arrays if array.flags.writeable]
+    for array in open_:
+        array *= 2
+        array += 1
+    return open_
+
+
+@pytest.mark.parametrize("periphery", [None, Periphery(), Periphery(fresh=True)])
+@pytest.mark.parametrize("baseline", ["read", "programmed", "target"])
+def test_nobody_elses_writing_changes_a_chip(periphery, baseline):
+    """Into the state that was programmed, what a chip holds, or what it hands out: a view, its base and the array itself."""
+    several = {"conv1.weight": 2}
+    model = dataclasses.replace(MODEL, devices_per_weight=several, gdc_baseline=baseline)
+    memory = {name: np.stack([array, array]) for name, array in state_of().items()}  # as a live network's might be shared
+    state = {name: both[0] for name, both in memory.items()}
+    chip, reference = pcmref.Chip.program(state, model), pcmref.Chip.program(state_of(), model)
+    several["conv1.weight"] = 7
+    assert len(writable([*memory.values(), *state.values()])) == 2 * len(state)
+    readings = [chip.at(3600.0, periphery=periphery), chip.baseline(periphery=periphery)]
+    readings += [reading.compensated() for reading in readings]
+    handed = [chip.read(3600.0), chip.read(3600.0, gdc=True), chip.gdc_factors(3600.0), *(r.state() for r in readings)]
+    held = [chip.state, chip.g_target_us, chip.g_prog_us, chip.nu, *(r.g_us for r in readings)]
+    assert not writable(array for arrays in held for array in arrays.values())
+    assert all(isinstance(array, np.ndarray) for array in handed[0].values())
+    assert len(writable(array for array in handed[0].values())) == len(state)
+    for arrays in handed[1:]:
+        writable(array for array in arrays.values() if isinstance(array, np.ndarray))
+        arrays.clear()
+    assert chip.n_devices == reference.n_devices and chip.model == reference.model
+    for part in ("state", "g_target_us", "g_prog_us", "nu"):
+        assert all(np.array_equal(array, getattr(reference, part)[name]) for name, array in getattr(chip, part).items())
+    for got, expected in ((chip, reference), *((r.chip, reference) for r in readings)):
+        got, expected = got.read(3600.0, gdc=True), expected.read(3600.0, gdc=True)
+        assert all(np.array_equal(got[name], array) for name, array in expected.items())
+
+
 @settings(max_examples=10)
 def test_gdc_is_exact_under_uniform_drift_without_read_noise(t_s):
     """But for rounding: two sums of at most n devices, n - 1 each; six of scale, drift and alpha; the power to 4 ulp, twice."""
@@ -114,7 +153,8 @@ def test_a_reading_holds_what_read_and_gdc_factors_give_and_each_reading_is_draw
     chip = pcmref.Chip.program(state_of(), MODEL, seed=1)
     reading = chip.at(86_400.0, 3)
     kept = reading.compensated(chip.baseline(3))
-    assert reading.factors is None and kept.g_us is reading.g_us and kept.factors == chip.gdc_factors(86_400.0, 3)
+    assert reading.factors is None and kept.factors == chip.gdc_factors(86_400.0, 3)
+    assert all(kept.g_us[name] is g_us for name, g_us in reading.g_us.items())  # read-only, so one for both
     for state, gdc in ((reading.state(), False), (kept.state(), True)):
         assert all(np.array_equal(state[name], w) for name, w in chip.read(86_400.0, 3, gdc).items())
     drawn, draw = [], draws.standard_normal

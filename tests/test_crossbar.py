@@ -106,6 +106,17 @@ def test_each_vector_is_scaled_by_its_own_largest_input():
     np.testing.assert_array_equal(y, x * [1, 1, 0])
 
 
+def test_nobody_elses_writing_changes_a_crossbar():
+    g_us, scale, alpha = np.full((2, 3, 2), 5.0) * [[[1.0]], [[0.5]]], np.full((3, 2), 2.0), np.array([1.0, 2.0])
+    bar, x = Crossbar(g_us, scale, alpha=alpha), np.ones((1, 3))
+    before = bar.multiply(x)
+    for array in (g_us, scale, alpha):
+        array += 1
+    assert np.array_equal(bar.multiply(x), before)
+    with pytest.raises(ValueError, match="read-only"):
+        bar.g_us[0] += 1
+
+
 # --------------------------------------------------------------------------------------------------- converters
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from pcmref import draws, store
 from pcmref.errors import DeviceError, FileError, PcmrefError, SettingError, whole_number
 from pcmref.pcm.gdc import factor, read_out
-from pcmref.pcm.mapping import crossbars, map_weights, unmap_weights, weight_scale
+from pcmref.pcm.mapping import crossbars, map_weights, read_only, unmap_weights, weight_scale
 from pcmref.pcm.model import PCMModel
 from pcmref.threads import map_chunks
 
@@ -21,7 +21,8 @@ from pcmref.threads import map_chunks
 class Chip:
     """A programmed chip: conductances float64 [2, *w.shape] by name, and the digital rest of the network in `state`.
 
-    Where the model has n > 1 devices a sign, those of the single devices (g_prog_us, nu) are [n, 2, *w.shape].
+    Its arrays are its own and read-only; what `read` returns is the caller's. Where the model has n > 1 devices a sign, those
+    of the single devices (g_prog_us, nu) are [n, 2, *w.shape].
 
     >>> state = {"fc.weight": np.array([[0.5, -0.25]]), "fc.bias": np.array([0.1])}
     >>> chip = pcmref.Chip.program(state, pcmref.PCMModel.joshi2020())
@@ -36,6 +37,10 @@ class Chip:
     g_target_us: dict[str, np.ndarray]
     g_prog_us: dict[str, np.ndarray]
     nu: dict[str, np.ndarray]
+
+    def __post_init__(self):
+        for part in ("state", "g_target_us", "g_prog_us", "nu"):
+            object.__setattr__(self, part, {name: read_only(values) for name, values in getattr(self, part).items()})
 
     @classmethod
     def program(cls, state: dict, model: PCMModel, seed: int = 0, workers: int | None = None) -> "Chip":
@@ -64,7 +69,7 @@ class Chip:
         made = dict(zip(g_target_us, map_chunks(devices, g_target_us, workers), strict=True))
         g_prog_us = {name: g_prog for name, (g_prog, _) in made.items()}
         nu = {name: exponents for name, (_, exponents) in made.items()}
-        return cls(model, seed, dict(state), scale, g_target_us, g_prog_us, nu)
+        return cls(model, seed, state, scale, g_target_us, g_prog_us, nu)
 
     @property
     def n_devices(self) -> int:
@@ -192,6 +197,9 @@ class Reading:
     periphery: object = None
     factors: dict | None = None
 
+    def __post_init__(self):
+        object.__setattr__(self, "g_us", {name: read_only(values) for name, values in self.g_us.items()})
+
     def currents(self) -> dict:
         """{crossbar: the read-out current, as the model's GDC measures it: a number, or [O] where it reads per column}."""
         if self.periphery is not None:
@@ -216,7 +224,7 @@ class Reading:
         """The state with these conductances' weights, each crossbar times its factor; in the weights' own dtype."""
         if self.periphery is not None:
             return self.periphery.state(self)
-        state = dict(self.chip.state)
+        state = {name: np.array(values) for name, values in self.chip.state.items()}
         for bar, names in crossbars(state).items():
             alpha = 1.0 if self.factors is None else self.factors[bar]
             for name in names:

@@ -17,7 +17,7 @@ from pcmref import draws
 from pcmref.errors import DeviceError, SettingError
 from pcmref.pcm import gdc
 from pcmref.pcm.chip import Chip, Reading
-from pcmref.pcm.mapping import crossbars, map_weights, weight_scale
+from pcmref.pcm.mapping import crossbars, map_weights, read_only, weight_scale
 from pcmref.pcm.model import PCMModel
 from pcmref.pcm.moments import read_correlation, split_reading_moments
 
@@ -135,6 +135,9 @@ class Crossbar:
         return cls(g_us, scale, tile, g_max_us=g_max_us, **converters)
 
     def __post_init__(self):
+        for name in ("g_us", "scale", "alpha"):
+            if isinstance(getattr(self, name), np.ndarray):
+                object.__setattr__(self, name, read_only(getattr(self, name)))
         if self.g_us.ndim != 3 or len(self.g_us) != 2 or not self.g_us.size:
             raise DeviceError(f"Crossbar: g_us must be [2, rows, columns], got shape {self.g_us.shape}")
         for part in tiles(self.g_us.shape[1:], self.tile):
@@ -294,7 +297,7 @@ class Periphery:
         With `fresh`, the products are of the reading's time and number, and its conductances, one reading, are not used.
         """
         chip, g_us, t_s = reading.chip, reading.g_us, reading.t_s
-        state = dict(chip.state)
+        state = {name: np.array(values) for name, values in chip.state.items()}
         if self.fresh:
             g_us, variance_us2 = _product_moments(reading, self.shared(chip.model, t_s))
         for name, bar in self.crossbars(chip, g_us).items():

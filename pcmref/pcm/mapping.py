@@ -34,6 +34,15 @@ def crossbars(state: dict) -> dict[str, list[str]]:
 
 def weight_scale(w_max: float, g_max_us: float = 25.0) -> float:
     """scale = G_max / max|W| in uS per unit weight; 1 for a crossbar of zeros."""
+def read_only(values) -> np.ndarray:
+    """The array itself if it can never be written to, else a copy that cannot: nobody else's writing changes what keeps it."""
+    array = np.asarray(values)
+    if array.flags.writeable or array.base is not None:
+        array = np.array(values)
+        array.flags.writeable = False
+    return array
+
+
     scale = g_max_us / w_max if w_max > 0 else 1.0
     return float(scale) if isinstance(scale, np.floating) else scale
 

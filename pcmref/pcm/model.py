@@ -70,6 +70,8 @@ class PCMModel:
 
     def __post_init__(self):
         constants.check(self)
+        if isinstance(self.devices_per_weight, Mapping):
+            object.__setattr__(self, "devices_per_weight", dict(self.devices_per_weight))  # the caller's may change
 
     @classmethod
     def joshi2020(cls) -> "PCMModel":
