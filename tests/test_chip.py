@@ -12,6 +12,7 @@ from pcmref import draws, store
 from pcmref.errors import DeviceError, FileError, SettingError
 from pcmref.pcm.crossbar import Converter, Periphery, multiply
 from pcmref.pcm.model import PCMModel
+from pcmref.pcm.moments import weight_moments
 
 MODEL = PCMModel.joshi2020()
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
@@ -89,7 +90,6 @@ def test_digital_parts_and_dtypes_stay():
     assert not np.array_equal(read["conv1.weight"], state["conv1.weight"])
 
 
-@given(st.floats(20, 1e9))
 def writable(arrays):
     """The arrays that can be written to, each with what it holds doubled and 1 added."""
     open_ = [array for array in arrays if array.flags.writeable]
@@ -128,6 +128,7 @@ def test_nobody_elses_writing_changes_a_chip(periphery, baseline):
         assert all(np.array_equal(got[name], array) for name, array in expected.items())
 
 
+@given(st.floats(20, 1e9))
 @settings(max_examples=10)
 def test_gdc_is_exact_under_uniform_drift_without_read_noise(t_s):
     """But for rounding: two sums of at most n devices, n - 1 each; six of scale, drift and alpha; the power to 4 ulp, twice."""
@@ -223,11 +224,25 @@ def test_devices_per_weight_is_a_number_for_all_or_for_named_crossbars(tmp_path)
         pcmref.Chip.program(state_of(), dataclasses.replace(MODEL, devices_per_weight={"conv9.weight": 2}))
 
 
-def test_a_crossbar_of_zeros_is_programmed_and_read_with_noise_like_any_other():
-    state = state_of() | {"conv1.weight": np.zeros((3, 1, 3, 3))}
+CONVERTERS = Converter.of_bits(8), Converter.of_bits(8, 12.0)
+
+
+@pytest.mark.parametrize("small", [0.0, 1e-310, 1e-200, 1e-12])
+@pytest.mark.parametrize("periphery", [Periphery(), Periphery((4, 2), *CONVERTERS), Periphery(fresh=True)])
+def test_a_network_with_a_crossbar_of_zeros_is_the_limit_of_one_whose_weights_go_to_zero(small, periphery):
+    """Devices of zeros hold conductance like any other: as weights, and in the logits, it is worth no more than the limit."""
+    names, x = ("fc.weight", "fc.bias"), draws.standard_normal(0, "test/zeros", (5, 8, 8, 1))
+    state = state_of() | {name: small * state_of()[name] for name in names}
     chip = pcmref.Chip.program(state, MODEL)
-    assert chip.scale["conv1.weight"] == 1.0 and not chip.g_target_us["conv1.weight"].any()
-    assert chip.g_prog_us["conv1.weight"].any() and chip.read(20.0)["conv1.weight"].any()
+    assert all(chip.g_prog_us[name].any() for name in names)
+    reading = chip.at(86_400.0, periphery=periphery).compensated()
+    assert reading.factors["fc.weight"] >= 1  # an ADC may see no current
+    limit = max(small, 1e-300)
+    for got in (NET.forward(chip.read(86_400.0, gdc=True), x), NET.forward(reading.state(), x, product=multiply)):
+        assert np.isfinite(got).all() and abs(got).max() <= 10 * limit
+    for name in names:
+        mean, variance = weight_moments(MODEL, chip.g_target_us[name], chip.scale[name], 86_400.0)
+        assert abs(mean).max() <= limit and np.sqrt(variance).max() <= limit
 
 
 def test_readings_are_independent_and_repeatable_and_chips_differ():

@@ -40,9 +40,17 @@ def test_turning_the_sign_swaps_the_devices(w):
     assert np.array_equal(plus, minus_of_minus) and np.array_equal(minus, plus_of_minus)
 
 
-def test_a_crossbar_of_zeros_has_scale_one():
-    g_us, scale = map_weights(np.zeros((3, 2)))
-    assert scale == 1.0 and not g_us.any()
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+@pytest.mark.parametrize("top", [0.0, 5e-324, 1e-310, 1e-300, 1e-30, 6e-8, 3e-6, 7e-5, 1.0])
+def test_what_a_device_reads_back_is_worth_goes_to_zero_with_the_weights(top, dtype):
+    """Noise of 1 uS is max|W|/G_max as a weight, with no jump at 0, where it is a normal number below all that is computed."""
+    w = np.array([top, -top / 4, 0], dtype)
+    top = float(abs(w).max())
+    g_us, scale = map_weights(w)
+    noise = unmap_weights(g_us + np.array([[1.0], [0.0]]), scale)[2]  # of the third weight, 0
+    assert noise == pytest.approx(max(top / 25, 2.0**-1010), rel=1e-15, abs=0)
+    assert np.finfo(np.float64).tiny < 1 / scale < np.inf and g_us.max() == pytest.approx(min(25, top * 2.0**1010), rel=1e-15)
+    assert np.allclose(unmap_weights(g_us, scale), w, rtol=4 * 2.0**-53, atol=0)
 
 
 def test_no_device_holds_a_minus_zero():

@@ -10,6 +10,8 @@ import numpy as np
 
 from pcmref.errors import DeviceError, check_array
 
+SMALLEST = 2.0**-1010  # of max|W| / G_max: the scale is finite then, and what is read back no subnormal number
+
 
 def crossbars(state: dict) -> dict[str, list[str]]:
     """{crossbar: the names of the arrays on it}, for a state: every convolution, and fc.weight with fc.bias.
@@ -32,8 +34,6 @@ def crossbars(state: dict) -> dict[str, list[str]]:
     return bars
 
 
-def weight_scale(w_max: float, g_max_us: float = 25.0) -> float:
-    """scale = G_max / max|W| in uS per unit weight; 1 for a crossbar of zeros."""
 def read_only(values) -> np.ndarray:
     """The array itself if it can never be written to, else a copy that cannot: nobody else's writing changes what keeps it."""
     array = np.asarray(values)
@@ -43,7 +43,11 @@ def read_only(values) -> np.ndarray:
     return array
 
 
-    scale = g_max_us / w_max if w_max > 0 else 1.0
+def weight_scale(w_max: float, g_max_us: float = 25.0) -> float:
+    """scale = G_max / max|W| in uS per unit weight, at most 2^1010: what the devices of a crossbar of zeros read back as is
+    the limit of weights that go to 0 (discrepancy D28).
+    """
+    scale = g_max_us / max(w_max, g_max_us * SMALLEST)
     return float(scale) if isinstance(scale, np.floating) else scale
 
 

@@ -124,7 +124,7 @@ def weight_moments(model: PCMModel, g_target_us, scale: float, t_s: float, bar: 
     G+ and G- are means over the n devices of a sign that the model gives the crossbar `bar`: (Var G+ + Var G-)/(n scale^2).
     """
     mean, variance = conductance_moments(model, g_target_us, t_s)
-    return (mean[0] - mean[1]) / scale, (variance[0] + variance[1]) / (model.devices_of(bar) * scale**2)
+    return (mean[0] - mean[1]) / scale, (variance[0] + variance[1]) / model.devices_of(bar) / scale / scale
 
 
 def output_moments(x, weight_mean, weight_variance):

@@ -96,9 +96,27 @@ VARIANTS = (
     Variant("D26", "nu clamped", replace(JOSHI, nu_law="clamped")),
     Variant("D29", "read noise at t_0 within the programming noise", replace(JOSHI, programming_contains_read=True)),
 )
+DEAD = "layer2.2.conv1.weight"
 
 
-def measure(kept: Kept, n_chips: int) -> dict[str, list]:
+def without(state: dict) -> dict:
+    """The state with zeros on one crossbar, as pruning or weight decay leave it."""
+    return state | {DEAD: np.zeros_like(state[DEAD])}
+
+
+def scaled_by(scale: float) -> Callable[[Chip], Chip]:
+    """The crossbar of zeros with this scale in uS per unit weight."""
+    return lambda chip: replace(chip, scale=chip.scale | {DEAD: scale})
+
+
+OF_ZEROS = (
+    Variant("D28", f"joshi2020, `{DEAD}` all zeros", before=without),
+    Variant("D28", "max abs W held above 1e-7 (AK)", before=without, programmed=scaled_by(JOSHI.g_max_us / 1e-7)),
+    Variant("D28", "1 uS per unit weight", before=without, programmed=scaled_by(1.0)),
+)
+
+
+def measure(kept: Kept, n_chips: int, variants: tuple[Variant, ...] = VARIANTS) -> dict[str, list]:
     """{compensation: accuracies [variant][chip]}; None for a variant that the compensation does not know of."""
     file, (x, labels, calibration) = kept.file, kept.evaluation
 
@@ -111,15 +129,15 @@ def measure(kept: Kept, n_chips: int) -> dict[str, list]:
     def key(compensation, variant):
         return f"{compensation}, {variant.label}, {variant.text}"
 
-    priced = [(c, v) for c in COMPENSATIONS for v in VARIANTS if c == "gdc" or not v.gdc_only]
+    priced = [(c, v) for c in COMPENSATIONS for v in variants if c == "gdc" or not v.gdc_only]
     found = kept.measure({key(c, v): partial(once, c, v) for c, v in priced}, n_chips)
-    return {c: [found.get(key(c, v)) for v in VARIANTS] for c in COMPENSATIONS}
+    return {c: [found.get(key(c, v)) for v in variants] for c in COMPENSATIONS}
 
 
-def table(found: dict[str, list]) -> str:
+def table(found: dict[str, list], variants: tuple[Variant, ...] = VARIANTS) -> str:
     """Accuracy of the first variant in percent, and the difference of each other one in points: means and ranges over chips."""
     lines = [["id", "change", *(f"{c}, {what}" for c in found for what in ("mean", "over chips"))]]
-    for v, variant in enumerate(VARIANTS):
+    for v, variant in enumerate(variants):
         cells = [
             (difference_cells(values[v], values[0]) if v else accuracy_cells(values[0])) if values[v] else ["not in it", ""]
             for values in found.values()
@@ -150,9 +168,20 @@ def verdict(found: dict[str, list], n_images: int) -> str:
     )
 
 
+def price_of_zeros(network: str, n_chips: int, **settings) -> None:
+    """D28's table: another network than the other rows', so differences to its own first row."""
+    kept = Kept("price-of-zeros", network, __file__, **settings)
+    x, labels, _ = kept.evaluation
+    dead = accuracy(kept.file.net, without(kept.file.state), x, labels)
+    found = table(measure(kept, n_chips, OF_ZEROS), OF_ZEROS)
+    text = f"{heading(kept, n_chips)} With zeros on the crossbar `{DEAD}` they give {100 * dead:.2f} %.\n\n{found}"
+    tables.fill(VALIDATION / "discrepancies.md", {"price of zeros": text})
+
+
 def main() -> int:
     kept, n_chips = from_command("prices", __doc__.splitlines()[0], __file__, chips=10, images=1000, calibration=CALIBRATION)
     found = measure(kept, n_chips)
+    price_of_zeros(kept.about["network"], n_chips, images=kept.about["images"], calibration=CALIBRATION)
     tables.fill(VALIDATION / "discrepancies.md", {"prices": f"{heading(kept, n_chips)} {READ_SO}\n\n{table(found)}"})
     tables.fill(VALIDATION.parent / "README.md", {"prices": verdict(found, kept.about["images"])})
     print(table(found), verdict(found, kept.about["images"]), sep="\n\n")
