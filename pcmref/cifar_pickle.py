@@ -30,6 +30,13 @@ class _PickledArray:
         _version, self.shape, dtype, self.columns_first, self.content = state
         self.code = getattr(dtype, "code", None)
 
+    @classmethod
+    def of_buffer(cls, content, dtype, shape, order="C"):
+        """As protocol 5 has arrays."""
+        array = cls()
+        array.__setstate__((1, shape, dtype, order == "F", content))
+        return array
+
     def is_uint8(self) -> bool:
         return isinstance(self.code, bytes | str) and self.code in (b"u1", "u1")
 
@@ -43,21 +50,41 @@ class _Entries(dict):
         super().__setitem__(key, value)
 
 
+def _encoded(text, encoding):
+    """As protocols 0 to 2 of Python 3 have byte strings."""
+    if type(text) is not str or encoding not in ("latin1", b"latin1"):
+        raise pickle.UnpicklingError("a byte string that is no latin1")
+    return text.encode("latin1")
+
+
 class _BatchUnpickler(pickle._Unpickler):  # the pure-Python one: its memo cannot be made to allocate by an index
     """Lists, tuples, dicts of texts, numbers, strings, and arrays as _PickledArray; any other name or opcode is refused."""
 
     dispatch = dict(pickle._Unpickler.dispatch)
     dispatch[pickle.EMPTY_DICT[0]] = lambda self: self.append(_Entries())
     dispatch[pickle.FRAME[0]] = lambda self: self.read(8)  # a frame is only a hint how to read
-    for opcode in (pickle.DICT, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET):  # these would hash what they are given
+    for opcode in (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET):  # these would hash what they are given
         del dispatch[opcode[0]]
-    del dispatch[pickle.BYTEARRAY8[0]]  # would allocate what it declares
+
+    def load_dict(self):
+        items, entries = self.pop_mark(), _Entries()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            entries[key] = value
+        self.append(entries)
+
+    def load_bytearray8(self):  # the library's would allocate what it declares
+        self.append(self.read(int.from_bytes(self.read(8), "little")))
+
+    dispatch[pickle.DICT[0]], dispatch[pickle.BYTEARRAY8[0]] = load_dict, load_bytearray8
 
     ADMITTED = {
         ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
         ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
         ("numpy", "ndarray"): _PickledArray,
         ("numpy", "dtype"): _PickledDtype,
+        ("numpy.core.numeric", "_frombuffer"): _PickledArray.of_buffer,
+        ("numpy._core.numeric", "_frombuffer"): _PickledArray.of_buffer,
+        ("_codecs", "encode"): _encoded,
     }
 
     def find_class(self, module, name):

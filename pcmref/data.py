@@ -6,6 +6,7 @@ and against fixed limits before memory is asked for; what does not fit raises Fi
 """
 
 import gzip
+import sys
 import tarfile
 import warnings
 import zlib
@@ -17,7 +18,8 @@ import numpy as np
 
 from pcmref import draws
 from pcmref.cifar_pickle import read_batch
-from pcmref.errors import FileError, MissingExtraError, ShapeError
+from pcmref.data_kinds import check_kind
+from pcmref.errors import FileError, MissingExtraError, ShapeError, printable
 from pcmref.readers import read_npz, read_up_to
 from pcmref.store import MAX_BYTES, size_limit
 from pcmref.threads import chunks_of
@@ -105,11 +107,11 @@ def load_fashion_mnist(folder) -> Dataset:
 def _load_idx(folder: Path, name: str, classes: tuple[str, ...]) -> Dataset:
     arrays = []
     for part in ("train", "t10k"):
-        for what, ndim in (("images-idx3-ubyte", 3), ("labels-idx1-ubyte", 1)):
-            candidates = [folder / f"{part}-{what}{ending}" for ending in (".gz", "")]
+        for what, ndim in (("images{}idx3-ubyte", 3), ("labels{}idx1-ubyte", 1)):
+            candidates = [folder / f"{part}-{what.format(dot)}{ending}" for ending in (".gz", "") for dot in "-."]
             path = next((p for p in candidates if p.is_file()), None)
             if path is None:
-                raise FileError(f"{folder}: neither {candidates[0].name} nor {candidates[1].name} is there")
+                raise FileError(f"{folder}: neither {candidates[0].name} nor {candidates[2].name} is there")
             arrays.append(_idx(path, ndim))
         _check_labels(path, len(arrays[-2]), arrays[-1], len(classes))
         arrays[-2:] = arrays[-2][..., None], arrays[-1].astype(np.int64)
@@ -225,18 +227,19 @@ def load_dataset(path) -> Dataset:
     """A data set told by content: CIFAR-10 (archive or folder), four IDX files, a folder of images by class, or an .npz.
 
     The images lie in FOLDER/train/CLASS/ and FOLDER/test/CLASS/ (or val), read through Pillow; the .npz holds train_images,
-    train_labels, test_images and test_labels, uint8 [N, H, W, C] and whole numbers.
+    train_labels, test_images and test_labels, uint8 [N, H, W, C] or [N, H, W] and whole numbers [N] or [N, 1] (MedMNIST).
     """
     path = Path(path)
     if not path.exists():
         raise FileError(f"{path}: no such file or folder")
     if path.is_file():
+        check_kind(path)
         return load_cifar10(path) if is_archive(path) else _load_arrays(path)
     names = {p.name for p in path.iterdir()}
     inner = names & {"cifar-10-batches-py", "cifar-10-batches-bin"}  # the folder they were unpacked into
     if any(map(_wanted, names)) or inner:
         return load_cifar10(path / min(inner) if inner else path)
-    if any(name.startswith("train-images-idx3-ubyte") for name in names):
+    if any(name.startswith(("train-images-idx3-ubyte", "train-images.idx3-ubyte")) for name in names):
         return _load_idx(path, path.resolve().name, tuple("0123456789"))
     return load_image_folder(path)
 
@@ -246,15 +249,23 @@ def _load_arrays(path: Path) -> Dataset:
     parts = [arrays.get(f"{part}_{what}") for part in ("train", "test") for what in ("images", "labels")]
     if any(part is None for part in parts):
         raise FileError(f"{path}: has {sorted(arrays)}, needs train_images, train_labels, test_images and test_labels")
+    parts[::2] = [x[..., None] if x.ndim == 3 else x for x in parts[::2]]
+    parts[1::2] = map(flat_labels, parts[1::2])
     n_classes = 1 + max(int(y.max(initial=0)) if y.dtype.kind in "iu" else 65_536 for y in parts[1::2])
     for x, y in (parts[:2], parts[2:]):
         if x.dtype != np.uint8 or x.ndim != 4 or y.ndim != 1 or y.dtype.kind not in "iu" or x.shape[1:] != parts[0].shape[1:]:
-            raise FileError(f"{path}: images must be uint8 [N, H, W, C] of one size, labels integers [N]; got {x.shape}")
+            got = f"{x.dtype} {x.shape} and {y.dtype} {y.shape}"
+            raise FileError(f"{path}: images must be uint8 [N, H, W, C] of one size, labels integers [N]; got {got}")
         check_layout(path, x)
         _check_labels(path, len(x), y, min(n_classes, 65_536))
     train, train_labels, test, test_labels = parts
     classes = tuple(map(str, range(n_classes)))
     return _dataset(path.stem, classes, train, train_labels.astype(np.int64), test, test_labels.astype(np.int64))
+
+
+def flat_labels(labels: np.ndarray) -> np.ndarray:
+    """Labels [N] of labels [N] or [N, 1]."""
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def check_layout(path, images: np.ndarray) -> None:
@@ -266,7 +277,8 @@ def check_layout(path, images: np.ndarray) -> None:
 def load_image_folder(folder) -> Dataset:
     """Images of one size by class, FOLDER/train/CLASS/FILE and FOLDER/test (or val)/CLASS/FILE; needs Pillow (extra `images`).
 
-    Grey images have one channel, all others three. The order is the draws `images/train` and `images/test`, not that of names.
+    Grey images have one channel, all others three. The classes are in the order of their names, of numbers where all names are
+    whole numbers, which is said on stderr. The images' order is the draws `images/train` and `images/test`, not that of names.
     """
     folder = Path(folder)
     parts = [next((p for n in names if (p := folder / n).is_dir()), None) for names in (("train",), ("test", "val"))]
@@ -274,21 +286,35 @@ def load_image_folder(folder) -> Dataset:
         raise FileError(
             f"{folder}: no data set: neither CIFAR-10's batches nor IDX files nor images in train/CLASS, test/CLASS"
         )
-    classes = tuple(sorted(p.name for p in parts[0].iterdir() if p.is_dir()))
+    classes, tests = ([p.name for p in _shown(part) if p.is_dir()] for part in parts)
+    if set(classes) != set(tests) or not classes:
+        raise FileError(
+            f"{folder}: its two parts must hold the same classes, a folder each; only in {parts[0].name}: "
+            f"{sorted(set(classes) - set(tests))[:3]}, only in {parts[1].name}: {sorted(set(tests) - set(classes))[:3]}"
+        )
+    numbers = all(name.isascii() and name.isdigit() and len(name) < 100 for name in classes)
+    classes = tuple(sorted(classes, key=int if numbers else str))
     arrays, like = [], None
     for part, name in zip(parts, ("train", "test"), strict=True):
-        files = [(p, c) for c, of in enumerate(classes) if (part / of).is_dir() for p in sorted((part / of).iterdir())]
-        files = [(p, c) for p, c in files if not p.name.startswith(".")]
-        strangers = {p.name for p in part.iterdir() if p.is_dir()} - set(classes)
-        if not files or strangers:
-            raise FileError(f"{part}: holds no images, or classes that {parts[0]} has not: {sorted(strangers)[:3]}")
+        files = [(p, c) for c, of in enumerate(classes) for p in _shown(part / of)]
+        if empty := [of for c, of in enumerate(classes) if c not in {c for _, c in files}]:
+            raise FileError(f"{part}: the class {empty[0]!r} holds no images; add some, or remove its folder from both parts")
         files = [files[i] for i in draws.permutation(0, f"images/{name}", len(files))]
         images = []
         for file, _ in files:
             images.append(_image(file, like, MAX_BYTES // (3 * len(files))))
             like = images[0] if like is None else like
         arrays += [np.stack(images), np.array([c for _, c in files], np.int64)]
+    order = [f"{c} {name}" for c, name in enumerate(classes)]
+    shown = order if len(order) <= 20 else [*order[:10], "...", order[-1]]
+    print(printable(f"{folder}: the classes in this order: {', '.join(shown)}"), file=sys.stderr)
     return _dataset(folder.resolve().name, classes, *arrays)
+
+
+def _shown(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without what systems and tools put there."""
+    hidden = {"__macosx", "__pycache__", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
+    return [p for p in sorted(folder.iterdir()) if not p.name.startswith((".", "@", "#")) and p.name.lower() not in hidden]
 
 
 def _image(path: Path, like: np.ndarray | None, limit: int) -> np.ndarray:

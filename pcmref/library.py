@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from pcmref import draws, readers, states, store
-from pcmref.data import Dataset, check_layout, is_archive, load_dataset, normalize_images
+from pcmref.data import Dataset, check_layout, flat_labels, is_archive, load_dataset, normalize_images
+from pcmref.data_kinds import check_kind
 from pcmref.errors import FileError, MissingExtraError, PcmrefError, printable
 from pcmref.fast.resnet import ResNet
 from pcmref.nn.functional import BN_EPS
@@ -185,6 +186,8 @@ def load_images(name_or_path) -> Images:
     ((10000, 28, 28, 1), [9, 2, 1], (2000, 28, 28, 1))
     """
     path = find(name_or_path, folders=True)
+    if path.is_file():
+        check_kind(path)
     if path.is_dir() or is_archive(path):
         return _of_dataset(load_dataset(path))
     meta, arrays = ({}, readers.read_npz(path)) if readers.kind_of(path) == "npz" else store.read(path, "images")
@@ -193,7 +196,7 @@ def load_images(name_or_path) -> Images:
     missing = {"images", "labels"} - arrays.keys()
     if missing:
         raise FileError(f"{path}: has {sorted(arrays)}, needs the arrays 'images' [N, H, W, C] and 'labels' [N]")
-    images, labels, calibration = arrays["images"], arrays["labels"], arrays.get("calibration")
+    images, labels, calibration = arrays["images"], flat_labels(arrays["labels"]), arrays.get("calibration")
     for what, value in (("images", images), ("calibration", calibration)):
         _check_pixels(path, what, value)
     if calibration is not None and calibration.shape[1:] != images.shape[1:]:

@@ -91,7 +91,7 @@ def test_a_data_set_is_told_by_what_the_folder_or_file_holds(tmp_path):
         ({k: v.transpose(0, 3, 1, 2) for k, v in arrays.items() if "images" in k}, "NCHW"),
         ({"train_labels": np.arange(8)}, "8 labels for 9 images"),
         ({"test_labels": np.zeros(6)}, "labels"),
-        ({"test_labels": np.arange(6)[:, None]}, "labels"),
+        ({"test_labels": np.arange(12).reshape(6, 2)}, "labels"),
     ):
         np.savez(tmp_path / "bad.npz", **arrays | change)
         with pytest.raises(FileError, match=message):
@@ -127,8 +127,12 @@ def test_a_folder_of_images_by_class(tmp_path):
         with pytest.raises(FileError, match=message):
             data.load_dataset(tmp_path)
     (tmp_path / "train" / "dog" / "x.png").unlink()
-    (tmp_path / "val" / "newt").mkdir()
-    with pytest.raises(FileError, match="newt"):
+    for made, message in (("val", "only in val: .'newt'"), ("train", "'newt' holds no images")):
+        (tmp_path / made / "newt").mkdir()
+        with pytest.raises(FileError, match=message):
+            data.load_dataset(tmp_path)
+    (tmp_path / "val" / "newt").rmdir()
+    with pytest.raises(FileError, match="only in train: .'newt'"):
         data.load_dataset(tmp_path)
     with pytest.raises(FileError, match="no data set"):
         data.load_dataset(tmp_path / "train")
@@ -166,6 +170,10 @@ def test_a_pickle_runs_no_code(tmp_path, monkeypatch):
         b"\x80\x02}(U\x04datacnumpy\nndarray\n)R(K\x01N" + b"2\x86" * 60 + b"NNU\x00tbU\x06labels](eu.",
         b"\x80\x02r\xff\xff\xff\xff.",  # a memo index of four thousand million
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",  # bytes that claim to be eight exabytes
+        b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",  # and as a bytearray
+        b"c_codecs\nencode\n(V\\u0101\nVlatin1\ntR.",
+        b"c_codecs\nencode\n(Vx\nVrot13\ntR.",
+        b"(I1\nI2\nI3\nd.",
     ],
 )
 def test_a_hostile_batch_is_refused_without_allocating(tmp_path, content):

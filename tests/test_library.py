@@ -87,7 +87,7 @@ def test_uint8_images_take_the_networks_normalisation_or_say_what_is_missing(tmp
         ({"images": np.full((2, 8, 8, 1), np.nan), "labels": np.zeros(2, int)}, "NaN"),
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(3, int)}, "labels"),
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(2)}, "labels"),
-        ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros((2, 1), int)}, "labels"),
+        ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros((2, 2), int)}, "labels"),
         ({"images": np.zeros((2, 3, 8, 8), np.uint8), "labels": np.zeros(2, int), "mean": [0.5] * 3, "std": [1] * 3}, "NCHW"),
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.array([0, -1])}, "labels"),
         ({"images": np.zeros((2, 8, 8, 1)), "labels": np.zeros(2, int), "calibration": np.zeros((2, 9, 8, 1))}, "calibration"),
