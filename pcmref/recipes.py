@@ -1,12 +1,14 @@
 """Recipes: a training run in a small TOML file, carried out stage by stage, with checkpoints.
 
-network = "joshi32"            # or "resnet8", "imagenet34"
+network = "joshi32"            # or "resnet8", "imagenet34"; or instead, to go on from a network of your own:
+                               # start = "mine.h5", any file that pcmref.load reads, relative to the recipe, or a shipped name
 data = "fashion-mnist"         # or "cifar-10", or "own": whatever --data holds
 [[stage]]                      # each stage starts from the best state of the one before
 name = "my-baseline"           # its network is written to OUT/my-baseline.h5
 epochs = 12                    # and any other field of pcmref.training.Recipe
 """
 
+import hashlib
 import json
 import math
 import re
@@ -26,22 +28,49 @@ DATA_SETS = {"fashion-mnist": load_fashion_mnist, "cifar-10": load_cifar10, "own
 
 
 @dataclass(frozen=True)
+class Start:
+    """The network that training starts from, and which it is: the name in the recipe and the digest of the file."""
+
+    file: library.NetworkFile
+    identity: str
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A recipe file: the network, the data set, and its stages by name."""
+    """A recipe file: the network by name or the one to start from, the data set, and its stages by name."""
 
     name: str
-    network: str
+    network: str | None
     data: str
     stages: dict[str, Recipe]
+    start: Start | None = None
+
+    def initial(self, data: Dataset, seed: int) -> tuple[ResNet, dict, str]:
+        """(network, state, where the state is from) that the first stage starts from; FileError where the data do not fit."""
+        channels, classes = data.train_images.shape[3], len(data.classes)
+        if self.start is None:
+            net = NETWORKS[self.network](channels, classes)
+            return net, net.init(seed), f"init, seed {seed}"
+        net, state = self.start.file.net, self.start.file.state
+        if (net.in_channels, net.num_classes) != (channels, classes):
+            raise FileError(
+                f"{self.start.identity}: takes {net.in_channels} channels and tells {net.num_classes} classes, "
+                f"{data.name} has {channels} and {classes}"
+            )
+        return net, {k: v.astype(v.dtype.newbyteorder("=")) for k, v in state.items()}, self.start.identity
 
 
 def read_plan(path) -> Plan:
     """A plan from a TOML file; FileError names the file and the field that is wrong."""
     values = store.read_toml(path)
-    unknown = values.keys() - {"network", "data", "stage"}
+    unknown = values.keys() - {"network", "start", "data", "stage"}
     if unknown:
-        raise FileError(f"{path}: unknown entries {sorted(unknown)}; a recipe has network, data and [[stage]]")
+        raise FileError(f"{path}: unknown entries {sorted(unknown)}; a recipe has network or start, data and [[stage]]")
+    if "start" in values and ("network" in values or not isinstance(values["start"], str)):
+        raise FileError(f"{path}: start must be a file's name, and stands instead of network; got {values['start']!r}")
     for key, allowed in (("network", NETWORKS), ("data", DATA_SETS)):
+        if key == "network" and "start" in values:
+            continue
         if not isinstance(values.get(key), str) or values[key] not in allowed:
             raise FileError(f"{path}: {key} must be one of {sorted(allowed)}, got {values.get(key)!r}")
     tables = values.get("stage")
@@ -56,7 +85,18 @@ def read_plan(path) -> Plan:
             stages[name] = Recipe(**settings)
         except (SettingError, TypeError) as error:
             raise FileError(f"{path}: stage {name!r}: {error}") from error
-    return Plan(Path(path).stem, values["network"], values["data"], stages)
+    start = _read_start(path, values["start"]) if "start" in values else None
+    return Plan(Path(path).stem, values.get("network"), values["data"], stages, start)
+
+
+def _read_start(recipe, name: str) -> Start:
+    try:
+        path = library.shipped().get(name) or library.find(Path(recipe).parent / name)
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Start(library.read_network(path), f"{name}, sha256 {digest}")
+    except (FileError, OSError) as error:
+        raise FileError(f"{recipe}: start: {error}") from error
 
 
 def carry_out(
@@ -77,21 +117,20 @@ def carry_out(
     same bytes as one that was never stopped. `progress(stage, images, total)` follows every mini-batch.
     `commit` names the source that trains; it goes into the files.
     """
-    net = NETWORKS[plan.network](in_channels=data.train_images.shape[3], num_classes=len(data.classes))
+    net, initial, origin = plan.initial(data, next(iter(plan.stages.values())).seed)
     checkpoint = out / f"{plan.name}.checkpoint.h5"
     state, written, done = None, [], []
     for name, recipe in plan.stages.items():
         path = out / f"{name}.h5"
         identity = {"network": net.config(), "data": data.name, "stage": name, "recipe": asdict(recipe)}
-        identity["start"] = written[-1].stem if written else f"init, seed {recipe.seed}"
+        identity["start"] = written[-1].stem if written else origin
         identity = json.loads(json.dumps(identity))  # as a file gives it back
         written.append(path)
         if resume and path.is_file():
             state = _finished(path, identity)
             done.append(identity)
             continue
-        if state is None:
-            state = net.init(recipe.seed)
+        state = initial if state is None else state
         start = _load_checkpoint(checkpoint, identity, done, net) if resume and checkpoint.is_file() else None
         epoch_steps = (len(data.train_images) - recipe.validation) // recipe.batch_size
 

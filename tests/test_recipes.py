@@ -1,6 +1,8 @@
 """Recipes: files in, networks out, and a run that goes on to the same bytes."""
 
+import contextlib
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,11 @@ import pytest
 import small_files as files
 from small_files import RECIPE as TEXT
 
-from pcmref import library, recipes, store
+from pcmref import cli, library, recipes, store
 from pcmref.data import load_cifar10, load_fashion_mnist
 from pcmref.errors import FileError
-from pcmref.training import Recipe
+from pcmref.fast.resnet import ResNet
+from pcmref.training import Recipe, train
 
 SHIPPED = sorted((Path(__file__).parent.parent / "reference_weights" / "recipes").glob("*.toml"))
 
@@ -123,6 +126,54 @@ def test_the_cifar10_recipe_runs_on_a_small_file_in_the_genuine_format(tmp_path)
     assert sum(np.size(file.state[n]) for n in file.net.synaptic()) == 361_722
 
 
+START = TEXT.replace('network = "resnet8"', 'start = "mine.npz"')
+
+
+def test_training_starts_from_ones_own_network(small, tmp_path):
+    """Stopped and resumed to the same bytes, from that file and from no other."""
+    net = ResNet.resnet8(1)
+    np.savez(tmp_path / "mine.npz", **{f"module.{k}": v for k, v in net.init(5).items()})
+    (tmp_path / "r.toml").write_text(START)
+    plan = recipes.read_plan(tmp_path / "r.toml")
+    seen = []
+    for folder, stop in (("whole", False), ("parts", True)):
+        (tmp_path / folder).mkdir()
+        with pytest.raises(KeyboardInterrupt) if stop else contextlib.nullcontext():
+            recipes.carry_out(plan, small, tmp_path / folder, stopped=lambda stop=stop: stop)
+    recipes.carry_out(recipes.read_plan(tmp_path / "r.toml"), small, tmp_path / "parts", resume=True)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    about = library.read_network(tmp_path / "whole" / "first.h5").about
+    digest = hashlib.sha256((tmp_path / "mine.npz").read_bytes()).hexdigest()
+    assert about["start"] == f"mine.npz, sha256 {digest}"
+    with pytest.raises(KeyboardInterrupt):
+        recipes.carry_out(plan, small, tmp_path, stopped=lambda: True, progress=lambda *_: seen.append(1))
+    first = recipes.Recipe(**dataclasses.asdict(plan.stages["first"]))
+    expected = train(net, net.init(5), small, first)
+    assert np.array_equal(library.load(tmp_path / "whole" / "first.h5")[1]["fc.weight"], expected.best["fc.weight"])
+    np.savez(tmp_path / "mine.npz", **net.init(6))
+    with pytest.raises(FileError, match="another recipe"):
+        recipes.carry_out(recipes.read_plan(tmp_path / "r.toml"), small, tmp_path, resume=True)
+
+
+def test_a_start_that_does_not_fit_is_named(small, tmp_path):
+    (tmp_path / "r.toml").write_text(START)
+    with pytest.raises(FileError, match=r"r\.toml: start: .*mine\.npz: no such file"):
+        recipes.read_plan(tmp_path / "r.toml")
+    np.savez(tmp_path / "mine.npz", **ResNet.resnet8(3).init())
+    with pytest.raises(FileError, match=r"mine\.npz, .* takes 3 channels and tells 10 classes, fashion-mnist has 1 and 10"):
+        recipes.carry_out(recipes.read_plan(tmp_path / "r.toml"), small, tmp_path)
+
+
+def test_a_network_to_start_from_brings_its_normalisation(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    files.write_fashion_mnist(tmp_path, n_train=24, n_test=8)
+    net = ResNet.resnet8(1)
+    library.save("mine.h5", net, net.init(), {"normalisation": [[0.25], [0.5]]})
+    (tmp_path / "r.toml").write_text(START.replace("mine.npz", "mine.h5"))
+    assert cli.main(["train", "r.toml", "--data", "."]) == 0
+    assert library.read_network("out/second.h5").about["normalisation"] == [[0.25], [0.5]]
+
+
 def test_a_recipe_with_a_byte_order_mark_is_read(plan, tmp_path):
     (tmp_path / "r.toml").write_text(TEXT, encoding="utf-8-sig")
     assert recipes.read_plan(tmp_path / "r.toml") == plan
@@ -134,6 +185,8 @@ def test_a_recipe_with_a_byte_order_mark_is_read(plan, tmp_path):
         ("network = ", "cannot be read"),
         (TEXT.replace("resnet8", "resnet9"), "network must be one of"),
         (TEXT.replace("fashion-mnist", "mnist"), "data must be one of"),
+        ('start = "mine.h5"\n' + TEXT, "stands instead of network"),
+        (TEXT.replace('network = "resnet8"', "start = 3"), "start must be a file's name"),
         (TEXT.replace("[[stage]]", "[[stages]]"), "unknown entries"),
         ('network = "resnet8"\ndata = "fashion-mnist"\nstage = 3', r"\[\[stage\]\]"),
         (TEXT.replace('"second"', '"first"'), "name of its own"),

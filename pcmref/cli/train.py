@@ -1,8 +1,9 @@
 """Train networks by a recipe: a small TOML file, see reference_weights/recipes.
 
-Stage after stage, each from the best state of the one before. Writes every stage's network (NAME.h5) and log (NAME.csv), and
-a checkpoint at the end of each epoch and every few minutes; --resume goes on from it to exactly the state an uninterrupted
-run reaches.
+Stage after stage, each from the best state of the one before; the first from an initial state, or from a network of your own,
+where the recipe has start = "mine.h5" in place of network (the paper trains a network further, with noise). Writes every
+stage's network (NAME.h5) and log (NAME.csv), and a checkpoint at the end of each epoch and every few minutes; --resume goes on
+from it to exactly the state an uninterrupted run reaches.
 
 examples:
   pcmref train reference_weights/recipes/resnet8-fashionmnist.toml --data /usr/share/datasets/fashion-mnist
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("recipe", type=Path, help="a recipe file (.toml)")
     add("--data", required=True, help="folder of the IDX files or of images by class, CIFAR-10's archive or folder, or .npz")
-    add_normalisation(add, "of the training images")
+    add_normalisation(add, "of the network to start from, else of the training images")
     add("--out", type=Path, default=Path("out"), help="folder for the networks (default: %(default)s)")
     add("--resume", action="store_true", help="go on from the checkpoint in the folder")
     add("--engine", choices=ENGINES, default="fast", help="plain: the text of pcmref.nn itself, slow (default: fast)")
@@ -57,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     plan = read_plan(arguments.recipe)
     make_folder(arguments.out)
     data = DATA_SETS[plan.data](arguments.data)
-    if asked := asked_for(arguments, data.train_images.shape[3]):
+    theirs = plan.start and plan.start.file.about.get("normalisation")  # what it was trained with
+    if asked := asked_for(arguments, data.train_images.shape[3]) or theirs:
         data = replace(data, name=f"{data.name}, normalised by {asked}", mean=asked[0], std=asked[1])  # a run of its own
     signals = []
     previous = {s: signal.signal(s, lambda number, _: signals.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
