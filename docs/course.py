@@ -73,9 +73,10 @@ def _own_pictures():
     if find_spec("matplotlib") is None:
         yield False
         return
-    from pcmref.plots import pyplot
+    import matplotlib
+    import matplotlib.pyplot as plt
 
-    plt = pyplot()
+    matplotlib.use("agg")
     with plt.rc_context():
         try:
             yield True

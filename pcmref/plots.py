@@ -17,18 +17,6 @@ LABELS = {"none": "no compensation", "gdc": "global drift compensation", "adabs"
 STYLE = "pcmref.pictures"  # pictures.mplstyle, beside this file: for `plt.style.use`
 
 
-def pyplot():
-    """matplotlib.pyplot, drawing to files; MissingExtraError where matplotlib is not installed."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingExtraError("pictures need matplotlib: pip install 'pcmref[show]'") from error
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
 LABEL_DECADES = 0.9  # a time's label needs this much of the axis
 
 
@@ -48,14 +36,20 @@ def time_axis(axis, times_s) -> None:
 
 
 @contextmanager
-def picture(path, *shape: int, **options):
-    """(figure, axes) in the project's style, `plt.subplots(*shape, **options)`; written to `path` when the block ends well."""
-    plt = pyplot()
-    with plt.style.context(STYLE):
-        figure, axes = plt.subplots(*shape, **options)
-        yield figure, axes
+def picture(path, *shape: int, figsize: tuple[float, float] | None = None, **options):
+    """(figure, axes) in the project's style, `Figure.subplots(*shape, **options)`; written to `path` when the block ends well.
+
+    pyplot with its backend and figures, and the user's own style, have no part in it. MissingExtraError without matplotlib.
+    """
+    try:
+        from matplotlib import style
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("pictures need matplotlib: pip install 'pcmref[show]'") from error
+    with style.context(["default", STYLE]):
+        figure = Figure(figsize)
+        yield figure, figure.subplots(*shape, **options)
         save(figure, path)
-        plt.close(figure)
 
 
 def plot_retention(results, path) -> None:

@@ -1,15 +1,20 @@
 """The pictures: drawn from the numbers, the same bytes each time, readable."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from pcmref import plots
 from pcmref.errors import SettingError
-from pcmref.plots import PALETTE, STYLE, plot_retention, pyplot, time_axis
+from pcmref.plots import PALETTE, STYLE, plot_retention, time_axis
 from pcmref.study import RetentionResult, Row
 from pcmref.times import STANDARD_TIMES_S
 
-pytest.importorskip("matplotlib", reason="matplotlib is not installed: pictures skipped")
+Figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed: pictures skipped").Figure
 
 MEANS = {"none": (0.9, 0.1), "gdc": (0.92, 0.9), "adabs": (0.93, 0.92)}
 ROWS = tuple(
@@ -41,10 +46,8 @@ def test_the_same_numbers_give_the_same_picture(tmp_path, ending):
 
 
 def test_the_picture_shows_what_it_is_about(tmp_path, monkeypatch):
-    import matplotlib.pyplot as plt
-
     figures = []
-    monkeypatch.setattr(plt, "close", figures.append)
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
     plot_retention([RESULT, RESULT], tmp_path / "r.png")
     assert len(figures[0].axes) == 4  # two networks, the whole range and enlarged
     axis, enlarged = figures[0].axes[:2]
@@ -58,36 +61,44 @@ def test_the_picture_shows_what_it_is_about(tmp_path, monkeypatch):
     assert axis.get_ylim() == (0, 100)
     low, high = enlarged.get_ylim()
     assert 85 < low < 90 and high == 100  # the axis ends where accuracy does
-    monkeypatch.undo()
-    plt.close(figures[0])
 
 
 def test_the_style_cycles_through_the_palette():
-    plt = pyplot()
-    with plt.style.context(STYLE):
-        cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    import matplotlib.style
+
+    with matplotlib.style.context(STYLE):
+        cycle = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
     assert [f"#{colour.lstrip('#')}" for colour in cycle] == list(PALETTE.values())
 
 
 @pytest.mark.parametrize("software", [0.94, 0.3, 1.0])
 def test_the_enlargement_keeps_software_and_medians_in_view(tmp_path, monkeypatch, software):
-    import matplotlib.pyplot as plt
-
     figures = []
-    monkeypatch.setattr(plt, "close", figures.append)
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
     dataclasses.replace(RESULT, software_accuracy=software).plot(tmp_path / "r.png")
     low, high = figures[0].axes[1].get_ylim()
     assert 0 <= low < 100 * software <= high <= 100
     assert all(low <= 100 * s.median <= high for s in RESULT.summary() if s.compensation != "none")
-    monkeypatch.undo()
-    plt.close(figures[0])
 
 
 def test_labels_of_times_leave_each_other_room():
-    plt = pyplot()
-    figure, axis = plt.subplots()
+    axis = Figure().subplots()
     time_axis(axis, STANDARD_TIMES_S)
     shown = [label.get_text() for label in axis.get_xticklabels()]
     assert shown == ["20 s", "", "5 min", "", "1 h", "1 day", "30 days", "1 year"]
     assert axis.get_xticks().tolist() == list(STANDARD_TIMES_S)
-    plt.close(figure)
+
+
+@pytest.mark.parametrize("backend", ["svg", "module://no_such_module"])
+def test_the_users_own_backend_figures_and_style_are_left_alone(tmp_path, backend):
+    """A notebook's backend, which may not be there, and text by LaTeX, which is not."""
+    code = (
+        "import sys\nimport matplotlib\nfrom test_plots import RESULT\nmatplotlib.rcParams['text.usetex'] = True\n"
+        "before = dict(matplotlib.rcParams)\nRESULT.plot(sys.argv[1])\n"
+        "assert dict(matplotlib.rcParams) == before and 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *(p for p in sys.path if p)])
+    environment = os.environ | {"PYTHONPATH": path, "MPLBACKEND": backend}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "r.png"], env=environment, check=True)
+    RESULT.plot(tmp_path / "same.png")
+    assert (tmp_path / "same.png").read_bytes() == (tmp_path / "r.png").read_bytes()

@@ -25,7 +25,6 @@ import numpy as np
 
 import pcmref
 from pcmref import cli, draws, library, store
-from pcmref.plots import pyplot
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import small_files
@@ -201,7 +200,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng, total = random.Random(arguments.seed), Counter()
-    pyplot()  # imported here, so that the children need not
+
     with tempfile.TemporaryDirectory(prefix="pcmref-kill-") as name, contextlib.chdir(name):
         folder = Path(name)
         prepare(folder)
