@@ -152,9 +152,17 @@ class Images:
     about: dict
 
     def normalized(self, images: np.ndarray, constants=None) -> np.ndarray:
-        """uint8 images normalised with `constants` (mean, std), else with the file's own; others unchanged."""
+        """Images normalised with `constants` (mean, std), else with the file's own: uint8 ones, and others that lie in 0..1.
+
+        Floating-point images outside of it, and those for which there are no constants, are returned unchanged.
+        """
         if images.dtype != np.uint8:
-            return images.astype(np.result_type(images.dtype, np.float32), copy=False)
+            x = images.astype(np.result_type(images.dtype, np.float32), copy=False)
+            constants = (constants or self.normalisation) if in_unit_range(images) else None
+            if constants is None:
+                return x
+            mean, std = (np.asarray(part, x.dtype) for part in constants)
+            return (x - mean) / std
         if self.normalisation is None and constants is None:
             raise FileError(
                 f"{self.name}: uint8 images need the arrays 'mean' and 'std' beside them (of images/255, by channel), "
@@ -167,6 +175,11 @@ class Images:
         return self.calibration[draws.permutation(0, "calibration", len(self.calibration))[:n]]
 
 
+def in_unit_range(images: np.ndarray) -> bool:
+    """Whether images are pixels/255, which lie in 0..1; normalised ones do not."""
+    return images.dtype.kind == "f" and images.min(initial=0) >= 0 and images.max(initial=0) <= 1
+
+
 def save_images(path, name, images, labels, calibration, mean, std, about: dict) -> None:
     """Write an evaluation set: uint8 images, labels, calibration images, normalisation and its licence, atomically."""
     arrays = {"images": images, "labels": labels.astype(np.uint8), "calibration": calibration}
@@ -177,8 +190,8 @@ def save_images(path, name, images, labels, calibration, mean, std, about: dict)
 def load_images(name_or_path) -> Images:
     """Images from a shipped name or an .npz: `images` [N, H, W, C] and `labels` [N]; optionally `calibration`, `mean`, `std`.
 
-    uint8 images are pixels, floating-point ones are taken as normalised. Of a data set (`data.load_dataset`) the test images
-    are evaluated, and the training images are there for calibration. Raises FileError.
+    uint8 images are pixels, floating-point ones in 0..1 are pixels/255, others are taken as normalised. Of a data set
+    (`data.load_dataset`) the test images are evaluated, and the training images are there for calibration. Raises FileError.
 
     >>> from pcmref.library import load_images
     >>> data = load_images("fashionmnist-evaluation")
@@ -223,3 +236,5 @@ def _check_pixels(path, what: str, value) -> None:
     check_layout(f"{path}: {what!r}", value)
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise FileError(f"{path}: {what!r} holds NaN or infinity")
+    if value.dtype.kind == "f" and value.min() >= 0 and value.max() > 100:
+        raise FileError(f"{path}: {what!r} goes up to {value.max():g}: write pixels as uint8, or divide them by 255")

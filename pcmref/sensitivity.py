@@ -125,12 +125,13 @@ class SensitivityResult:
         share, together = bars[bar] / sum(bars.values()), sum(gains.values())
         lows = np.array([spread(gain - other).mean_interval[0] for name, other in gains.items() if name != bar])
         told = f"; to {(lows > 0).sum()} of the {len(lows)} others its intervals lie above 0"
+        n_chips = tables.counted(self.settings["n_chips"], "chip")
         apart = "" if np.isnan(lows).all() else told
         alone = sum(self.lost(name) for name in bars)
         return (
             f"The largest mean regained is that of {bar}, {bars[bar]:,} weights ({100 * share:.2g} % of all): {_mean(gain)} of "
             f"the {100 * lost.mean():.2f} points lost; it exceeds that of {runner_up}, the next, by "
-            f"{_mean(gain - after)}{apart} (means over {self.settings['n_chips']} chips; the largest of {len(bars)} "
+            f"{_mean(gain - after)}{apart} (means over {n_chips}; the largest of {len(bars)} "
             f"means is biased upwards, and of so many intervals some miss what they are of by chance). The {len(bars)} gains, "
             f"each measured by itself, add up to {_mean(together)}, less the loss {_mean(together - lost)}; what "
             f"each loses alone on the chip to {_mean(alone)}, less the loss {_mean(alone - lost)}."

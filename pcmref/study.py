@@ -74,8 +74,9 @@ class RetentionResult:
 
     def size(self) -> str:
         """`1,000 images, 3 chips, 5 reads`."""
-        counts = (len({row.chip for row in self.rows}), "chip"), (len({row.read for row in self.rows}), "read")
-        return ", ".join([f"{self.settings['n_images']:,} images", *(f"{n} {unit}{'s' * (n != 1)}" for n, unit in counts)])
+        counts = {"image": self.settings["n_images"]}
+        counts |= {unit: len({getattr(row, unit) for row in self.rows}) for unit in ("chip", "read")}
+        return ", ".join(tables.counted(n, unit) for unit, n in counts.items())
 
     def lines(self, digits: int = 2) -> list[list[str]]:
         """`median [lowest, highest] mean` in percent: a line a time, a column a compensation, beside the software."""

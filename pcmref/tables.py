@@ -20,6 +20,11 @@ def aligned(lines: list[list[str]]) -> str:
     return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
 
 
+def counted(n: int, unit: str) -> str:
+    """`1 chip`, `1,000 chips`."""
+    return f"{n:,} {unit}{'s' * (n != 1)}"
+
+
 def markdown(lines: list[list[str]]) -> str:
     """The same as a table of Markdown; the first line is its head."""
     head, *rest = (f"| {' | '.join(line)} |" for line in lines)

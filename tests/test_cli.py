@@ -48,7 +48,7 @@ def test_retention_on_ones_own_npz_files(own, capsys):
     picture = own / "out" / "retention.png"
     assert ("retention.png" in out) == picture.exists()
     before = (own / "out" / "retention.csv").read_bytes()
-    assert run(capsys, *arguments, "--workers", "1")[0] == 0
+    assert run(capsys, *arguments, "--workers", "1", "--force")[0] == 0
     assert (own / "out" / "retention.csv").read_bytes() == before  # the same to the byte, whatever the number of threads
 
 
@@ -68,7 +68,7 @@ def test_retention_says_what_fresh_readings_share(own, capsys):
     arguments = ("retention", "state.npz", "--data", "images.npz", "--times", "20s,1d", "--chips", "1", "--images", "5")
     status, out, _ = run(capsys, *arguments, "--fresh-reads")
     assert status == 0 and "an upper bound" in out
-    status, out, _ = run(capsys, *arguments, "--fresh-reads", "--products-apart-s", "1e-6")
+    status, out, _ = run(capsys, *arguments, "--fresh-reads", "--products-apart-s", "1e-6", "--force")
     assert status == 0 and "Products 1e-06 s apart" in out and "0.82 at 20 s, 0.88 at 1 day" in out and "upper bound" not in out
     periphery = RetentionResult.from_hdf5(own / "out" / "retention.h5").settings["periphery"]
     assert (periphery["fresh"], periphery["products_apart_s"]) == (True, 1e-6)
@@ -218,3 +218,44 @@ def test_a_report_that_cannot_be_written_is_said_before_the_work(own, capsys, mo
         status, _, err = run(capsys, "golden", "check", "pcmref.golden:Reference", option, "nowhere/report")
         assert status == 2 and "cannot write nowhere/report" in err
     assert run(capsys, "golden", "write", "nowhere/request.h5")[0] == 2
+
+
+def test_a_picture_that_cannot_be_drawn_is_left_out(own, capsys, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(RetentionResult, "plot", broken)
+    status, out, err = run(capsys, "retention", "state.npz", "--data", "images.npz", "--chips", "1", "--times", "20s")
+    assert status == 0 and "no picture: no font" in err and "written: out/retention.csv, out/retention.h5" in out
+    assert sorted(os.listdir("out")) == ["retention.csv", "retention.h5"]
+
+
+def test_a_name_that_is_no_utf8_and_a_folder_that_takes_no_files(own, capsys, monkeypatch):
+    name = os.fsdecode(b"n\xff.npz")
+    os.rename("state.npz", name)
+    arguments = ("retention", name, "--data", "images.npz", "--chips", "1", "--times", "20s")
+    assert run(capsys, *arguments)[0] == 0
+    assert (
+        RetentionResult.from_hdf5("out/retention.h5").name == r"n\udcff"
+        and r"n\udcff," in (own / "out/retention.csv").read_text()
+    )
+    monkeypatch.setattr("pcmref.study._Study.measure", lambda *_: pytest.fail("measured first"))
+    status, _, err = run(capsys, *arguments, "--out", "/proc")
+    assert status == 2 and "--out /proc: cannot be made or written to" in err
+
+
+def test_images_and_normalisation_are_named(own, capsys):
+    with np.load("images.npz") as arrays:
+        pixels = {
+            "images": np.full((9, 8, 8, 1), 3, np.uint8),
+            "labels": arrays["labels"][:9],
+            "calibration": np.zeros((1, 8, 8, 1)),
+        }
+    np.savez("pixels.npz", **pixels)
+    given = ("--mean", ".1307", "--std", ".3081")
+    arguments = ("retention", "state.npz", "--data", "pixels.npz", "--chips", "1", "--times", "20s", *given)
+    status, out, err = run(capsys, *arguments)
+    assert status == 0 and "\nimages: the first 9 of pixels, normalised by mean [0.1307], std [0.3081]\n" in out
+    assert "adabs: the statistics of 1 image are hardly those of the data" in err
+    status, out, _ = run(capsys, "sensitivity", *arguments[1:4], "--chips", "1", *given)
+    assert status == 0 and "\nimages: the first 9 of pixels, normalised by" in out

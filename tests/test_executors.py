@@ -1,5 +1,6 @@
 """Studies on executors, on dying workers, and from what an interrupted run has kept: always the same result."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -83,9 +84,11 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path):
 def test_a_study_that_is_stopped_waits_for_no_task(tmp_path, seconds):
     """Ctrl-C, to all processes as a terminal sends it, while workers are at tasks of a minute."""
     (tmp_path / "pool.py").write_text(
-        "import time\nfrom pcmref.cli.executors import Processes\n"
+        "import signal, time\nfrom pcmref.cli.executors import Processes\n"
         "def task(seconds): print('at it', flush=True), time.sleep(seconds)\n"
-        f"if __name__ == '__main__':\n    with Processes(3) as pool: [pool.submit(task, s) for s in {seconds}][-1].result()\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script in the background has it ignored\n"
+        f"    with Processes(3) as pool: [pool.submit(task, s) for s in {seconds}][-1].result()\n"
     )
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     study = subprocess.Popen([sys.executable, "pool.py"], cwd=tmp_path, **options)
@@ -95,8 +98,9 @@ def test_a_study_that_is_stopped_waits_for_no_task(tmp_path, seconds):
         os.killpg(study.pid, signal.SIGINT)
         _, said = study.communicate(timeout=30)
     finally:
-        if study.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(study.pid, signal.SIGKILL)
+        study.wait()
     assert said.rstrip().endswith("KeyboardInterrupt") and said.count("Traceback") == 1
 
 
@@ -128,7 +132,7 @@ class DiesOnce:
 def test_a_dead_worker_process_changes_nothing(own, monkeypatch, capsys):
     monkeypatch.setattr(resumed_study, "open_executor", DiesOnce)
     assert cli.main([*ARGUMENTS, "--executor", "processes"]) == 0
-    assert same() and "1 chips are kept" in capsys.readouterr().err
+    assert same() and "kept: 1 chip;" in capsys.readouterr().err
     monkeypatch.setattr(DiesOnce, "die", lambda self: (_ for _ in ()).throw(BrokenProcessPool("died")))
     DiesOnce.died = False
     assert cli.main([*ARGUMENTS, "--executor", "processes", "--out", "again"]) == 2
@@ -166,6 +170,28 @@ def test_chips_that_are_kept_are_not_thrown_away_by_asking_for_fewer(own, capsys
     assert cli.main([*ARGUMENTS, "--chips", "1", "--resume"]) == 2
     assert "keeps 2 chips: ask for at least as many" in capsys.readouterr().err
     assert cli.main([*ARGUMENTS, "--resume"]) == 0 and same()
+
+
+def test_a_finished_study_is_replaced_if_that_is_asked_for(own, capsys, monkeypatch):
+    before = Path("whole/retention.h5").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(pcmref.study._Study, "measure", lambda *_: pytest.fail("measured first"))
+        for more in ([], ["--resume"]):
+            assert cli.main([*ARGUMENTS, "--seed", "1", "--out", "whole", *more]) == 2
+            assert "whole/retention.csv is there, from an earlier run" in capsys.readouterr().err
+    assert Path("whole/retention.h5").read_bytes() == before
+    assert cli.main([*ARGUMENTS, "--seed", "1", "--out", "whole", "--force"]) == 0
+    assert Path("whole/retention.h5").read_bytes() != before
+    interrupted(1)
+    assert cli.main([*ARGUMENTS, "--force"]) == 0
+
+
+def test_of_two_runs_at_once_one_is_refused(own, capsys, monkeypatch):
+    found, save = [], Kept.save
+    monkeypatch.setattr(Kept, "save", lambda *args: (found.append(cli.main([*ARGUMENTS, "--resume"])), save(*args)))
+    assert cli.main(ARGUMENTS) == 0 and found == [2, 2, 2]
+    assert "another `pcmref retention` is writing there now" in capsys.readouterr().err
+    assert same("whole") and sorted(os.listdir("out")) == ["retention.csv", "retention.h5"]
 
 
 def test_chips_of_another_version_of_the_code_are_refused(own, capsys, monkeypatch):

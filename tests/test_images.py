@@ -67,7 +67,12 @@ def test_a_sorted_file_is_said(tmp_path, capsys):
         (["--mean", "125.3", "123", "113.9", "--std", "63", "62", "66.7"], {}, "divide them by 255"),
         (["--mean", ".5", ".5", ".5"], {}, "must be 3 finite numbers each"),
         (["--mean", ".5", ".5", ".5", "--std", "0", "1", "1"], {}, "above 0"),
-        (["--mean", ".5", ".5", ".5", "--std", "1", "1", "1"], {"images": PIXELS / 255}, "--mean and --std are for uint8"),
+        (
+            ["--mean", ".5", ".5", ".5", "--std", "1", "1", "1"],
+            {"images": PIXELS / 255 - 0.5},
+            "--mean and --std are for uint8",
+        ),
+        ([], {"images": PIXELS.astype(float)}, "goes up to 255: write pixels as uint8, or divide them by 255"),
         ([], {}, "--mean and --std"),
         ([], {"images": PIXELS[..., :1], "calibration": PIXELS[..., :1]}, "the network takes 3"),
         ([], {"labels": LABELS + 1}, "labels must be 0 to 9, got 10"),
@@ -108,3 +113,38 @@ def test_accuracy_near_chance_in_software_is_said_before_the_work(capsys, n, n_r
     err = capsys.readouterr().err
     assert bool(err) == said and err.count("\n") == said
     assert not said or all(part in err for part in (f"net: in software {n_right}.0% of the first 100", "(10.0%)", "eps 1e-5"))
+
+
+def test_floating_point_images_from_0_to_1_are_pixels(tmp_path, capsys):
+    floats = {"images": PIXELS / 255, "calibration": (PIXELS[::-1] / 255).astype(np.float32)}
+    for options, about, own, wanted in (
+        (("--mean", ".5", ".5", ".5", "--std", ".5", ".5", ".5"), {}, {}, HALF),
+        ((), {"normalisation": QUARTER}, {}, QUARTER),
+        ((), {}, {"mean": HALF[0], "std": HALF[1]}, HALF),
+    ):
+        found, pixels = (evaluated(tmp_path, *options, about=about, **own, **images) for images in (floats, {}))
+        assert np.allclose(found.x, by(PIXELS, wanted), atol=1e-5) and "normalised by mean" in found.about
+        assert np.allclose(found.calibration, pixels.calibration, atol=1e-5) and capsys.readouterr().err == ""
+    found = evaluated(tmp_path, **floats)
+    assert np.array_equal(found.x, PIXELS / 255) and "taken as they are" in found.about
+    assert "images from 0 to 1 are taken as they are; --mean and --std normalise them" in capsys.readouterr().err
+
+
+def test_the_order_of_the_classes_is_said(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for part in ("train", "test"):
+        for i, kind in enumerate(("zebra", "ant")):
+            (data / part / kind).mkdir(parents=True)
+            image = pytest.importorskip("PIL.Image", reason="Pillow is not installed").fromarray(PIXELS[i])
+            image.save(data / part / kind / "1.png")
+    assert "the first 2 of data" in (about := evaluated(tmp_path, "--data", str(data)).about)
+    assert about.endswith("classes by label: ant, zebra")
+
+
+@pytest.mark.parametrize(("recalibrated", "said"), [(0.88, True), (0.62, False), (0.3, False)])
+def test_adabs_far_above_software_is_said(capsys, recalibrated, said):
+    """Of 1,000 images each, at 60 %: a difference of 6.6 points is three standard deviations."""
+    images.say_if_adabs_is_above(0.6, recalibrated, images.Evaluation(np.zeros((1000, 1)), None, None, "by .5"))
+    err = capsys.readouterr().err
+    assert bool(err) == said and (not said or "far above software 60.0%" in err and "--mean and --std (by .5)" in err)

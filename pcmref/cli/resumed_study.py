@@ -3,9 +3,10 @@
 import hashlib
 import json
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -13,23 +14,24 @@ from pathlib import Path
 import numpy as np
 
 import pcmref
-from pcmref import store
+from pcmref import store, tables
 from pcmref.cli import images
 from pcmref.cli.executors import open_executor, versions
 from pcmref.cli.progress import ProgressBar
-from pcmref.errors import FileError, MissingExtraError, SettingError
+from pcmref.errors import FileError, SettingError, printable
 from pcmref.fast.resnet import ENGINES
 from pcmref.pcm.model import PCMModel
 from pcmref.tasks import Measured
 
 KIND = "study-part"
+NETWORK = "a shipped network's name, a file of pcmref.save, or a state in a PyTorch file, .safetensors or .npz"
 PROFILES = {"joshi2020": PCMModel.joshi2020, "aihwkit": PCMModel.aihwkit, "crosssim": PCMModel.crosssim}
 RESTARTS = 3  # of the worker processes, where some died
 
 
 def add_arguments(add, n_images: int, reads: int) -> None:
     """What every study is asked: a network, images, chips, readings and device model, and how it is run."""
-    add("network", help="a shipped network's name (see `pcmref info`), a file of pcmref.save, or a state in an .npz")
+    add("network", help=f"{NETWORK} (see `pcmref info`)")
     images.add_arguments(add, n_images)
     add("--chips", type=int, default=3, help="chips to program (default: %(default)s)")
     add("--reads", type=int, default=reads, help="readings of every chip at each time (default: %(default)s)")
@@ -40,6 +42,18 @@ def add_arguments(add, n_images: int, reads: int) -> None:
     add("--executor", default=None, help="whole chips at the same time on: threads, processes or dask://HOST:PORT")
     add("--resume", action="store_true", help="go on from the chips that an interrupted run in --out has measured")
     add("--out", type=Path, default=Path("out"), help="folder for the results (default: %(default)s)")
+    add_force(add)
+
+
+def add_force(add) -> None:
+    """--force, of commands whose results take long, which `check_free` obeys."""
+    add("--force", action="store_true", help="replace the results of an earlier run")
+
+
+def check_free(path: Path, force: bool) -> None:
+    """SettingError for results of an earlier run that are not to be replaced."""
+    if path.is_file() and not force:
+        raise SettingError(f"{path} is there, from an earlier run: --out writes elsewhere, --force replaces it")
 
 
 def source_digest() -> str:
@@ -95,26 +109,45 @@ class Kept:
         self.path.unlink(missing_ok=True)
 
 
+@contextmanager
+def alone(folder: Path, study: str):
+    """Make the folder for a study's results, and keep other runs of the study out of it; FileError, SettingError."""
+    make_folder(folder)
+    path = folder / f".{study}.lock"
+    with open(path, "a") as file:
+        if store.lock(file) is False:
+            raise SettingError(f"--out {folder}: another `pcmref {study}` is writing there now; choose another folder")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def run_study(study: Callable, arguments, file, model, evaluation: images.Evaluation, design: dict, n_values: int, **more):
     """(what is kept, result) of study(net, state, model, x, labels, **design, **more, ...), n_values accuracies a chip.
 
     It goes on from the chips that are kept, and with the others where worker processes die.
     """
-    make_folder(arguments.out)
     parts = {"net": file.net, "state": file.state, "model": model, "x_calibration": evaluation.calibration}
     parts |= {"x": evaluation.x, "labels": evaluation.labels, "seed": arguments.seed, **design, **more}
-    arrays = {name: value for name, value in {**file.state, **evaluation._asdict()}.items() if value is not None}
+    arrays = {name: value for name, value in {**file.state, **evaluation._asdict()}.items() if isinstance(value, np.ndarray)}
     settings = {name: value for name, value in parts.items() if name not in ("state", "x", "labels", "x_calibration")}
     label = study.__name__
     kept = Kept(arguments.out / f"{label}.part.h5", identity(arrays, {"study": label, **settings}), n_values)
-    parts |= {"n_chips": arguments.chips, "name": Path(arguments.network).stem, "engine": arguments.engine}
+    parts |= {"n_chips": arguments.chips, "name": printable(Path(arguments.network).stem), "engine": arguments.engine}
     parts["workers"] = arguments.workers if arguments.executor is None else 1
-    if kept.path.exists() and not arguments.resume:
-        raise SettingError(f"{kept.path} keeps the chips of an interrupted study: --resume goes on from it, else move it away")
-    known = kept.load()
+    known = {}
+    if not kept.path.exists():
+        check_free(arguments.out / f"{label}.csv", arguments.force)
+    elif arguments.resume:
+        known = kept.load()
+    elif not arguments.force:
+        raise SettingError(
+            f"{kept.path} keeps the chips of an interrupted study: --resume goes on from it, --force starts again without them"
+        )
     if known and max(known) >= arguments.chips:
-        n_kept = max(known) + 1
-        raise SettingError(f"{kept.path} keeps {n_kept} chips: ask for at least as many with --chips, or move it away")
+        n_kept = tables.counted(max(known) + 1, "chip")
+        raise SettingError(f"{kept.path} keeps {n_kept}: ask for at least as many with --chips, or move it away")
     hint = cache(partial(images.say_if_near_chance, arguments.network, file, evaluation))
     with ProgressBar(label, "measurement") as bar:
 
@@ -129,7 +162,8 @@ def run_study(study: Callable, arguments, file, model, evaluation: images.Evalua
                     return kept, study(**parts, executor=executor, progress=progress, known=known, on_chip=kept.save)
             except BrokenExecutor:
                 known = kept.load()
-                print(f"\na worker process died; {len(known)} chips are kept, the others start again", file=sys.stderr)
+                n_kept = tables.counted(len(known), "chip")
+                print(f"\na worker process died; kept: {n_kept}; the others start again", file=sys.stderr)
     raise SettingError(
         f"--executor {arguments.executor}: worker processes died {1 + RESTARTS} times (is the memory enough? --workers); "
         f"what was measured is kept in {kept.path}: --resume goes on from it"
@@ -137,19 +171,20 @@ def run_study(study: Callable, arguments, file, model, evaluation: images.Evalua
 
 
 def finish(kept: Kept, result, stem: Path, *written: str) -> None:
-    """Draw the result where matplotlib is, forget what was kept, and say what is written: stem and endings."""
+    """Forget what was kept, draw the result where that can be, and say what is written: stem and endings."""
+    kept.remove()
     try:
         result.plot(stem.with_suffix(".png"))
         written = (*written, "png")
-    except MissingExtraError as error:
+    except Exception as error:  # whatever matplotlib and a user's settings of it raise: the numbers are written
         print(f"no picture: {error}", file=sys.stderr)
-    kept.remove()
     print(f"\nwritten: {', '.join(f'{stem}.{ending}' for ending in written)}")
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder for results, with its parents; FileError where that cannot be."""
+    """Make the folder for results, with its parents; FileError where it cannot be, or takes no files."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise FileError(f"--out {folder}: cannot be made: {error.strerror}") from error
+        raise FileError(f"--out {folder}: cannot be made or written to: {error.strerror}") from error

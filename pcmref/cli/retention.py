@@ -18,8 +18,8 @@ examples:
 
 my-state.npz holds a state by PyTorch's names (conv1.weight, bn1.weight, ...); a PyTorch or safetensors file does as well.
 my-images.npz holds `images` [N, H, W, C] and `labels` [N]; `calibration` [M, H, W, C], training images for adabs; and, where
-the images are uint8, `mean` and `std` of images/255, one number a channel. CIFAR-10's folder or archive, IDX files and folders
-of images by class (train/CLASS, test/CLASS) are taken as they are.
+the images are uint8 or lie in 0..1, `mean` and `std` of images/255, one number a channel. CIFAR-10's folder or archive, IDX
+files and folders of images by class (train/CLASS, test/CLASS) are taken as they are.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from dataclasses import replace
 
 from pcmref import library
 from pcmref.cli import images
-from pcmref.cli.resumed_study import PROFILES, finish, run_study
+from pcmref.cli.resumed_study import PROFILES, alone, finish, run_study
 from pcmref.cli.resumed_study import add_arguments as add_study
 from pcmref.errors import SettingError, whole_number
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.pcm.gdc import READ_OUTS
 from pcmref.pcm.model import PCMModel
-from pcmref.study import COMPENSATIONS, conditions, retention
+from pcmref.study import COMPENSATIONS, RetentionResult, conditions, retention
 from pcmref.times import human_time, parse_time
 
 
@@ -72,15 +72,23 @@ def run(arguments: argparse.Namespace) -> int:
     times_s = [parse_time(t) for t in arguments.times.split(",")]
     design = {"times_s": times_s, "compensations": compensations, "reads": whole_number("--reads", arguments.reads, 1)}
     n_values = len(conditions(**design))
-    kept, result = run_study(retention, arguments, file, model, evaluation, design, n_values, periphery=periphery)
-    print(f"{result.name}: accuracy in %, {result.size()}, profile {arguments.profile}\n")
-    print(result.table())
-    if periphery and periphery.fresh:
-        print(f"\n{_read_noise(periphery, model, times_s)}")
-    result.to_csv(arguments.out / "retention.csv")
-    result.to_hdf5(arguments.out / "retention.h5")
-    finish(kept, result, arguments.out / "retention", "csv", "h5")
+    with alone(arguments.out, "retention"):
+        kept, result = run_study(retention, arguments, file, model, evaluation, design, n_values, periphery=periphery)
+        _report(arguments, result, evaluation, periphery, model)
+        result.to_csv(arguments.out / "retention.csv")
+        result.to_hdf5(arguments.out / "retention.h5")
+        finish(kept, result, arguments.out / "retention", "csv", "h5")
     return 0
+
+
+def _report(arguments, result: RetentionResult, evaluation: images.Evaluation, periphery, model: PCMModel) -> None:
+    print(f"{result.name}: accuracy in %, {result.size()}, profile {arguments.profile}\n{evaluation.about}\n")
+    print(result.table())
+    recalibrated = [s.mean for s in result.summary() if s.compensation == "adabs"]
+    if recalibrated:
+        images.say_if_adabs_is_above(result.software_accuracy, recalibrated[0], evaluation)
+    if periphery and periphery.fresh:
+        print(f"\n{_read_noise(periphery, model, dict.fromkeys(row.t_s for row in result.rows))}")
 
 
 def _read_noise(periphery: Periphery, model: PCMModel, times_s) -> str:

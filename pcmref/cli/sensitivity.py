@@ -14,7 +14,7 @@ import argparse
 
 from pcmref import library
 from pcmref.cli import images
-from pcmref.cli.resumed_study import PROFILES, finish, run_study
+from pcmref.cli.resumed_study import PROFILES, alone, finish, run_study
 from pcmref.cli.resumed_study import add_arguments as add_study
 from pcmref.errors import whole_number
 from pcmref.pcm.mapping import crossbars
@@ -36,9 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     reads = whole_number("--reads", arguments.reads, 1)
     design = {"t_s": parse_time(arguments.time), "compensation": arguments.compensation, "reads": reads}
     eta, n_values = (file.about.get("recipe") or {}).get("eta"), len(conditions(crossbars(file.state), reads))
-    kept, result = run_study(sensitivity, arguments, file, model, evaluation, design, n_values, eta=eta)
-    size = f"{len(evaluation.x):,} images, chips: {arguments.chips}, reads: {reads}"
-    print(f"{result.name}: accuracy in %, {size}\n\n{result.table()}")
-    result.to_csv(arguments.out / "sensitivity.csv")
-    finish(kept, result, arguments.out / "sensitivity", "csv")
+    with alone(arguments.out, "sensitivity"):
+        kept, result = run_study(sensitivity, arguments, file, model, evaluation, design, n_values, eta=eta)
+        size = f"{len(evaluation.x):,} images, chips: {arguments.chips}, reads: {reads}"
+        print(f"{result.name}: accuracy in %, {size}\n{evaluation.about}\n\n{result.table()}")
+        if arguments.compensation == "adabs":
+            images.say_if_adabs_is_above(result.software_accuracy, result.values("chip").mean(), evaluation)
+        result.to_csv(arguments.out / "sensitivity.csv")
+        finish(kept, result, arguments.out / "sensitivity", "csv")
     return 0
