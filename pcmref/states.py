@@ -3,8 +3,7 @@
 import re
 from collections import Counter
 from functools import partial
-from itertools import groupby, product
-from operator import itemgetter
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -139,13 +138,14 @@ def _torchvisions(path, theirs) -> tuple[dict[str, str], set[str]]:
             changed[name] = re.sub(pattern, lambda m, expand=expand: say(m[0], expand(m)), changed[name])
     places = {name: match for name, new in changed.items() if (match := _BLOCK.match(new))}
     numbers = {name: (m[1], int(m[2] or m[3]), int(m[4])) for name, m in places.items()}
-    stage_of = _ranks({n[:2] for n in numbers.values()})
-    block_of = _ranks({(n[:2], n[2]) for n in numbers.values()})
+    first = {}  # of a wrapper's stages, and of its blocks
+    for wrapper, *at in numbers.values():
+        first[wrapper] = [min(pair) for pair in zip(first.get(wrapper, at), at, strict=True)]
     names = {}
     for name, new in changed.items():
         if name in places:
             wrapper, stage, block = numbers[name]
-            ours = f".layer{1 + stage_of[wrapper, stage]}.{block_of[(wrapper, stage), block]}"
+            ours = f".layer{1 + stage - first[wrapper][0]}.{block - first[wrapper][1]}"
             new = wrapper + say(places[name][0].removeprefix(wrapper), ours) + new[places[name].end() :]
         new = new.removeprefix(".")
         if new in names:
@@ -156,12 +156,6 @@ def _torchvisions(path, theirs) -> tuple[dict[str, str], set[str]]:
 
 def _expand(ours: str, match: re.Match) -> str:
     return match.expand(ours)
-
-
-def _ranks(pairs: set[tuple]) -> dict[tuple, int]:
-    """{(group, number): how many smaller numbers the group has}."""
-    groups = groupby(sorted(pairs), itemgetter(0))
-    return {pair: rank for _, group in groups for rank, pair in enumerate(group)}
 
 
 def _head(prefix: str, arrays: dict) -> str | None:

@@ -102,6 +102,15 @@ def test_an_unknown_array_inside_a_network_is_refused(tmp_path, prefix, unknown)
         pcmref.load(tmp_path / "s.npz")
 
 
+@pytest.mark.parametrize("gone", ["layer1.0.", "layer1.1.", "layer2."])
+def test_a_block_that_is_missing_is_not_closed_up(tmp_path, gone):
+    net = pcmref.ResNet(1, 3, (3, 3, 3), (3, 3, 3))
+    state = {k: v for k, v in net.init().items() if not k.startswith(gone)}
+    np.savez(tmp_path / "s.npz", **state)
+    with pytest.raises(FileError, match="does not hold a network"):
+        pcmref.load(tmp_path / "s.npz")
+
+
 def test_a_neck_between_backbone_and_head_is_refused(tmp_path):
     state = {k if k.startswith("fc.") else f"backbone.{k}": v for k, v in STATE.items()}
     state = {k.replace("fc.", "head.fc."): v for k, v in state.items()}
