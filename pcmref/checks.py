@@ -32,8 +32,10 @@ def check_gradient(function: Callable, gradient, x, directions: int = 8, step: f
     """The gradient of a scalar function at x against central differences along axes and mixed directions.
 
     D(h) = (f(x + h v) - f(x - h v)) / 2h at h and h/2, extrapolated once (Richardson); its error is taken as the change that
-    the extrapolation makes, plus rounding, 4 u max|f| / h. x should be float64 or longdouble. Where x has few entries each
-    is checked by itself, so that the message can name it.
+    the extrapolation makes, plus rounding: 4 u max|f| / h, and 32 s/h for f's terms, which may be larger than f, and x + h v.
+    s is the standard deviation of f's rounding, estimated from values close by as Moré & Wild (2011) propose; D has some 2 s/h
+    of it, and the estimate may be several times too low. x should be float64 or longdouble. Where x has few entries each is
+    checked by itself, so that the message can name it.
     """
     x, gradient = np.asarray(x), np.asarray(gradient)
     if gradient.shape != x.shape:
@@ -41,13 +43,14 @@ def check_gradient(function: Callable, gradient, x, directions: int = 8, step: f
     u = float(np.finfo(x.dtype).eps) / 2
     axes = [np.eye(1, x.size, i).reshape(x.shape) for i in range(min(x.size, directions))]
     mixed = [np.cos((k + 1.0) * (1 + np.arange(x.size))).reshape(x.shape) for k in range(directions)]
+    noise = _rounding(function, x, mixed[0], step)
     for what, v in [(f"[{_index(i, x.shape)}]", v) for i, v in enumerate(axes)] + [
-        (f"along direction {k}", v) for k, v in enumerate(mixed)
+        (f" along direction {k}", v) for k, v in enumerate(mixed)
     ]:
         coarse, top = _difference(function, x, v, step)
         fine, _ = _difference(function, x, v, step / 2)
         wanted = (4 * fine - coarse) / 3
-        bound = abs(fine - coarse) + 8 * u * top / step + 4 * u * float(np.abs(gradient * v).sum())
+        bound = abs(fine - coarse) + (8 * u * top + 32 * noise) / step + 4 * u * float(np.abs(gradient * v).sum())
         got = (gradient * v).sum()
         if not abs(got - wanted) <= bound:
             got, wanted = float(got), float(wanted)
@@ -66,23 +69,46 @@ def _difference(function, x, v, h):
     return (above - below) / (2 * h), max(abs(above), abs(below))
 
 
-def check_distribution(samples, distribution: Callable, alpha: float = 1e-6, effect: float = 0.02) -> None:
-    """Independent samples against a continuous distribution function, by the exact Kolmogorov-Smirnov test.
+def _rounding(function, x, v, h, n: int = 20):
+    """Standard deviation of the rounding of f(x + h v): what a cubic leaves of n values close by.
 
-    alpha is the chance that samples of the right law fail. A distance of `effect` between the distribution functions must
-    be found with 99 % power (Dvoretzky, Kiefer & Wolfowitz 1956): fewer samples are inconclusive, which fails too.
+    They are irregularly spaced: the rounding of one sum at equal steps may itself be a straight line.
     """
-    from scipy.stats import kstest
+    close = np.cos(np.arange(1.0, n + 1))
+    values = [function(x + h * (1 + float(t) / 8) * v.astype(x.dtype)) for t in close]
+    changes, (cubics, _) = np.array([value - values[0] for value in values], np.float64), np.linalg.qr(np.vander(close, 4))
+    return np.sqrt(np.square(changes - cubics @ (cubics.T @ changes)).sum() / (n - 4))
+
+
+def check_distribution(samples, distribution: Callable, alpha: float = 1e-6, effect: float = 0.02, atoms=()) -> None:
+    """Independent samples against a distribution function: the exact binomial test of each atom, Kolmogorov-Smirnov of all.
+
+    The law is continuous but for `atoms`, values with a mass of their own, where the function jumps: (0.0,) for what is
+    clipped at 0. Samples at an atom are spread over its jump, so that the functions differ there by no more than at its ends.
+    alpha is the chance, at most, that samples of the right law fail. A distance of `effect` between the distribution functions
+    must be found with 99 % power (Dvoretzky, Kiefer & Wolfowitz 1956): fewer samples are inconclusive, which fails too.
+    """
+    from scipy.stats import binomtest, kstest
 
     samples = np.ravel(np.asarray(samples, np.float64))
+    alpha /= 1 + len(atoms)
     needed = int(np.ceil(((np.log(2 / alpha) / 2) ** 0.5 + (np.log(2 / 0.01) / 2) ** 0.5) ** 2 / effect**2))
     if len(samples) < needed:
         raise AssertionError(f"inconclusive: {len(samples)} samples, a distance of {effect} takes {needed} to show")
     if not np.isfinite(samples).all():
         raise AssertionError(f"sample[{int(np.argmin(np.isfinite(samples)))}] is not finite")
-    test = kstest(samples, distribution)
+    samples = np.sort(samples)
+    shares = np.array(distribution(samples), np.float64)
+    for atom in atoms:
+        ends, there = distribution(np.array([np.nextafter(atom, -np.inf), atom])), samples == atom
+        mass, n = float(np.clip(ends[1] - ends[0], 0, 1)), int(there.sum())
+        if (p := binomtest(n, len(samples), mass).pvalue) < alpha:
+            raise AssertionError(f"{n} of {len(samples)} samples are {atom:.6g}, the law's share is {mass:.6g}, p = {p:.1e}")
+        shares[there] = ends[0] + mass * (np.arange(n) + 0.5) / max(n, 1)
+    test = kstest(shares, "uniform")
     if test.pvalue < alpha:
+        where = samples[np.searchsorted(shares, test.statistic_location).clip(max=len(samples) - 1)]
         raise AssertionError(
             f"the samples do not follow the law: the distribution functions differ by {test.statistic:.4f} at "
-            f"{test.statistic_location:.6g}, p = {test.pvalue:.1e} for {len(samples)} samples"
+            f"{where:.6g}, p = {test.pvalue:.1e} for {len(samples)} samples"
         )
