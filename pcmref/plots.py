@@ -148,3 +148,25 @@ def _draw_dots(axis, x, values, colour: str, style: str, label: str | None) -> N
         axis.plot(np.full(v.size, at), 100 * v.ravel(), ".", color=PALETTE[colour], alpha=0.4, markeredgewidth=0, zorder=1)
     style = {"marker": style[0], "linestyle": "-" if style.endswith("-") else "none", "color": PALETTE[colour], "label": label}
     axis.plot(x, [100 * np.median(v) for v in values], **style)
+
+
+def plot_fit(fit, path) -> None:
+    """Draw a fitted device: for each law its line over the target, and each level's own estimate with two standard errors."""
+    targets_us = np.linspace(0, fit.model.g_max_us, 400)
+    laws = (
+        ("programming noise (µS)", fit.model.programming_std_us(targets_us), 0),
+        ("mean drift exponent", fit.model.drift_exponent_mean(targets_us), 1),
+        ("spread of drift exponents", fit.model.drift_exponent_std(targets_us), 2),
+        ("read noise Q", fit.model.read_noise_q(targets_us), 3),
+    )
+    with picture(path, 2, 2, figsize=(8.0, 6.0), sharex=True, layout="constrained") as (figure, axes):
+        figure.suptitle(f"{fit.model.name}: levels (2 standard errors) and fitted laws")
+        for axis, (label, law, i) in zip(axes.flat, laws, strict=True):
+            axis.plot(targets_us, law, color=PALETTE["blue"])
+            told = [level for level in fit.levels if level.free[i]]
+            at_us = [level.x * fit.model.g_max_us for level in told]
+            bars = {"fmt": "o", "markersize": 4, "color": PALETTE["vermilion"]}
+            axis.errorbar(at_us, [level.values[i] for level in told], [2 * level.std[i] for level in told], **bars)
+            axis.set_ylabel(label if told else f"{label} (not told by the data)")
+        for axis in axes[1]:
+            axis.set_xlabel("target conductance (µS)")
