@@ -35,10 +35,10 @@ def run(source: Path, request: Path, *flags: str) -> Path:
     return results
 
 
-def verify(request: Path, results: Path, capsys, dtype: str = "float64") -> tuple[int, set[str], str]:
+def verify(results: Path, capsys, dtype: str = "float64") -> tuple[int, set[str], str]:
     """(exit status, operations that fail, the last line)."""
     capsys.readouterr()
-    status = cli.main(["golden", "verify", str(request), str(results), "--dtype", dtype])
+    status = cli.main(["golden", "verify", str(results), "--level", "2", "--op", ",".join(OPS), "--strict", "--dtype", dtype])
     lines = capsys.readouterr().out.splitlines()
     return status, {line.split()[1].split("/")[0] for line in lines if line.startswith("FAIL")}, lines[-1]
 
@@ -46,15 +46,15 @@ def verify(request: Path, results: Path, capsys, dtype: str = "float64") -> tupl
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_the_example_passes(tmp_path, request_, capsys, name):
     source = shutil.copy(PEERS / name, tmp_path)
-    status, failed, last = verify(request_, run(Path(source), request_), capsys)
+    status, failed, last = verify(run(Path(source), request_), capsys)
     assert (status, failed) == (0, set()) and "24 pass;" in last
 
 
 @pytest.mark.parametrize("name", LANGUAGES[:1])
 def test_the_example_passes_in_float32(tmp_path, request_, capsys, name):
     results = run(Path(shutil.copy(PEERS / name, tmp_path)), request_, "-DREAL=float")
-    assert verify(request_, results, capsys, "float32")[:2] == (0, set())
-    assert verify(request_, results, capsys)[0] == 1
+    assert verify(results, capsys, "float32")[:2] == (0, set())
+    assert verify(results, capsys)[0] == 1
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
@@ -74,7 +74,7 @@ def test_a_planted_mistake_is_found(tmp_path, request_, capsys, name, op, right,
     source = tmp_path / name
     source.write_text(text.replace(right, wrong), encoding="utf-8")
     flags = ("-Wno-error=unused-variable", "-Wno-error=unused-but-set-variable")
-    assert verify(request_, run(source, request_, *flags), capsys)[:2] == (1, {op})
+    assert verify(run(source, request_, *flags), capsys)[:2] == (1, {op})
 
 
 @pytest.mark.parametrize("name", LANGUAGES[:1])

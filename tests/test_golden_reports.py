@@ -53,26 +53,26 @@ def test_the_command_of_a_failure_repeats_it(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "a folder's name"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    file.write("my request.h5", [LINEAR, GOLDEN["linear/v1/one_image"], GOLDEN["conv2d/v1/3x3"], PROGRAM])
+    file.write("my cases.h5", [LINEAR, GOLDEN["linear/v1/one_image"], GOLDEN["conv2d/v1/3x3"], PROGRAM])
     results = {f"linear/v1/{n}/y": GOLDEN[f"linear/v1/{n}"].expected["y"].value for n in ("plain", "one_image")}
     results["linear/v1/plain/y"] = results["linear/v1/plain/y"] * (1 + 2.0**-40)
     np.savez("r.npz", **{k: v.astype(np.float32) for k, v in results.items()} | {"linear/v1/plain/y": np.ones((3, 4), "f4")})
     options = ("--dtype", "float32", "--conv-algorithm", "winograd F(2,3)", "--libm-ulp", "3", "--accumulate-dtype", "float32")
-    assert run("verify", "my request.h5", "r.npz", *options) == 1
+    assert run("verify", "r.npz", "--file", "my cases.h5", *options) == 1
     line, status = repeated(capsys.readouterr().out)
     assert status == 1 and "--conv-algorithm 'winograd F(2,3)' --libm-ulp 3.0 --dtype float32 --case linear/v1/plain" in line
     again = capsys.readouterr().out
     assert line in again and "one_image" not in again and "1 fail;" in again
-    assert run("verify", "my request.h5", "r.npz", "--case", "linear/v1/none") == 2
+    assert run("verify", "r.npz", "--file", "my cases.h5", "--case", "linear/v1/none") == 2
 
     backend = "from right_backends import Sampled\nclass Backend(Sampled):\n    def sample(self, op, *a, **k):\n"
     (folder / "wide_backend.py").write_text(
         backend + "        return {n: 1.1 * v for n, v in super().sample(op, *a, **k).items()}\n"
     )
     capsys.readouterr()
-    assert run("check", "wide_backend:Backend", "--file", "my request.h5", "--op", "program", "--seed", "5") == 1
+    assert run("check", "wide_backend:Backend", "--file", "my cases.h5", "--op", "program", "--seed", "5") == 1
     line, status = repeated(capsys.readouterr().out)
-    assert status == 1 and "--file 'my request.h5' --seed 5 " in line and line in capsys.readouterr().out
+    assert status == 1 and "--file 'my cases.h5' --seed 5 " in line and line in capsys.readouterr().out
 
 
 def test_an_operation_of_which_nothing_is_known_is_shown(tmp_path, capsys):
@@ -132,9 +132,9 @@ def test_strict_takes_no_case_for_granted(tmp_path, capsys):
     assert exit_status([both[0], other], strict=True) == 0
     assert exit_status([replace(both[0], refused=("strided inputs: no",))], strict=True) == 1
 
-    file.write(tmp_path / "request.h5", [LINEAR, GOLDEN["linear/v1/one_image"]])
+    file.write(tmp_path / "two.h5", [LINEAR, GOLDEN["linear/v1/one_image"]])
     np.savez(tmp_path / "r.npz", **{"linear/v1/plain/y": LINEAR.expected["y"].value})
-    files = (tmp_path / "request.h5", tmp_path / "r.npz")
+    files = (tmp_path / "r.npz", "--file", tmp_path / "two.h5")
     assert run("verify", *files) == 0 and run("verify", *files, "--strict") == 1
     np.savez(
         tmp_path / "r.npz", **{f"{k}/y": GOLDEN[k].expected["y"].value for k in ("linear/v1/plain", "linear/v1/one_image")}
@@ -153,11 +153,11 @@ def test_a_backend_without_noise_is_not_held_against_noise_that_it_was_not_given
 
 
 def test_the_report_says_what_was_judged_with(tmp_path, capsys):
-    file.write(tmp_path / "request.h5", [LINEAR])
+    file.write(tmp_path / "one.h5", [LINEAR])
     np.savez(tmp_path / "r.npz", **{"linear/v1/plain/y": LINEAR.expected["y"].value})
     out = tmp_path / "report.json"
-    assert run("verify", tmp_path / "request.h5", tmp_path / "r.npz", "--libm-ulp", "8", "--json", out) == 0
-    digest = hashlib.sha256((tmp_path / "request.h5").read_bytes()).hexdigest()
+    assert run("verify", tmp_path / "r.npz", "--file", tmp_path / "one.h5", "--libm-ulp", "8", "--json", out) == 0
+    digest = hashlib.sha256((tmp_path / "one.h5").read_bytes()).hexdigest()
     assert json.loads(out.read_text())["judged_with"] == {"golden_sha256": digest, "libm_ulp": 8.0}
     assert f"judged with golden_sha256 {digest}, libm_ulp 8.0" in capsys.readouterr().out
     assert run("check", "pcmref.golden:Reference", "--case", LINEAR.case.key, "--json", out) == 0

@@ -10,12 +10,12 @@ from scipy.stats import chi2
 from selfcheck import selfcheck
 
 from pcmref import draws
-from pcmref.golden import Capabilities, Reference, Unsupported, check, covering, exit_status, file, judge, sampled
+from pcmref.golden import Capabilities, Recorded, Reference, Unsupported, check, covering, exit_status, file, judge, sampled
 from pcmref.golden.backends import BackendError, load_backend
 from pcmref.golden.case import Case
-from pcmref.golden.check import check_case, check_results, in_dtype
+from pcmref.golden.check import check_case, in_dtype, mark_suspects
 from pcmref.golden.ops import upstream
-from pcmref.golden.verify import Verdict, mark_suspects
+from pcmref.golden.verify import Verdict
 
 GOLDEN = {g.case.key: g for g in file.read()}
 LINEAR = GOLDEN["linear/v1/plain"]
@@ -171,9 +171,19 @@ def test_failures_downstream_are_suspects():
 def test_results_from_a_file():
     out = {f"linear/v1/plain/{k}": v for k, v in results("linear/v1/plain").items()}
     both = [LINEAR, GOLDEN["relu/v1/kink"], GOLDEN["program/v1/law"]]
-    assert [v.status for v in check_results(out, both, PLAIN, "float64")] == ["pass", "unsupported"]
-    with pytest.raises(Exception, match="does not hold"):
-        check_results({"linear/v1/other/y": np.ones(1)}, both, PLAIN, "float64")
+    recorded = Recorded("r", out | {"relu/v1/other/y": np.ones(1)}, PLAIN)
+    found = check(recorded, both, ["float64"], related=())
+    assert [v.status for v in found] == ["pass", "unsupported", "unsupported"] and found[1].message == "no result for this case"
+    assert exit_status(found) == 0
+
+
+def test_draws_from_a_file_are_sampled():
+    law = GOLDEN["program/v1/law"]
+    draws = Sampled().sample("program", 1, law.case.inputs, law.case.params, n=100_000, seed=1)["g_prog_us"]
+    for spread, status in ((1.0, "pass"), (1.05, "fail")):
+        wide = np.maximum(law.case.inputs["g_target_us"] + spread * (draws - law.case.inputs["g_target_us"]), 0)
+        recorded = Recorded("r", {"program/v1/law/g_prog_us": np.where(draws > 0, wide, 0).ravel()}, PLAIN)
+        assert [v.status for v in check(recorded, [law], ["float64"])] == [status]
 
 
 @pytest.mark.parametrize(

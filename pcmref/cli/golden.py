@@ -2,8 +2,8 @@
 
 `check` runs a Python backend: on the stored cases, and on generated ones with all the bits of a dtype and sizes up to those of
 real layers. `fuzz` looks further, and keeps a small input that fails; `run` runs such a file, or a case, again. For
-anything else, `write` a request, HDF5 or JSON, run it in your language, and `verify` the results: .npz or .json with arrays
-named op/vN/case/output.
+anything else, `write` cases as HDF5 or JSON, run them in your language, and `verify` the results alone: .npz or .json with
+arrays named op/vN/case/output.
 
 Exit status of check, run, fuzz and verify:
   0  at least one case was judged, and all that were passed; operations of which no case could be judged are named
@@ -16,9 +16,9 @@ examples:
   pcmref golden fuzz my_backend:Backend --ops conv2d,linear --seconds 60
   pcmref golden run fuzz.h5 my_backend:Backend
   pcmref golden write request.h5 --op conv2d
-  pcmref golden verify request.h5 results.npz --dtype float32
+  pcmref golden verify results.npz --dtype float32
   pcmref golden write --json request
-  pcmref golden verify request results.json --dtype float32
+  pcmref golden verify results.json --dtype float32 --strict
   pcmref golden list --level 2
   pcmref golden freeze mine.h5 conv2d inputs.npz --params '{"stride": 2, "padding": 1}' --name found_it
 """
@@ -27,7 +27,6 @@ import argparse
 import hashlib
 import json
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,18 +37,18 @@ from pcmref.errors import PcmrefError, SettingError
 from pcmref.golden import covering, file, fuzz, json_vectors, report, special
 from pcmref.golden.backends import CONV_ALGORITHMS, Capabilities, check_backend, load_backend
 from pcmref.golden.case import Case
-from pcmref.golden.check import check, check_results, exit_status
+from pcmref.golden.check import Recorded, check, exit_status, mark_suspects
 from pcmref.golden.ops import DTYPES, OPS
-from pcmref.golden.verify import mark_suspects
 from pcmref.readers import read_npz
 
+NO_CASE = "no case fits --level, --op and --case; `pcmref golden list` shows them"
 MOST_NUMBERS = 100_000  # in the inputs of a generated case that is written to a file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     selection = argparse.ArgumentParser(add_help=False)
-    selection.add_argument("--file", help="a golden file, or a folder of JSON (default: the file that ships with pcmref)")
+    selection.add_argument("--file", help="a golden file (default: the one that ships with pcmref)")
     selection.add_argument(
         "--level", type=int, choices=(1, 2, 3), default=1, help="1: seconds, 2: a minute, 3: ResNet-34's layers too (default 1)"
     )
@@ -83,15 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("path", nargs="?", metavar="FILE.h5")
     one.add_argument("--json", metavar="FOLDER", help="write JSON for any language, a file an operation, instead of HDF5")
     one.add_argument("--dtype", choices=DTYPES, help="add the generated cases, with all the bits of this dtype")
-    one.add_argument("--rebuild", action="store_true", help="compute all expected values anew (minutes), instead of copying")
-    one = actions.add_parser("verify", parents=[judging], help="judge a file of results")
-    one.add_argument("request", help="what was run: the golden file, or the folder or file of JSON")
+    one = actions.add_parser("verify", parents=[selection, judging], help="judge a file of results")
     one.add_argument("results", help=".npz or .json with arrays op/vN/case/output")
     one.add_argument("--dtype", choices=DTYPES, default="float64")
     one.add_argument("--accumulate-dtype", choices=DTYPES, help="what sums are kept in (default: the dtype)")
     one.add_argument("--conv-algorithm", choices=CONV_ALGORITHMS, default="direct", help="how convolutions are computed")
     one.add_argument("--libm-ulp", type=float, default=2.0, help="error of exp, log and power (default 2)")
-    one.add_argument("--case", action="append", metavar="OP/vN/NAME", help="only this case (may repeat)")
     actions.add_parser("list", parents=[selection], help="list the cases")
     one = actions.add_parser("freeze", help="keep a counterexample: add a case to a file")
     one.add_argument("path", help="golden file, made if it is not there")
@@ -118,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _selected(arguments, special_values=()) -> list[file.Golden]:
-    golden = [*json_vectors.read(arguments.file or file.SHIPPED), *special_values]
+    golden = [*file.read(arguments.file or file.SHIPPED), *special_values]
     chosen = [
         g
         for g in golden
@@ -127,29 +123,8 @@ def _selected(arguments, special_values=()) -> list[file.Golden]:
         and (not arguments.case or g.case.key in arguments.case)
     ]
     if not chosen:
-        raise SettingError("no case fits --level, --op and --case; `pcmref golden list` shows them")
+        raise SettingError(NO_CASE)
     return chosen
-
-
-def _finish(arguments, name: str, version: str, route: str, verdicts, about: dict) -> int:
-    """Print and save the report; the exit status."""
-    if arguments.xfail:
-        verdicts = report.expect_failures(verdicts, arguments.xfail)
-    made = report.Report(name, version, route, tuple(verdicts), about)
-    print(report.terminal(made))
-    if arguments.json:
-        store.write_text(arguments.json, report.to_json(made))
-    if arguments.markdown:
-        store.write_text(arguments.markdown, report.markdown(made) + "\n")
-    return exit_status(verdicts, arguments.strict)
-
-
-def _about(golden, capabilities: Capabilities) -> dict:
-    """What was judged with: the golden file by its hash (a folder: of all its files), and what the backend declares."""
-    files, digest = Path(golden), hashlib.sha256()
-    for path in sorted(files.glob("*.json")) if files.is_dir() else [files]:
-        digest.update(path.read_bytes())
-    return {"golden_sha256": digest.hexdigest(), **report.declared(capabilities)}
 
 
 def _check(arguments) -> int:
@@ -158,16 +133,31 @@ def _check(arguments) -> int:
     dtypes = arguments.dtype or list(capabilities.dtypes)
     generated = [] if arguments.file else _generated(arguments, capabilities, dtypes)
     stored = [] if generated and arguments.case else _selected(arguments, [] if arguments.file else special.cases(capabilities))
-    verdicts = check(backend, stored, dtypes, seed=arguments.seed)
+    route = _command("check", arguments.backend, file=arguments.file, seed=arguments.seed)
+    return _judge(arguments, backend, dtypes, stored, generated, route, seed=arguments.seed)
+
+
+def _judge(arguments, backend, dtypes, stored, generated, route: str, **options) -> int:
+    """Check stored cases and those of generated keys; print and save the report; the exit status."""
+    capabilities = backend.capabilities()
+    verdicts = check(backend, stored, dtypes, **options)
     with ProgressBar("generated cases", "case") as bar:
         for done, key in enumerate(generated, 1):
             if (one := covering.golden(key, capabilities)) is not None:
                 verdicts += check(backend, [one], dtypes, related=one.case.op if arguments.case else ())
             bar.update(done, len(generated))
-    route = _command("check", arguments.backend, file=arguments.file, seed=arguments.seed)
+    verdicts = mark_suspects(verdicts)
+    if arguments.xfail:
+        verdicts = report.expect_failures(verdicts, arguments.xfail)
     about = {} if arguments.file or arguments.case else {"level": arguments.level}
-    about |= _about(arguments.file or file.SHIPPED, capabilities)
-    return _finish(arguments, backend.name, backend.version, route, mark_suspects(verdicts), about)
+    about |= {"golden_sha256": hashlib.sha256(Path(arguments.file or file.SHIPPED).read_bytes()).hexdigest()}
+    made = report.Report(backend.name, backend.version, route, tuple(verdicts), about | report.declared(capabilities))
+    print(report.terminal(made))
+    if arguments.json:
+        store.write_text(arguments.json, report.to_json(made))
+    if arguments.markdown:
+        store.write_text(arguments.markdown, report.markdown(made) + "\n")
+    return exit_status(verdicts, arguments.strict)
 
 
 def _generated(arguments, capabilities, dtypes) -> list[str]:
@@ -222,14 +212,8 @@ def _write(arguments) -> int:
         raise SettingError("write needs either FILE.h5 or --json FOLDER")
     if arguments.path is not None:
         _hdf5(arguments.path)
-    if arguments.rebuild:
-        if arguments.op or arguments.case or arguments.file:
-            raise SettingError("--rebuild computes every case of a level; leave out --op, --case and --file")
-        golden = file.make_all(arguments.level, lambda done, total: print(f"\r{done}/{total}", end="", file=sys.stderr))
-        print(file=sys.stderr)
-    else:
-        generated = _generated_values(arguments) if arguments.dtype else []
-        golden = [*([] if generated and arguments.case else _selected(arguments)), *generated]
+    generated = _generated_values(arguments) if arguments.dtype else []
+    golden = [*([] if generated and arguments.case else _selected(arguments)), *generated]
     if arguments.json is not None:
         written = json_vectors.write(arguments.json, golden)
     else:
@@ -253,23 +237,25 @@ def _generated_values(arguments) -> list[file.Golden]:
 
 
 def _verify(arguments) -> int:
-    capabilities = Capabilities(
-        dtypes=(arguments.dtype,),
-        accumulate_dtype=arguments.accumulate_dtype,
-        conv_algorithm=arguments.conv_algorithm,
-        libm_ulp=arguments.libm_ulp,
-    )
-    golden, results = json_vectors.read(arguments.request), Path(arguments.results)
-    as_json = results.suffix == ".json"
-    results = json_vectors.read_results(results, golden, arguments.dtype) if as_json else read_npz(results)
-    results = json_vectors.shaped(results, golden)
-    unknown = set(arguments.case or ()) - {g.case.key for g in golden}
-    if unknown:
-        raise SettingError(f"{arguments.request} holds no case {sorted(unknown)[0]!r}; `pcmref golden list --file` shows them")
-    verdicts = check_results(results, golden, capabilities, arguments.dtype, arguments.case)
-    options = {name: getattr(arguments, name) for name in ("accumulate_dtype", "conv_algorithm", "libm_ulp")}
-    route = _command("verify", arguments.request, arguments.results, **options)
-    return _finish(arguments, arguments.results, "", route, verdicts, _about(arguments.request, capabilities))
+    declared = {name: getattr(arguments, name) for name in ("accumulate_dtype", "conv_algorithm", "libm_ulp")}
+    path, capabilities = Path(arguments.results), Capabilities(dtypes=(arguments.dtype,), **declared)
+    results = json_vectors.read_results(path) if path.suffix == ".json" else read_npz(path)
+    backend = Recorded(str(path), results, capabilities)
+    stored = {g.case.key: g for g in file.read(arguments.file or file.SHIPPED)}
+    generated = [key for key in backend.results if key not in stored and not arguments.file and covering.is_key(key)]
+    if unknown := backend.results.keys() - stored.keys() - set(generated):
+        raise SettingError(f"{path}: no case is called {sorted(unknown)[0]!r}; `pcmref golden list --level 2` shows them")
+
+    def is_asked(key: str, level: int = 0) -> bool:
+        if arguments.case:
+            return key in arguments.case
+        return (not arguments.op or key.split("/")[0] in arguments.op) and (level <= arguments.level or key in backend.results)
+
+    chosen, generated = [g for key, g in stored.items() if is_asked(key, g.case.level)], [*filter(is_asked, generated)]
+    if not (chosen or generated):
+        raise SettingError(NO_CASE)
+    route = _command("verify", arguments.results, file=arguments.file, **declared)
+    return _judge(arguments, backend, [arguments.dtype], chosen, generated, route, related=())
 
 
 def _list(arguments) -> int:

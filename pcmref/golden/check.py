@@ -1,6 +1,6 @@
 """Running a backend: every case it says it supports, in every dtype asked for, and one verdict for each.
 
-Three routes lead here: a backend object, a file of results, and the pytest suite. All end in `verify.judge`.
+Three routes lead here: a backend object, a file of results (`Recorded`), and the pytest suite. All end in `verify.judge`.
 """
 
 import traceback
@@ -12,14 +12,50 @@ from pathlib import Path
 
 import numpy as np
 
-from pcmref.errors import PcmrefError
 from pcmref.golden import relations, sampled
-from pcmref.golden.backends import Capabilities, Unsupported, adapted, check_backend
-from pcmref.golden.bounds import in_dtype
-from pcmref.golden.ops import OPS, RANDOM
-from pcmref.golden.verify import Golden, Verdict, is_checked_in, judge, judge_samples, mark_suspects
+from pcmref.golden.backends import BackendError, Capabilities, Unsupported, adapted, check_backend
+from pcmref.golden.bounds import STORAGE, in_dtype, native
+from pcmref.golden.ops import OPS, upstream
+from pcmref.golden.verify import Golden, Verdict, judge, judge_samples
 
-NO_RESULT = "no result for this case"
+
+class Recorded:
+    """Results from elsewhere as a backend: {"op/vN/case/output": array}, found by a case's key. Draws are [n, *shape].
+
+    BackendError for a name that is no output's.
+    """
+
+    version = ""
+
+    def __init__(self, name: str, results: dict[str, np.ndarray], capabilities: Capabilities):
+        self.name, self.results = name, {}
+        for key, array in results.items():
+            op, version, case, output = (*key.split("/", 3), "", "", "")[:4]
+            if op not in OPS or not output:
+                raise BackendError(f"{name}: {key!r} is no output of a case; names are op/vN/case/output")
+            self.results.setdefault(f"{op}/{version}/{case}", {})[output] = array
+        self.declared = replace(capabilities, ops=tuple(dict.fromkeys(key.split("/")[0] for key in self.results)))
+
+    def capabilities(self) -> Capabilities:
+        return self.declared
+
+    def run(self, golden: Golden, dtype: str) -> dict[str, np.ndarray]:
+        """A case's results: flat arrays in their shape, whole numbers and doubles in the dtype where it holds them."""
+        if golden.case.key not in self.results:
+            raise Unsupported("no result for this case")
+        wanted = {k: e.value for k, e in golden.expected.items()} | {k: law.location for k, law in (golden.law or {}).items()}
+
+        def fitted(array, like):
+            array, shape = native(array), (-1, *like.shape) if golden.law else like.shape
+            if array.ndim == 1 and array.size and (array.size % like.size == 0 if golden.law else array.size == like.size):
+                array = array.reshape(shape)
+            if like.dtype.kind == "f" and array.dtype in (np.float64, np.int64, np.uint64):
+                with np.errstate(over="ignore"):
+                    stored = array.astype(STORAGE[dtype])
+                return stored if np.array_equal(stored, array, equal_nan=array.dtype.kind == "f") else array
+            return array
+
+        return {k: fitted(v, wanted[k]) if k in wanted else v for k, v in self.results[golden.case.key].items()}
 
 
 def check_case(
@@ -33,63 +69,75 @@ def check_case(
     relate: bool = True,
 ) -> Verdict:
     """The verdict on one case in one dtype; its relations too where `relate`."""
-    case = golden.case
-    verdict = Verdict.of(golden, dtype, "skip")
-    if capabilities.ops and case.op not in capabilities.ops:
-        return replace(verdict, status="unsupported", message="not among the backend's operations")
-    if dtype not in capabilities.dtypes_of.get(case.op, capabilities.dtypes):
-        return replace(verdict, status="unsupported", message=f"the backend does not compute {case.op} in {dtype}")
-    if not is_checked_in(case.op, dtype):
-        return replace(verdict, message=_not_checked_in(case.op))
-    if golden.law is not None and capabilities.accepts_noise:
-        return replace(verdict, message="the backend takes the noise: compared to the bound instead")
-    if golden.law is None and OPS[case.op].noise and not capabilities.accepts_noise:
-        instead = "sampled instead" if case.op in RANDOM else "the operations that it is made of are sampled instead"
-        return replace(verdict, message=f"the backend takes no noise: {instead}")
+    recorded = isinstance(backend, Recorded)
+    if left_out := _left_out(backend, capabilities, golden, dtype):
+        return Verdict.of(golden, dtype, left_out[0], message=left_out[1])
     try:
-        if golden.law is not None:
-            return _check_samples(backend, capabilities, golden, dtype, n_tests, n, seed)
-        results, fault = relations.call(backend, case, dtype)
-        verdict = judge(golden, results, capabilities, dtype)
-        again = not (relate or fault) and capabilities.deterministic and case.name.startswith("beyond")
-        fault = relations.differs(backend, case, dtype, results) if again and verdict.status != "fail" else fault
+        results, fault = _results(backend, capabilities, golden, dtype, n, seed)
+        verdict = (
+            judge(golden, results, capabilities, dtype)
+            if golden.law is None
+            else judge_samples(golden, results, dtype, n_tests)
+        )
+        again = not (relate or fault or recorded) and capabilities.deterministic and golden.case.name.startswith("beyond")
+        if again and verdict.status != "fail":
+            fault = relations.differs(backend, golden.case, dtype, results)
     except Unsupported as reason:
-        return replace(verdict, status="unsupported", message=str(reason))
+        return Verdict.of(golden, dtype, "unsupported", message=str(reason))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's code: whatever it raises, sys.exit too, is a verdict, not our end
-        return replace(verdict, status="error", message=relations.crash(error), trace=_trace(error))
-    if fault or verdict.status == "fail" or not relate:
-        return _with_fault(verdict, fault)
+        return Verdict.of(golden, dtype, "error", message=relations.crash(error), trace=_trace(error))
+    if fault:
+        return replace(verdict, status="fail", message="; ".join(filter(None, (fault, verdict.message))))
+    if verdict.status == "fail" or not relate or golden.law is not None or recorded:
+        return verdict
     return relations.check(backend, capabilities, golden, dtype, results, verdict)
+
+
+def _left_out(backend, capabilities: Capabilities, golden: Golden, dtype: str) -> tuple[str, str] | None:
+    """(status, why) of a case that a backend is not asked for; None of one that it is."""
+    op, of_file = OPS[golden.case.op], isinstance(backend, Recorded) and golden.case.key in backend.results
+    if capabilities.ops and op.name not in capabilities.ops:
+        return "unsupported", "not among the backend's operations"
+    if dtype not in capabilities.dtypes_of.get(op.name, capabilities.dtypes):
+        return "unsupported", f"the backend does not compute {op.name} in {dtype}"
+    if dtype not in op.dtypes:
+        return "skip", f"{op.name} is checked in {', '.join(op.dtypes)}"
+    if golden.law is not None and capabilities.accepts_noise and not of_file:
+        return "skip", "the backend takes the noise: compared to the bound instead"
+    if golden.law is None and op.noise and not capabilities.accepts_noise:
+        instead = "sampled instead" if op.law else "the operations that it is made of are sampled instead"
+        return "skip", f"the backend takes no noise: {instead}"
+    return None
+
+
+def _results(backend, capabilities: Capabilities, golden: Golden, dtype: str, n: int, seed: int) -> tuple[dict, str]:
+    """(results, what the backend did that no right one does); of a law n draws, the same twice where that is declared."""
+    case = golden.case
+    if isinstance(backend, Recorded):
+        return backend.run(golden, dtype), ""
+    if golden.law is None:
+        return relations.call(backend, case, dtype)
+    inputs = in_dtype(case.inputs, dtype)
+
+    def sample(n):
+        stream = zlib.crc32(case.key.encode()) + seed  # another stream for every case
+        return backend.sample(case.op, case.version, dict(inputs), deepcopy(case.params), n=n, seed=stream)
+
+    results = sample(n)
+    fault = relations.changed(inputs, case.inputs, dtype)
+    if not fault and capabilities.deterministic:
+        first = {k: np.array(v) for k, v in sample(100).items()}
+        if relations.other_bits(first, sample(100)):
+            fault = "the same seed twice: other draws, though the backend declares itself deterministic"
+    return results, fault
 
 
 def _trace(error: BaseException) -> str:
     """Where in the backend's own code it was raised: file, line and text, the innermost last."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != Path(__file__).parent]
     return "".join(traceback.format_list(frames[-3:]))
-
-
-def _check_samples(backend, capabilities: Capabilities, golden: Golden, dtype: str, n_tests: int, n: int, seed: int) -> Verdict:
-    """The verdict on draws; where determinism is declared, the same seed gives the same ones."""
-    case, inputs = golden.case, in_dtype(golden.case.inputs, dtype)
-
-    def sample(n):
-        stream = zlib.crc32(case.key.encode()) + seed  # another stream for every case
-        return backend.sample(case.op, case.version, dict(inputs), deepcopy(case.params), n=n, seed=stream)
-
-    verdict = judge_samples(golden, sample(n), dtype, n_tests)
-    fault = relations.changed(inputs, case.inputs, dtype)
-    if not fault and verdict.status != "fail" and capabilities.deterministic:
-        first = {k: np.array(v) for k, v in sample(100).items()}
-        if relations.other_bits(first, sample(100)):
-            fault = "the same seed twice: other draws, though the backend declares itself deterministic"
-    return _with_fault(verdict, fault)
-
-
-def _with_fault(verdict: Verdict, fault: str) -> Verdict:
-    """The verdict, or a failure where the backend did what no right one does."""
-    return replace(verdict, status="fail", message="; ".join(filter(None, (fault, verdict.message)))) if fault else verdict
 
 
 def check(
@@ -104,60 +152,30 @@ def check(
     return mark_suspects(verdicts)
 
 
+def mark_suspects(verdicts: list[Verdict]) -> list[Verdict]:
+    """The verdicts, failures of operations that are made of failed ones with the names of those."""
+    failed = {(v.op, v.dtype) for v in verdicts if v.status in ("fail", "error")}
+
+    def suspects(v):
+        return tuple(sorted(op for op in upstream(v.op) if (op, v.dtype) in failed))
+
+    return [replace(v, suspects=suspects(v)) if v.status in ("fail", "error") else v for v in verdicts]
+
+
 def count_tests(golden: list[Golden]) -> int:
     """An upper bound of the statistical tests in one pass over the cases."""
     return max(1, sum(sampled.tests_of(g.law) for g in golden if g.law))
 
 
-def check_results(
-    results: dict[str, np.ndarray], golden: list[Golden], capabilities: Capabilities, dtype: str, cases: list[str] | None = None
-) -> list[Verdict]:
-    """The verdicts on a file of results: {"<op>/v<N>/<case>/<output>": array}; `cases`: only those.
-
-    Cases for another dtype do not count, cases without any result are unsupported; a case with some outputs missing fails.
-    Results of a case that is sampled are draws [n, *shape]. PcmrefError for a name that is no case's, or a dtype that the
-    capabilities do not have.
-    """
-    if dtype not in capabilities.dtypes:
-        raise PcmrefError(f"results in {dtype}, but the capabilities name {', '.join(capabilities.dtypes)}")
-    by_case: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in results.items():
-        parts = name.split("/", 3)
-        by_case.setdefault("/".join(parts[:3]), {})[parts[-1]] = array
-    unknown = sorted(name for name in results if name.count("/") < 3) or sorted(by_case.keys() - {g.case.key for g in golden})
-    if unknown:
-        raise PcmrefError(f"results for cases that the request does not hold: {unknown[:3]}; names are op/vN/case/output")
-    verdicts, n_tests = [], count_tests(golden)
-    for g in golden:
-        key, found = g.case.key, by_case.get(g.case.key)
-        blank = Verdict.of(g, dtype, "unsupported", message=NO_RESULT)
-        if g.case.dtype not in (None, dtype) or (cases is not None and key not in cases):
-            continue
-        if found is None:
-            verdicts += [] if g.law is not None or not is_checked_in(g.case.op, dtype) else [blank]
-        elif not is_checked_in(g.case.op, dtype):
-            verdicts.append(replace(blank, status="skip", message=_not_checked_in(g.case.op)))
-        elif g.law is not None:
-            verdicts.append(judge_samples(g, found, dtype, n_tests))
-        else:
-            verdicts.append(judge(g, found, capabilities, dtype))
-    return mark_suspects(verdicts)
-
-
-def _not_checked_in(op: str) -> str:
-    return f"{op} is checked in {', '.join(OPS[op].dtypes)}"
-
-
 def exit_status(verdicts: list[Verdict], strict: bool = False) -> int:
     """0: something was compared and all of it passed; 1: a failure, or nothing but inconclusive; 2: nothing supported.
 
-    strict: 1 also where a case has no result, where a relation was refused, and where a backend supports only some of the
-    cases of an operation in a dtype.
+    strict: 1 also where a relation was refused, and where a backend supports only some of the cases of an operation in a dtype.
     """
     statuses = {v.status for v in verdicts}
     ran = {(v.op, v.dtype) for v in verdicts if v.status not in ("unsupported", "skip")}
-    lacking = [v for v in verdicts if v.status == "unsupported" and (v.message == NO_RESULT or (v.op, v.dtype) in ran)]
-    if statuses & {"fail", "error", "xpass"} or (strict and (lacking or any(v.refused for v in verdicts))):
+    lacking = strict and any(v.refused or (v.status == "unsupported" and (v.op, v.dtype) in ran) for v in verdicts)
+    if statuses & {"fail", "error", "xpass"} or lacking:
         return 1
     if statuses & {"pass", "loose"}:
         return 0

@@ -5,7 +5,6 @@ against the derived tolerance. It never compares nothing: a case without a singl
 """
 
 from dataclasses import dataclass, replace
-from math import prod
 
 import numpy as np
 
@@ -85,91 +84,85 @@ def _top1(golden: Golden, results) -> tuple[int, int] | None:
 
 
 def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dtype: str) -> Verdict:
-    expected, verdict = golden.expected[name], Verdict.of(golden, dtype, output=name)
-    got, wanted = bounds.native(got), expected.value
-    if got.shape != wanted.shape:
-        message = f"shape {list(wanted.shape)} wanted, got {list(got.shape)}"
-        message += ": as many numbers, so give them that shape" if got.size == wanted.size else ""
+    expected, verdict, got = golden.expected[name], Verdict.of(golden, dtype, output=name), bounds.native(got)
+    wanted = expected.value
+    if message := _misfit(got, wanted, dtype):
         return replace(verdict, status="fail", message=message)
-    if wanted.dtype.kind in "iu":
-        if got.dtype.kind not in "iu":
-            return replace(verdict, status="fail", message=f"integers wanted, got {got.dtype}")
-        return _exact(verdict, got, wanted, None)
-    if not bounds.is_representable(got, dtype):
-        return replace(verdict, status="fail", message=f"{dtype} wanted, got {got.dtype} or values outside it")
     special = ~np.isfinite(wanted) if golden.special else np.zeros(wanted.shape, bool)
     wrong = (np.isnan(got) & ~(special & np.isnan(wanted))) | (special & (got != wanted) & ~(np.isnan(got) & np.isnan(wanted)))
     if wrong.any():
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
-        values = {"index": index, "got": float(got[index]), "wanted": float(wanted[index])}
         what = "NaN" if np.isnan(got[index]) else "a number for what is none" if np.isnan(wanted[index]) else "no infinity"
+        values = {"index": index, "got": float(got[index]), "wanted": float(wanted[index])}
         return replace(verdict, status="fail", message=f"{what} in {int(wrong.sum())} of {got.size} elements", **values)
     got, wanted = (np.where(special, v.dtype.type(0), v) for v in (got, wanted))
-    kinks = 0 if expected.kink is None else int((~np.isnan(expected.kink)).sum())
-    if kinks > bounds.KINK_SHARE * got.size:
-        return replace(verdict, status="fail", message=f"{kinks} of {got.size} elements lie on a kink: the case is worthless")
-    verdict = replace(verdict, kinks=kinks)
-    if expected.scale is None:
-        wanted = wanted.astype(got.dtype)
-        if capabilities.flush_denormals:
-            got = np.where((got == 0) & (np.abs(wanted) < bounds.TINY[dtype]), wanted, got)
-        return _exact(verdict, got, wanted, expected.kink)
-    scale = np.where(special, 0.0, expected.scale)
-    return _within_bound(verdict, golden, replace(expected, value=wanted, scale=scale), got, capabilities)
-
-
-def _exact(verdict: Verdict, got, wanted, kink) -> Verdict:
-    """Equal to the bit, but for the sign of zero; where two branches meet, either value."""
-    wrong = got != wanted
-    if kink is not None:
-        wrong &= ~(~np.isnan(kink) & (got == kink))
-    verdict = replace(verdict, compared=int(got.size))
-    if not wrong.any():
-        return verdict
-    index = tuple(int(i) for i in np.argwhere(wrong)[0])
-    message = f"{int(wrong.sum())} of {got.size} elements differ{_part(wrong)}; this operation is exact"
-    got_, wanted_ = got[index].item(), wanted[index].item()
-    return replace(verdict, status="fail", message=message, index=index, got=got_, wanted=wanted_, times_bound=np.inf)
-
-
-def _within_bound(verdict: Verdict, golden: Golden, expected: Expected, got, capabilities: Capabilities) -> Verdict:
-    case, dtype, wanted = golden.case, verdict.dtype, expected.value
-    u = bounds.accumulation_roundoff(case.op, capabilities, dtype)
-    if u > expected.u_max:
+    kink = np.full(wanted.shape, np.nan) if expected.kink is None else expected.kink
+    verdict = replace(verdict, kinks=int((~np.isnan(kink)).sum()))
+    if verdict.kinks > bounds.KINK_SHARE * got.size:
+        message = f"{verdict.kinks} of {got.size} elements lie on a kink: the case is worthless"
+        return replace(verdict, status="fail", message=message)
+    exact, u = expected.scale is None, bounds.accumulation_roundoff(golden.case.op, capabilities, dtype)
+    if not exact and u > expected.u_max:
         message = f"the bound says nothing at unit roundoff {u:.1e}, it ends at {expected.u_max:.1e}"
         return replace(verdict, status="inconclusive", message=message)
-    gradual = case.dtype is not None and case.op not in TWINS and not capabilities.flush_denormals
-    limits = bounds.tolerance(case, verdict.output, wanted, expected.scale, expected.terms, capabilities, dtype, gradual)
-    with np.errstate(invalid="ignore", over="ignore"):
-        error = np.abs(got.astype(np.float64) - wanted)
-        error = np.where(got == wanted, 0.0, np.where(np.isfinite(error), error, np.inf))
-        if expected.kink is not None:  # the other right value has the same scale: it lies one code away
-            error = np.fmin(error, np.abs(got - expected.kink))
-        times = np.where(np.isfinite(limits.fail), error / limits.fail, np.inf)  # no bound, no pass
-        ulp = error / (2 * bounds.UNIT_ROUNDOFF[dtype] * np.maximum(np.abs(wanted), bounds.TINY[dtype]))
-    worst = int(times.argmax())
-    index = tuple(int(i) for i in np.unravel_index(worst, got.shape))
-    verdict = replace(
-        verdict,
-        compared=int(prod(got.shape)),
-        index=index,
-        got=float(got[index]),
-        wanted=float(wanted[index]),
-        times_bound=float(times[index]),
-        ulp=float(ulp[index]),
-    )
+    if not got.size:
+        return verdict
+    limits = allowed(golden, name, capabilities, dtype)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        wanted = wanted.astype(got.dtype) if exact else wanted
+        if exact:
+            flushed = capabilities.flush_denormals & (got == 0) & (np.abs(wanted) < bounds.TINY[dtype])
+            error = np.where((got == wanted) | (got == kink) | flushed, 0.0, np.inf)
+        else:  # the other right value has the same scale: it lies one code away
+            error = np.abs(got.astype(np.float64) - wanted)
+            error = np.where(got == wanted, 0.0, np.where(np.isfinite(error), error, np.inf))
+            error = np.fmin(error, np.abs(got - kink))
+        times = np.where(np.isfinite(limits.fail), np.where(error == 0, 0.0, error / limits.fail), np.inf)  # no bound, no pass
+        ulp = error / (2 * bounds.UNIT_ROUNDOFF[dtype] * np.maximum(np.abs(wanted.astype(np.float64)), bounds.TINY[dtype]))
+    index = np.unravel_index(int(times.argmax()), got.shape)
+    worst = {
+        "got": got[index].item(),
+        "wanted": wanted[index].item(),
+        "times_bound": float(times[index]),
+        "ulp": float(ulp[index]),
+    }
+    verdict = replace(verdict, compared=int(got.size), index=tuple(map(int, index)), **worst)
     wrong = ~(times <= 1)  # a NaN too
-    outside = int(wrong.sum())
-    if outside and OPS[case.op].composite and verdict.times_bound <= bounds.LAYERS_GROWTH[capabilities.conv_algorithm]:
-        message = f"{outside} of {got.size} elements outside the bound, which knows of no transform within several layers"
+    outside = f"{int(wrong.sum())} of {got.size} elements {'differ' if exact else 'outside the bound'}"
+    growth = bounds.LAYERS_GROWTH[capabilities.conv_algorithm]
+    if wrong.any() and OPS[golden.case.op].composite and verdict.times_bound <= growth:
+        message = f"{outside}, which knows of no transform within several layers"
         return replace(verdict, status="inconclusive", message=message)
-    if outside:
-        return replace(verdict, status="fail", message=f"{outside} of {got.size} elements outside the bound{_part(wrong)}")
-    if limits.fail.max() >= 0.5 * np.abs(wanted).max(initial=0) and np.abs(wanted).max(initial=0) > 0:
+    if wrong.any():
+        message = f"{outside}{_part(wrong)}{'; this operation is exact' if exact else ''}"
+        return replace(verdict, status="fail", message=message)
+    largest = 0 if exact else np.abs(wanted).max()
+    if largest and limits.fail.max() >= largest / 2:
         return replace(verdict, status="inconclusive", message=f"at {dtype} the bound is as large as the values")
     if (error > limits.loose).any():
         return replace(verdict, status="loose", message="within the bound, but errors do not scatter as rounding does")
     return verdict
+
+
+def allowed(golden: Golden, name: str, capabilities: Capabilities, dtype: str) -> bounds.Tolerance:
+    """How far off the elements of an output may be: not at all where it is exact."""
+    case, e = golden.case, golden.expected[name]
+    if e.scale is None:
+        return bounds.Tolerance(np.zeros(e.value.shape), np.zeros(e.value.shape), 0.0)
+    special = ~np.isfinite(e.value) & golden.special
+    value, scale = (np.where(special, 0.0, v) for v in (e.value, e.scale))
+    gradual = case.dtype is not None and case.op not in TWINS and not capabilities.flush_denormals
+    return bounds.tolerance(case, name, value, scale, e.terms, capabilities, dtype, gradual)
+
+
+def _misfit(got: np.ndarray, wanted: np.ndarray, dtype: str) -> str:
+    """What is wrong with an output's shape or dtype, in words; "" where both are right."""
+    if got.shape != wanted.shape:
+        reshaped = ": as many numbers, so give them that shape" if got.size == wanted.size else ""
+        return f"shape {list(wanted.shape)} wanted, got {list(got.shape)}{reshaped}"
+    if wanted.dtype.kind in "iu":
+        return "" if got.dtype.kind in "iu" else f"integers wanted, got {got.dtype}"
+    return "" if bounds.is_representable(got, dtype) else f"{dtype} wanted, got {got.dtype} or values outside it"
 
 
 def _part(wrong: np.ndarray) -> str:
@@ -185,26 +178,18 @@ def judge_samples(golden: Golden, results, dtype: str, n_tests: int) -> Verdict:
 
     n_tests: the tests of the whole run, over which the family-wise error is split.
     """
-    verdict = Verdict.of(golden, dtype)
+    verdict, u = Verdict.of(golden, dtype), bounds.UNIT_ROUNDOFF[dtype]
     if not isinstance(results, dict) or results.keys() != golden.law.keys():
         return replace(verdict, status="fail", message=f"samples of {sorted(golden.law)} wanted")
     samples = {name: bounds.native(results[name]) for name in golden.law}
-    for name, law in golden.law.items():
-        values, failed = samples[name], replace(verdict, status="fail", output=name)
-        if values.shape[1:] != law.location.shape or values.ndim == 0 or len(values) < 2:
-            return replace(failed, message=f"shape [n, {law.location.shape}] wanted, got {list(values.shape)}")
-        if len(values) != len(samples[next(iter(samples))]):
-            return replace(failed, message="all outputs must have the same number of draws")
-        if not bounds.is_representable(values, dtype):
-            return replace(failed, message=f"{dtype} wanted, got {values.dtype} or values outside it")
-        if not np.isfinite(values).all():
-            return replace(failed, message=f"{int((~np.isfinite(values)).sum())} samples are NaN or infinite")
-    if sampled.rounding(golden.law, bounds.UNIT_ROUNDOFF[dtype]) > sampled.MARGIN / 10:
+    for name, values in samples.items():
+        if message := _misfit_of_samples(values, golden.law[name], next(iter(samples.values())), dtype):
+            return replace(verdict, status="fail", output=name, message=message)
+    if sampled.rounding(golden.law, u) > sampled.MARGIN / 10:
         message = f"the rounding of {dtype} hides what the tests look for; sample in float32 or float64"
         return replace(verdict, status="inconclusive", message=message)
-    n, needed = len(samples[name]), sampled.draws_needed(n_tests)
-    failures = sampled.failures(sampled.case_tests(golden.law, samples, bounds.UNIT_ROUNDOFF[dtype]), n_tests)
-    if failures:
+    n, needed = len(values), sampled.draws_needed(n_tests)
+    if failures := sampled.failures(sampled.case_tests(golden.law, samples, u), n_tests):
         first = failures[0]
         message = f"{first.what}: p = {first.p:.1e}, off by {100 * first.effect:.3g} %; n = {n}"
         where = {"output": first.output, "index": first.element, "times_bound": np.inf}
@@ -212,24 +197,16 @@ def judge_samples(golden: Golden, results, dtype: str, n_tests: int) -> Verdict:
     if n < needed:
         message = f"{n} draws; a 2 % error of the spread takes {needed} to show"
         return replace(verdict, status="inconclusive", output=name, message=message)
-    compared = sum(values.size for values in samples.values())
-    return replace(verdict, compared=compared, message=f"sampled, n = {n}")
+    return replace(verdict, compared=sum(v.size for v in samples.values()), message=f"sampled, n = {n}")
 
 
-def mark_suspects(verdicts: list[Verdict]) -> list[Verdict]:
-    """Failures of operations that are made of failed ones, with the names of those."""
-    from pcmref.golden.ops import upstream
-
-    failed = {(v.op, v.dtype) for v in verdicts if v.status in ("fail", "error")}
-
-    def marked(v: Verdict) -> Verdict:
-        if v.status not in ("fail", "error"):
-            return v
-        return replace(v, suspects=tuple(sorted(op for op in upstream(v.op) if (op, v.dtype) in failed)))
-
-    return [marked(v) for v in verdicts]
-
-
-def is_checked_in(op: str, dtype: str) -> bool:
-    """Whether an operation is checked in a dtype at all."""
-    return dtype in OPS[op].dtypes
+def _misfit_of_samples(values: np.ndarray, law: sampled.Law, first: np.ndarray, dtype: str) -> str:
+    """What is wrong with draws before any test, in words; "" where they can be tested."""
+    if values.ndim == 0 or values.shape[1:] != law.location.shape or len(values) < 2:
+        return f"shape [n, {law.location.shape}] wanted, got {list(values.shape)}"
+    if len(values) != len(first):
+        return "all outputs must have the same number of draws"
+    if not bounds.is_representable(values, dtype):
+        return f"{dtype} wanted, got {values.dtype} or values outside it"
+    bad = int((~np.isfinite(values)).sum())
+    return f"{bad} samples are NaN or infinite" if bad else ""

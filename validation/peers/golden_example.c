@@ -2,7 +2,7 @@
  *
  *   pcmref golden write --json request --level 2
  *   cc -O2 golden_example.c -lm -o golden_example && ./golden_example request results.json
- *   pcmref golden verify request results.json
+ *   pcmref golden verify results.json --level 2
  *
  * With -DREAL=float it computes in float32: verify with --dtype float32. It needs a C99 compiler, no library but libm. The upper
  * half reads JSON; the operations below are the equations of GOLDEN.md, and replacing them by yours is all there is to do. */

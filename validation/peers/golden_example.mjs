@@ -2,7 +2,7 @@
 //
 //   pcmref golden write --json request --level 2
 //   node golden_example.mjs request results.json
-//   pcmref golden verify request results.json
+//   pcmref golden verify results.json --level 2
 //
 // It needs Node and no package. Replacing the operations by yours is all there is to do; their equations are in GOLDEN.md.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";

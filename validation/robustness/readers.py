@@ -28,7 +28,7 @@ from pcmref.cli import info
 from pcmref.golden import file as golden_file
 from pcmref.golden import report
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.check import check_results
+from pcmref.golden.check import Recorded, check
 from pcmref.golden.verify import Verdict
 from pcmref.readers import read_npz
 from pcmref.study import RetentionResult, Row
@@ -237,7 +237,7 @@ def _request() -> tuple[list, bytes]:
 
 
 def _judged(path: Path):
-    return read_npz(path), check_results(read_npz(path), _request()[0], Capabilities(), "float64")
+    return read_npz(path), check(Recorded(str(path), read_npz(path), Capabilities()), _request()[0], ["float64"], related=())
 
 
 def _check_judged(path: Path, judged) -> None:

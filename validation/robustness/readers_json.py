@@ -1,28 +1,20 @@
-"""The readers of JSON under attack, as `readers.py` has the others: golden vectors, and results that came back."""
+"""The reader of JSON under attack, as `readers.py` has the others: results that came back."""
 
 import json
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from readers import GOLDEN_CASES, Reader
 
 from pcmref.golden import file, json_vectors
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.check import check_results
+from pcmref.golden.check import Recorded, check
 
 
 @cache
 def _golden() -> list:
     return [g for g in file.read() if g.case.key.startswith((*GOLDEN_CASES, "draws/v1/far"))]
-
-
-@cache
-def _vectors(op: str) -> bytes:
-    with TemporaryDirectory() as folder:
-        json_vectors.write(folder, _golden())
-        return (Path(folder) / f"{op}.json").read_bytes()
 
 
 @cache
@@ -35,24 +27,15 @@ def _results() -> bytes:
 def _same(array, data) -> None:
     """The numbers of a list are those of the array, by float.fromhex and int alone."""
     data = data["data"] if isinstance(data, dict) else data
-    read = [float.fromhex(v) if isinstance(v, str) and array.dtype.kind == "f" else v for v in data]
+    read = [float.fromhex(v) if isinstance(v, str) and not v.lstrip("-").isdigit() else float(v) if array.dtype.kind == "f"
+            else v for v in data]  # fmt: skip
     assert len(read) == array.size and all(int(v) == int(w) if array.dtype.kind in "iu" else np.array_equal(v, float(w), True)
                                            for v, w in zip(array.ravel().tolist(), read, strict=True))  # fmt: skip
 
 
-def _check_vectors(path: Path, golden: list) -> None:
-    cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
-    assert [g.case.key for g in golden] == list(cases)
-    for g in golden:
-        for group, arrays in file.pack(g)[1].items():
-            for name, array in arrays.items():
-                _same(array, cases[g.case.key][group][name])
-                assert list(array.shape) == cases[g.case.key][group][name]["shape"]
-
-
 def _judged(path: Path):
-    results = json_vectors.read_results(path, _golden(), "float64")
-    return results, check_results(json_vectors.shaped(results, _golden()), _golden(), Capabilities(), "float64")
+    results = json_vectors.read_results(path)
+    return results, check(Recorded(str(path), results, Capabilities()), _golden(), ["float64"], related=())
 
 
 def _check_judged(path: Path, judged) -> None:
@@ -68,7 +51,5 @@ def _check_judged(path: Path, judged) -> None:
 
 
 JSON_READERS = [
-    Reader("vectors", "json", "x.json", lambda: {"x.json": _vectors("conv2d")}, json_vectors.read, _check_vectors),
-    Reader("draws", "json", "x.json", lambda: {"x.json": _vectors("draws")}, json_vectors.read, _check_vectors),
     Reader("json results", "json", "x.json", lambda: {"x.json": _results()}, _judged, _check_judged),
 ]
