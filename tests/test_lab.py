@@ -307,3 +307,24 @@ def test_an_interrupted_run_leaves_the_old_page(tmp_path, monkeypatch):
     (tmp_path / "lab.html").write_text("old")
     assert cli.main(["lab", "--out", str(tmp_path / "lab.html")]) == 130
     assert [p.name for p in tmp_path.iterdir()] == ["lab.html"] and (tmp_path / "lab.html").read_text() == "old"
+
+
+def test_a_page_of_ones_own_network_and_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = {"times_s": TIMES_S[:2], "targets_us": (0.0, 25.0), "n_devices": 500, "n_pairs": 1, "n_chips": 1, "n_reads": 1}
+    usual = lab.Settings
+    monkeypatch.setattr(lab, "replace", lambda settings, **changes: usual(**changes, **small))
+    net = pcmref.ResNet(3, 12, (3, 4), (1, 1))
+    np.savez("state.npz", **net.init(0))
+    x, labels = draws.uniform(0, "test/lab/own", (30, 8, 8, 3)), np.arange(30) % 12
+    np.savez("images.npz", images=x, labels=labels, calibration=x)
+    given = ["--mean", ".5", ".5", ".5", "--std", ".25", ".25", ".25"]
+    assert cli.main(["lab", "state.npz", "--data", "images.npz", *given]) == 0
+    data = small_lab.embedded((tmp_path / "lab.html").read_text(encoding="utf-8"))
+    (table,) = data["networks"]
+    state = library.read_network("state.npz").state
+    software = (net.forward(state, ((x - 0.5) / 0.25).astype(x.dtype)).argmax(1) == labels).mean()
+    assert table["name"] == "state.npz" and table["eta"] is None and table["accuracy"]["software"] == pytest.approx(software)
+    assert data["about"]["layer"] == "layer2.0.conv2.weight" and data["classes"] == [str(i) for i in range(12)]
+    assert len(data["images"]) == 10 and decoded(data["images"][0]["png"]).shape == (8, 8, 3)
+    assert cli.main(["lab", "state.npz"]) == 2 and "--data names your own images" in capsys.readouterr().err

@@ -25,6 +25,7 @@ class Evaluation(NamedTuple):
     labels: np.ndarray
     calibration: np.ndarray | None
     about: str = ""
+    constants: tuple | None = None  # mean and std, where they were normalised
 
 
 def add_arguments(add, n_images: int = 1000, n_calibration: int = 1280) -> None:
@@ -66,7 +67,7 @@ def evaluation(arguments, file: library.NetworkFile, recalibrates: bool) -> Eval
     about = f"images: the first {n:,} of {data.name}, {_normalised(data, constants)}"
     if classes := data.about.get("classes"):
         about += f"; classes by label: {', '.join(classes[:SHOWN])}{', ...' * (len(classes) > SHOWN)}"
-    return Evaluation(data.normalized(data.images[:n], constants), labels[:n], calibration, printable(about))
+    return Evaluation(data.normalized(data.images[:n], constants), labels[:n], calibration, printable(about), constants)
 
 
 def _normalised(data: library.Images, constants) -> str:

@@ -7,6 +7,7 @@ accuracy over time.
 examples:
   pcmref lab
   pcmref lab --out course/lab.html
+  pcmref lab my-state.npz --data my-images.npz
 
 Takes a few minutes. Then open the file in any browser.
 """
@@ -17,7 +18,7 @@ import json
 import math
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import product
 from pathlib import Path
@@ -27,11 +28,14 @@ from scipy.special import ndtr, softmax
 
 import pcmref
 from pcmref import draws, library, store
+from pcmref.cli import images
 from pcmref.cli.progress import ProgressBar
+from pcmref.cli.resumed_study import NETWORK
 from pcmref.nn.adabs import adabs
 from pcmref.nn.resnet import predict
 from pcmref.pcm import moments
 from pcmref.pcm.chip import Chip
+from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
 from pcmref.plots import COLOURS, LABELS, PALETTE
 from pcmref.study import COMPENSATIONS, retention
@@ -51,6 +55,7 @@ class Settings:
     networks: tuple[str, ...] = NETWORKS
     layer: str = "layer3.0.conv2.weight"
     images: str = "fashionmnist-evaluation"
+    constants: tuple | None = None  # mean and std to normalise by, None for the images' own
     n_devices: int = 20_000  # sampled for each target conductance
     n_bins: int = 48
     n_pairs: int = 5
@@ -62,15 +67,35 @@ class Settings:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", nargs="?", help=f"{NETWORK} (default: {' and '.join(NETWORKS)})")
+    images.add_arguments(parser.add_argument, Settings().n_images, Settings().n_calibration)
     parser.add_argument("--out", type=Path, default=Path("lab.html"), help="the page to write (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    with store.replacing(arguments.out) as temporary, ProgressBar("lab", "step") as bar:
-        text = page(compute(Settings(), PCMModel.joshi2020(), bar.update))
-        temporary.write_text(text, encoding="utf-8")
+    settings = Settings() if arguments.network is None else _own(arguments)
+    store.check_writable(arguments.out)
+    with ProgressBar("lab", "step") as bar:
+        text = page(compute(settings, PCMModel.joshi2020(), bar.update))
+    store.write_text(arguments.out, text)
     print(f"written: {arguments.out} ({len(text.encode()) / 1e6:.2f} MB); open it in a browser")
     return 0
+
+
+def _own(arguments: argparse.Namespace) -> Settings:
+    """The settings of a page for one's own network and images; of its layers the largest, where the usual one is not there."""
+    file = library.read_network(arguments.network)
+    evaluation = images.evaluation(arguments, file, True)
+    layers = sorted((name for names in crossbars(file.state).values() for name in names), key=lambda n: -file.state[n].size)
+    return replace(
+        Settings(),
+        networks=(arguments.network,),
+        layer=Settings().layer if Settings().layer in layers else layers[0],
+        images=arguments.data,
+        constants=evaluation.constants,
+        n_images=len(evaluation.x),
+        n_calibration=len(evaluation.calibration),
+    )
 
 
 def page(data: dict) -> str:
@@ -112,6 +137,7 @@ def compute(settings: Settings, model: PCMModel, progress=lambda done, total: No
     about = {"version": pcmref.__version__, "images": data.name, "n_devices": settings.n_devices, "layer": settings.layer}
     about |= {name: getattr(settings, name) for name in ("n_images", "n_chips", "n_reads", "n_calibration")}
     chosen = first_of_each_class(data.labels)
+    classes = first.about.get("classes") or data.about.get("classes") or [str(i) for i in range(first.net.num_classes)]
     return {
         "about": about,
         "colours": COLOURS | {"plus": PALETTE["purple"], "minus": PALETTE["orange"]},
@@ -120,8 +146,8 @@ def compute(settings: Settings, model: PCMModel, progress=lambda done, total: No
         "devices": devices,
         "pairs": pairs,
         "networks": networks,
-        "classes": first.about["classes"],
-        "images": [{"png": png(data.images[i]), "label": data.labels[i], "index": i} for i in chosen],
+        "classes": classes,
+        "images": [{"png": png(_pixels(data.images[i])), "label": data.labels[i], "index": i} for i in chosen],
     }
 
 
@@ -206,9 +232,9 @@ def network_table(model: PCMModel, name: str, data: library.Images, settings: Se
     """A network in software and on chips: one layer's weights, ten images, accuracy over time. `progress(done)`."""
     file = library.read_network(name)
     times_s, seed = settings.times_s, settings.seed
-    x, labels = data.normalized(data.images[: settings.n_images]), data.labels[: settings.n_images]
-    calibration = data.normalized(data.calibration[: settings.n_calibration])
-    shown = data.normalized(data.images[first_of_each_class(data.labels)])
+    x, labels = data.normalized(data.images[: settings.n_images], settings.constants), data.labels[: settings.n_images]
+    calibration = data.normalized(data.calibration[: settings.n_calibration], settings.constants)
+    shown = data.normalized(data.images[first_of_each_class(data.labels)], settings.constants)
     chip = Chip.program(file.state, model, seed)  # the first of the chips whose accuracy is measured below
     weights, seen = [], []
     for done, t_s in enumerate(times_s):
@@ -231,7 +257,7 @@ def network_table(model: PCMModel, name: str, data: library.Images, settings: Se
     software = file.state[settings.layer]
     return {
         "name": name,
-        "eta": file.about["recipe"]["eta"],
+        "eta": (file.about.get("recipe") or {}).get("eta"),
         "n_devices": chip.n_devices,
         "weights": {
             "limit": _limit(software),
@@ -279,8 +305,16 @@ def answers(net, state: dict, x: np.ndarray) -> dict:
 
 
 def first_of_each_class(labels: np.ndarray) -> list[int]:
-    """The index of the first image of every class: a choice that nobody made."""
-    return [int(np.flatnonzero(labels == c)[0]) for c in np.unique(labels)]
+    """The index of the first image of every class, of ten classes at most: a choice that nobody made."""
+    return [int(np.flatnonzero(labels == c)[0]) for c in np.unique(labels)[:10]]
+
+
+def _pixels(image: np.ndarray) -> np.ndarray:
+    """An image [H, W, C] to be shown: floating-point values are spread over 0..255."""
+    if image.dtype == np.uint8:
+        return image
+    low, high = image.min(), image.max()
+    return np.round(255 * (image - low) / max(high - low, 1e-9)).astype(np.uint8)
 
 
 def png(pixels: np.ndarray) -> str:
