@@ -14,6 +14,7 @@ from pcmref.errors import FileError, SettingError, ShapeError, whole_number
 from pcmref.fast.resnet import ResNet
 from pcmref.nn.adabs import BATCH_SIZE, adabs, check_batches
 from pcmref.nn.functional import check_labels
+from pcmref.pcm import constants
 from pcmref.pcm.chip import Chip, Reading
 from pcmref.pcm.crossbar import Periphery, multiply
 from pcmref.pcm.model import PCMModel
@@ -227,7 +228,14 @@ def retention(
     study = _Study(net, state, model, x, labels, *design, x_calibration, batch_size, workers, periphery, engine)
     n_values = len(conditions(*design))
     measured = measure_chips(study.measure, n_chips, n_values, seed, executor, progress, known, on_chip)
-    settings = {"model": asdict(model), "seed": int(seed), "n_images": len(x), "n_chips": n_chips, "batch_size": batch_size}
+    settings = {
+        "model": asdict(model),
+        "device_digest": constants.digest(model),
+        "seed": int(seed),
+        "n_images": len(x),
+        "n_chips": n_chips,
+        "batch_size": batch_size,
+    }
     settings |= {"n_calibration": 0 if x_calibration is None else len(x_calibration), "reads": reads}
     settings["periphery"] = None if periphery is None else asdict(periphery)
     return RetentionResult(name, rows_of(name, *design, {k: measured[k] for k in range(n_chips)}), software, settings)

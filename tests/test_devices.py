@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from pcmref import PCMModel
+from pcmref import PCMModel, RetentionResult
 from pcmref.cli import main
 from pcmref.errors import FileError
-from pcmref.files.devices import described, digest, read_device
+from pcmref.files.devices import described, read_device
 from pcmref.pcm import constants
 
 
@@ -71,6 +71,7 @@ def test_a_device_that_is_not_there_is_named(tmp_path):
 
 def test_a_digest_is_of_the_constants_alone():
     joshi = PCMModel.joshi2020()
+    digest = constants.digest
     assert digest(joshi) == digest(replace(joshi, name="other")) == digest(replace(joshi, t_0_s=20))
     assert digest(joshi) != digest(replace(joshi, t_0_s=20.5))
 
@@ -84,3 +85,27 @@ def test_the_command_shows_lists_and_writes(capsys, tmp_path):
     assert main(["device", "show", "aihwkit", "--out", str(path)]) == 0
     assert read_device(path) == PCMModel.aihwkit()
     assert main(["device", "show", "nobody"]) == 2 and "nobody" in capsys.readouterr().err
+
+
+def test_experiments_run_on_a_device_of_ones_own(tmp_path, capsys, written):
+    """hermes starts at 300 s: the times of the experiment begin there; the result says which device it is of."""
+    path = written('name = "mine"\nbased_on = "hermes"\nq_max = 0.03\n')
+    command = [
+        "retention",
+        "resnet8-fashionmnist-noise",
+        "--images",
+        "50",
+        "--chips",
+        "1",
+        "--compensations",
+        "gdc",
+        "--workers",
+        "1",
+    ]
+    assert main([*command, "--device", str(path), "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert f"device mine ({constants.digest(read_device(path))})" in out and "5 min" in out and "20 s" not in out
+    result = RetentionResult.from_hdf5(tmp_path / "retention.h5")
+    assert result.settings["device_digest"] == constants.digest(read_device(path)) and result.rows[0].t_s == 300.0
+    assert main([*command, "--device", "nobody", "--out", str(tmp_path)]) == 2
+    assert "one of ['joshi2020'" in capsys.readouterr().err

@@ -209,7 +209,7 @@ def test_what_another_study_kept_is_refused(own, capsys):
         ["--times", "20s"],
         ["--reads", "3"],
         ["--images", "19"],
-        ["--profile", "aihwkit"],
+        ["--device", "aihwkit"],
         ["--dac", "8"],
     ):
         assert cli.main([*ARGUMENTS, *change, "--resume"]) == 2

@@ -14,7 +14,7 @@ TOP = Path(__file__).parent.parent
 TEXT = "nn/*.py pcm/model.py pcm/mapping.py pcm/chip.py pcm/gdc.py training.py draws.py"
 BUDGETS = {
     "the paper as code": (" ".join(f"pcmref/{name}" for name in TEXT.split()), 1_000),
-    "golden": ("pcmref/golden/*.py", 4_340),  # 2,700 without generated cases, fuzzing, relations, JSON and planted mistakes
+    "the package, which may only get smaller": ("pcmref/**/*.py", 9_560),
 }
 NO_CODE = {getattr(tokenize, n) for n in ("COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER")}
 
@@ -67,12 +67,6 @@ def test_lines_of_code_are_counted(tmp_path):
 def test_the_code_stays_within_its_budget(patterns, budget):
     files = [path for pattern in patterns.split() for path in TOP.glob(pattern)]
     assert files and sum(code_lines(path) for path in files) <= budget
-
-
-def test_no_python_file_has_over_350_lines():
-    roots = [TOP / name for name in ("pcmref", "tests", "validation", "docs", "reference_weights")]
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for root in roots for path in root.rglob("*.py")}
-    assert [path.name for path, length in lengths.items() if length > 350] == [] and len(lengths) > 150
 
 
 def test_the_readme_of_validation_says_what_each_file_makes():

@@ -16,16 +16,16 @@ import numpy as np
 import pcmref
 from pcmref import store, tables
 from pcmref.cli import images
+from pcmref.cli.device import DEVICE_HELP
 from pcmref.cli.executors import open_executor, versions
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import FileError, SettingError, printable
 from pcmref.fast.resnet import ENGINES
-from pcmref.pcm.model import PCMModel
+from pcmref.pcm import constants
 from pcmref.tasks import Measured
 
 KIND = "study-part"
 NETWORK = "a shipped network's name, a file of pcmref.save, or a state in a PyTorch file, .safetensors or .npz"
-PROFILES = {"joshi2020": PCMModel.joshi2020, "aihwkit": PCMModel.aihwkit, "crosssim": PCMModel.crosssim}
 RESTARTS = 3  # of the worker processes, where some died
 
 
@@ -35,7 +35,7 @@ def add_arguments(add, n_images: int, reads: int) -> None:
     images.add_arguments(add, n_images)
     add("--chips", type=int, default=3, help="chips to program (default: %(default)s)")
     add("--reads", type=int, default=reads, help="readings of every chip at each time (default: %(default)s)")
-    add("--profile", choices=PROFILES, default="joshi2020", help="device model (default: %(default)s)")
+    add("--device", default=constants.PAPER, help=f"{DEVICE_HELP} (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the first chip (default: %(default)s)")
     add("--engine", choices=ENGINES, default="fast", help="plain: the text of pcmref.nn itself, slow (default: fast)")
     add("--workers", type=int, default=None, help="threads, or processes with --executor (default: one per core)")

@@ -12,7 +12,8 @@ examples:
   pcmref retention resnet8-fashionmnist-noise --times 20s,1h,1d,30d,1y --compensations none,gdc
   pcmref retention resnet32-fashionmnist-noise --dac 8 --adc 8 --tile 256x256
   pcmref retention resnet8-fashionmnist-noise --fresh-reads --gdc "per column" --images 200
-  pcmref retention my-state.npz --data my-images.npz --out my-results
+  pcmref retention resnet8-fashionmnist-noise --device hermes
+  pcmref retention my-state.npz --data my-images.npz --device my-device.toml --out my-results
   pcmref retention resnet32.th --data cifar-10-batches-bin --mean .485 .456 .406 --std .229 .224 .225
   pcmref retention resnet8-fashionmnist-noise --chips 100 --executor processes --resume
 
@@ -28,20 +29,24 @@ from dataclasses import replace
 
 from pcmref import library
 from pcmref.cli import images
-from pcmref.cli.resumed_study import PROFILES, alone, finish, run_study
 from pcmref.cli.resumed_study import add_arguments as add_study
+from pcmref.cli.resumed_study import alone, finish, run_study
 from pcmref.errors import SettingError, whole_number
+from pcmref.files.devices import read_device
+from pcmref.pcm import constants
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.pcm.gdc import READ_OUTS
 from pcmref.pcm.model import PCMModel
 from pcmref.study import COMPENSATIONS, RetentionResult, conditions, retention
 from pcmref.times import human_time, parse_time
 
+TIMES = "20s,1min,5min,17min,1h,1d,30d,1y"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_study(add, n_images=1000, reads=1)
-    add("--times", default="20s,1min,5min,17min,1h,1d,30d,1y", help="times since programming (default: %(default)s)")
+    add("--times", help=f"times since programming (default: {TIMES}, from the device's t_0 on)")
     add("--compensations", default=",".join(COMPENSATIONS), help="which to compare (default: %(default)s)")
     add("--tile", help="compute on tiles of this many rows x columns, 256x256 if one of the next three asks")
     add("--dac", type=int, default=None, help="bits of the converters at the inputs of a tile (default: ideal)")
@@ -59,17 +64,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --fresh-reads: seconds between products, for example 1e-6; products share the 1/f noise that readings so "
         "far apart share (default: none of it)",
     )
-    add("--gdc", choices=READ_OUTS, default=None, help="what gdc reads out (default: as the profile says)")
+    add("--gdc", choices=READ_OUTS, default=None, help="what gdc reads out (default: as the device says)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     periphery = _periphery(arguments.tile, arguments.dac, arguments.adc, arguments.fresh_reads, arguments.products_apart_s)
-    model = PROFILES[arguments.profile]()
+    model = read_device(arguments.device)
     model = replace(model, gdc_read_out=arguments.gdc or model.gdc_read_out)
     file = library.read_network(arguments.network)
     compensations = arguments.compensations.split(",")
     evaluation = images.evaluation(arguments, file, "adabs" in compensations)
-    times_s = [parse_time(t) for t in arguments.times.split(",")]
+    times_s = [parse_time(t) for t in (arguments.times or TIMES).split(",")]
+    if arguments.times is None:
+        times_s = [model.t_0_s, *(t_s for t_s in times_s if t_s > model.t_0_s)]
     design = {"times_s": times_s, "compensations": compensations, "reads": whole_number("--reads", arguments.reads, 1)}
     n_values = len(conditions(**design))
     with alone(arguments.out, "retention"):
@@ -82,7 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments, result: RetentionResult, evaluation: images.Evaluation, periphery, model: PCMModel) -> None:
-    print(f"{result.name}: accuracy in %, {result.size()}, profile {arguments.profile}\n{evaluation.about}\n")
+    print(
+        f"{result.name}: accuracy in %, {result.size()}, device {model.name} ({constants.digest(model)})\n{evaluation.about}\n"
+    )
     print(result.table())
     recalibrated = [s.mean for s in result.summary() if s.compensation == "adabs"]
     if recalibrated:

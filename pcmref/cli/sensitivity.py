@@ -14,9 +14,10 @@ import argparse
 
 from pcmref import library
 from pcmref.cli import images
-from pcmref.cli.resumed_study import PROFILES, alone, finish, run_study
 from pcmref.cli.resumed_study import add_arguments as add_study
+from pcmref.cli.resumed_study import alone, finish, run_study
 from pcmref.errors import whole_number
+from pcmref.files.devices import read_device
 from pcmref.pcm.mapping import crossbars
 from pcmref.sensitivity import conditions, sensitivity
 from pcmref.study import COMPENSATIONS
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    file, model = library.read_network(arguments.network), PROFILES[arguments.profile]()
+    file, model = library.read_network(arguments.network), read_device(arguments.device)
     evaluation = images.evaluation(arguments, file, arguments.compensation == "adabs")
     reads = whole_number("--reads", arguments.reads, 1)
     design = {"t_s": parse_time(arguments.time), "compensation": arguments.compensation, "reads": reads}

@@ -7,9 +7,7 @@ g_max_us = 20.0                # and any other constant of `pcmref device show j
 """
 
 import csv
-import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +44,6 @@ def read_device(device) -> PCMModel:
     except SettingError as error:
         hint = "" if str(device).endswith(".toml") else "; a device file's name ends in .toml"
         raise FileError(f"{device}: {str(error).removeprefix('PCMModel: ')}{hint}") from error
-
-
-def digest(model: PCMModel) -> str:
-    """16 hexadecimal digits that two devices share if all their constants are equal, whatever their names."""
-    constants = json.dumps({name: value for name, value in asdict(model).items() if name != "name"}, sort_keys=True)
-    plain = json.dumps(json.loads(constants, parse_int=float))  # 20 is 20.0
-    return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
 def described(device) -> str:

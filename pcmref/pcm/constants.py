@@ -1,8 +1,10 @@
 """The constants of a device: where each comes from, what it may be, and the profiles that ship as PROFILE.toml."""
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import field, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +95,10 @@ def changes(description: Mapping) -> dict[str, tuple[object, str]]:
     own = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items() if k not in NOT_CONSTANTS}
     inherited = changes(description_of(base)) if base != PAPER else {}
     return inherited | {k: (v, source) for k, v in own.items()}
+
+
+def digest(model) -> str:
+    """16 hexadecimal digits that two devices share if all their constants are equal, whatever their names."""
+    plain = json.dumps({name: value for name, value in asdict(model).items() if name != "name"}, sort_keys=True)
+    plain = json.dumps(json.loads(plain, parse_int=float))  # 20 is 20.0
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
