@@ -12,8 +12,8 @@ from pcmref.golden.case import Case, narrow, normal
 from pcmref.golden.check import check_case, in_dtype
 from pcmref.golden.expected import on_the_spot
 from pcmref.golden.file import make
+from pcmref.golden.numbers import TooCoarse
 from pcmref.golden.ops import OPS
-from pcmref.golden.twin import TooCoarse
 from pcmref.golden.verify import judge
 from pcmref.nn import functional as F
 

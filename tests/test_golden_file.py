@@ -43,15 +43,6 @@ def test_the_shipped_file_holds_every_case_and_operation():
             assert ours.keys() == theirs.keys() and all(same(np.asarray(v), theirs[k]) for k, v in ours.items())
 
 
-@pytest.mark.parametrize("level", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_expected_values_come_out_the_same_again(level):
-    small = ("conv2d", "batch_norm_train_backward", "read", "dac", "draws", "softmax_cross_entropy", "clip_weights")
-    for g in GOLDEN:
-        if level == 2 or (g.case.level == 1 and g.case.op in small):
-            new = file.make(g.case) if g.law is None else file.make_law(g.case)
-            assert differing(new, g) == [], g.case.key
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -66,7 +57,7 @@ def test_expected_values_come_out_the_same_again(level):
 def test_what_comes_out_otherwise_is_noticed(change):
     old = BY_KEY["linear/v1/plain"]
     assert differing(replace(old, expected={"y": change(old.expected["y"])}), old) == ["y"]
-    drift = BY_KEY["drift/v1/one_year"]  # a twin's bound is the same to the bit
+    drift = BY_KEY["drift/v1/one_year"]  # a twin's bound stays as it is
     e = drift.expected["g_drift_us"]
     assert differing(replace(drift, expected={"g_drift_us": replace(e, scale=e.scale * 1.01)}), drift) == ["g_drift_us"]
     law = BY_KEY["program/v1/law"]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from pcmref.golden import Reference, file
+from pcmref.golden.numbers import DIGITS
 from pcmref.golden.ops import OPS
-from pcmref.golden.twin import DIGITS
 
 NETWORK = [
     op for op in OPS.values() if not op.device and op.name not in ("inject_weight_noise", "clip_weights", "sgd_step", "draws")

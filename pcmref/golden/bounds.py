@@ -45,6 +45,7 @@ class Precision(NamedTuple):
     underflow: float
     largest: float
     carrier: type = object
+    is_held: bool = True  # whether a backend holds every input as it is, or those of eight bits alone
 
     @classmethod
     def of(cls, dtype: str, u: float = 0.0, flush: bool = False) -> "Precision":
@@ -54,9 +55,9 @@ class Precision(NamedTuple):
         return cls(u, underflow, LARGEST[dtype], np.longdouble if dtype == "float64" else np.float64)
 
     @classmethod
-    def decimal(cls, u: float) -> "Precision":
+    def decimal(cls, u: float, is_held: bool = False) -> "Precision":
         """That of the stored values: 50 digits, and no end to the range."""
-        return cls(u, 0.0, np.inf)
+        return cls(u, 0.0, np.inf, is_held=is_held)
 
     def carried(self, values) -> np.ndarray:
         """Values as what carries them."""

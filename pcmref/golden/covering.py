@@ -17,8 +17,8 @@ from pcmref.golden.backends import Capabilities
 from pcmref.golden.bounds import KINK_SHARE, Precision, accumulation_roundoff, is_transformed, transform_scale
 from pcmref.golden.case import Case
 from pcmref.golden.expected import Expected, on_the_spot
+from pcmref.golden.numbers import TooCoarse
 from pcmref.golden.ops import DTYPES, OPS
-from pcmref.golden.twin import TooCoarse
 from pcmref.golden.verify import Golden
 
 TRIES = 6  # seeds, until none of a network's choices is left open by the bounds

@@ -6,20 +6,18 @@ case's bound is meaningful, so that one stored number an element, its `scale`, g
 """
 
 from dataclasses import dataclass
-from decimal import Decimal, DivisionByZero, Overflow, localcontext
+from decimal import DivisionByZero, Overflow, localcontext
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 
-from pcmref.golden import twin_pcm
 from pcmref.golden.backends import by_name
 from pcmref.golden.bounds import Precision
+from pcmref.golden.numbers import DIGITS, Numbers, TooCoarse, is_narrow
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
-from pcmref.golden.twin import DIGITS, DRAW, Bounded, TooCoarse, each, errors, flat, is_narrow, lift, nearest
-from pcmref.golden.twin_ops import ON_ARRAYS, TWINS
-from pcmref.golden.wide import Wide
+from pcmref.golden.twin import DRAW, IN_DECIMALS, TWINS
 from pcmref.nn import functional as F
 from pcmref.nn.blocks import Saved, layer, layer_backward, residual_block, residual_block_backward
 from pcmref.nn.resnet import ResNet
@@ -40,142 +38,78 @@ class Expected:
     kink: np.ndarray | None = None  # the other right value where two branches meet, NaN elsewhere
 
 
-def evaluate(op: str, inputs: dict, noise: dict, params: dict, u: float, is_exact=is_narrow) -> dict[str, np.ndarray]:
-    """{output: array of Bounded numbers, or of integers} of an operation at unit roundoff u. Raises TooCoarse.
-
-    `is_exact` says of an array's value whether every backend meant here holds it without rounding.
-    """
+def evaluate(op: str, inputs: dict, noise: dict, params: dict, precision: Precision) -> dict[str, np.ndarray]:
+    """{output: numbers, or an array of choices} of an operation; kink/output: the other right value. Raises TooCoarse."""
     with localcontext(prec=DIGITS, traps=[DivisionByZero, Overflow]):  # two borders at -infinity compare as they are
         if op not in TWINS:
-            return _from_text(op, inputs, params, u, is_exact)
-        lifted = {k: lift(v, u, is_exact=is_exact) for k, v in inputs.items()}
-        found = TWINS[op](lifted, {k: lift(v, u, DRAW, is_exact) for k, v in noise.items()}, params, u)
+            return _run_text(op, inputs, params, precision)
+        exactly = Precision.decimal(precision.u, precision.is_held) if op in IN_DECIMALS else precision
+        arrays = {name: _given(v, exactly) for name, v in inputs.items()}
+        drawn = DRAW if "seed" in params else None  # by the backend itself, perhaps
+        z = {name: _given(v, exactly, roundings=drawn) for name, v in noise.items()}
+        found = TWINS[op](arrays, z, params, exactly)
         if op == "chip":  # and one forward pass with the weights as read
-            found |= _from_text("resnet", _as_read(inputs, found), params, u, is_exact)
+            read = {k.removeprefix("weight/"): v for k, v in found.items() if k.startswith("weight/")}
+            found |= _run_text("resnet", inputs | read, params, precision)
         return found
 
 
-def _from_text(op, inputs, params, u, is_exact):
-    def number(values, folds):
-        return Wide.lifted(values, u, folds, is_exact if isinstance(values, np.ndarray) else is_narrow)
-
-    found = run_text(op, inputs, params, number)
-    return {name: value if name.startswith("kink/") else value.bounded() for name, value in found.items()}
+def _given(values, precision: Precision, folds: bool = False, roundings: int | None = None):
+    """Inputs as numbers: what a backend does not hold is rounded, and so is a parameter, such as 0.1, that has more bits."""
+    if isinstance(values, Numbers):
+        values.folds = folds
+        return values
+    if roundings is None:
+        roundings = 0 if precision.is_held and isinstance(values, np.ndarray) else ~is_narrow(values)
+    return Numbers.of(values, precision, folds, roundings)
 
 
 def on_the_spot(op: str, inputs: dict, noise: dict, params: dict, precision: Precision) -> dict[str, Expected]:
-    """{output: Expected} for inputs and noise that the dtype under test holds, all its bits counted. Raises TooCoarse.
-
-    Most operations run on arrays of numbers and take milliseconds; the others on the twin's, 50 digits each.
-    """
-    u = precision.u
-    if op in TWINS and op not in ON_ARRAYS:
-        found = evaluate(op, inputs, noise, params, u, lambda value: True)
-        return {k: _expected(op, k, v, u, found.get(f"kink/{k}")) for k, v in found.items() if not k.startswith("kink/")}
-    found, made = _on_arrays(op, inputs, noise, params, precision), {}
-    for name in found.keys() - {k for k in found if k.startswith("kink/")}:
-        value, scale, terms = found[name].expected()
-        kink = found.get(f"kink/{name}")
-        is_choice = name in OPS[op].exact
-        made[name] = Expected(value, None if is_choice else scale, 1.0 if is_choice else u, max(terms, 1), kink)
-    return made
+    """{output: Expected} for inputs and noise that the dtype under test holds, all its bits counted. Raises TooCoarse."""
+    found = evaluate(op, inputs, noise, params, precision)
+    return {name: _expected(op, name, found) for name in found if not name.startswith("kink/")}
 
 
-def _on_arrays(op, inputs, noise, params, precision):
-    def number(values, folds):
-        return _wide(values, folds, precision)
-
-    if op not in TWINS:
-        return run_text(op, inputs, params, number)
-    drawn = DRAW if "seed" in params else 0  # by the backend itself, perhaps
-    arrays, z = ({k: Wide.of(v, precision, roundings=n) for k, v in of.items()} for of, n in ((inputs, 0), (noise, drawn)))
-    found = TWINS[op](arrays, z, params, precision.u)
-    if op == "chip":
-        found |= run_text("resnet", _as_read(inputs, found), params, number)
-    return found
-
-
-def _as_read(inputs: dict, found: dict) -> dict:
-    """A chip's network, and its images: the weights are those that were read."""
-    return inputs | {k.removeprefix("weight/"): v for k, v in found.items() if k.startswith("weight/")}
-
-
-def _wide(values, folds: bool, precision: Precision) -> Wide:
-    """Inputs as they are; a parameter such as 0.1, a number and no array, is rounded to the precision."""
-    if isinstance(values, Wide):
-        values.folds = folds
-        return values
-    return Wide.of(values, precision, folds, 0 if isinstance(values, np.ndarray) or is_narrow(values) else 1)
+def _expected(op: str, name: str, found: dict) -> Expected:
+    numbers, kink = found[name], found.get(f"kink/{name}")
+    if not isinstance(numbers, Numbers):
+        return Expected(numbers, None, 1.0, 1)
+    value, scale, terms = numbers.expected()
+    return Expected(value, *((None, 1.0, 1) if name in OPS[op].exact else (scale, numbers.precision.u, terms)), kink)
 
 
 def expected(op: str, inputs: dict, noise: dict, params: dict) -> dict[str, Expected]:
     """{output: Expected}: evaluated at float64's roundoff, the scale at the coarsest one that leaves it meaningful."""
-    finest = best = evaluate(op, inputs, noise, params, ROUNDOFFS[0])
-    u_max = ROUNDOFFS[0]
+    finest = best = on_the_spot(op, inputs, noise, params, Precision.decimal(ROUNDOFFS[0]))
     for u in ROUNDOFFS[1:]:
         try:
-            coarser = evaluate(op, inputs, noise, params, u)
+            coarser = on_the_spot(op, inputs, noise, params, Precision.decimal(u))
         except TooCoarse:
             break
-        if any((errors(v) > _INFLATION * errors(finest[k])).any() for k, v in coarser.items() if v.dtype == object):
+        if any(e.scale is not None and (e.scale > _INFLATION * finest[k].scale).any() for k, e in coarser.items()):
             break
-        best, u_max = coarser, u
-    outputs = [name for name in best if not name.startswith("kink/")]
-    return {name: _expected(op, name, best[name], u_max, best.get(f"kink/{name}")) for name in outputs}
-
-
-def _expected(op: str, name: str, values: np.ndarray, u_max: float, kink) -> Expected:
-    if values.dtype != object:
-        return Expected(values, None, 1.0, 1)
-    if name in OPS[op].exact:
-        return Expected(nearest(values), None, 1.0, 1, kink)
-    return Expected(nearest(values), errors(values), u_max, max((b.roundings for b in flat(values)), default=1), kink)
+        best = coarser
+    return best
 
 
 def law(op: str, inputs: dict, params: dict) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{output: (location, spread)} of a random operation: what its normal draw is multiplied with and added to."""
+    """{output: (location, spread)} of a random operation: what its draw is added to and multiplied by, if not clamped."""
+    params = params | ({"model": params["model"] | {"nu_law": "gaussian"}} if "model" in params else {})
+    like = {"z": next(iter(inputs.values()))} if "z" in OPS[op].noise else inputs
+    at = ({k: np.full(v.shape, z) for k, v in like.items()} for z in (0.0, 1.0))
+    mean, above = (evaluate(op, inputs, noise, params, Precision.decimal(ROUNDOFFS[0])) for noise in at)
     with localcontext(prec=DIGITS):
-        u = ROUNDOFFS[0]
-        a = {name: lift(value, u) for name, value in inputs.items()}
-        if op == "inject_weight_noise":
-            zero, one = ({name: lift(np.full(v.shape, k), u) for name, v in a.items()} for k in (0.0, 1.0))
-            at = [twin_pcm.add_weight_noise(a, z, params["eta"]) for z in (zero, one)]
-            return {k: (nearest(at[0][k]), nearest(at[1][k]) - nearest(at[0][k])) for k in a}
-        model, g = params["model"], a["g_target_us"]
-        if op == "program":
-            return {"g_prog_us": (nearest(g), nearest(twin_pcm.as_array(twin_pcm.programming_std_us, g, model=model)))}
-        if op == "drift_exponent":
-            line = (twin_pcm.drift_exponent_mean, twin_pcm.drift_exponent_std)
-            return {"nu": tuple(nearest(twin_pcm.as_array(f, g, model=model)) for f in line)}
-        spread = twin_pcm.as_array(twin_pcm.read_noise_std_us, a["g_drift_us"], g, t_s=params["t_s"], model=model)
-        return {"g_us": (nearest(a["g_drift_us"]), nearest(spread))}
-
-
-def directional_derivative(op: str, output: str, inputs: dict, directions: dict, dy: np.ndarray, params: dict) -> float:
-    """d/dh of sum(dy * output(inputs + h * directions)) at 0, by central differences with h = 10^-15 in 50 digits."""
-    h, u = Decimal("1e-15"), ROUNDOFFS[0]
-
-    def moved(sign):
-        shifted = dict(inputs)
-        for name, v in directions.items():
-            by = lift(sign * v, u)
-            shifted[name] = each(lambda a, b: Bounded(a.value + h * b.value, 0.0, u), lift(inputs[name], u), by)
-        y = evaluate(op, shifted, {}, params, u)[output]
-        return sum(Decimal(float(d)) * b.value for d, b in zip(np.ravel(dy), flat(y), strict=True))
-
-    with localcontext(prec=DIGITS):
-        return float((moved(1) - moved(-1)) / (2 * h))
+        return {k: (mean[k].nearest(), (above[k] - mean[k]).nearest()) for k in mean}
 
 
 # ------------------------------------------------------------------------------------------------ the text, with bounds
 
 
-def run_text(op: str, inputs: dict, params: dict, number) -> dict[str, np.ndarray]:
-    """{output: array of numbers} of an operation; `number(values, folds)` makes one of an array. Raises TooCoarse."""
-    arrays = {k: v if np.asarray(v).dtype.kind in "iu" else number(v, k.endswith("weight")) for k, v in inputs.items()}
+def _run_text(op: str, inputs: dict, params: dict, precision: Precision) -> dict[str, np.ndarray]:
+    arrays = {k: v if v.dtype.kind in "iu" else _given(v, precision, k.endswith("weight")) for k, v in inputs.items()}
     settings = {name: params[name] for name in OPS[op].params}
     for name in settings.keys() & {"momentum", "smoothing", "learning_rate", "weight_decay"}:  # 1 - momentum has all its digits
-        settings[name] = number(settings[name], False)
+        settings[name] = _given(settings[name], precision)
     return Text().call(op, settings | by_name("state", arrays, OPS[op].inputs))
 
 

@@ -17,10 +17,10 @@ from pcmref.golden.case import Case
 from pcmref.golden.cases import all_cases
 from pcmref.golden.cases_pcm import JOSHI2020
 from pcmref.golden.expected import Expected, on_the_spot
+from pcmref.golden.numbers import TooCoarse
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
-from pcmref.golden.twin import TooCoarse
-from pcmref.golden.twin_ops import TWINS
+from pcmref.golden.twin import TWINS
 from pcmref.golden.verify import Golden
 
 NAN, INF, LARGE = np.nan, np.inf, "the largest number"

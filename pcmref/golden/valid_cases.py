@@ -10,7 +10,7 @@ _BN = ("weight", "bias", "running_mean", "running_var")
 
 
 class GoldenError(PcmrefError, ValueError):
-    """A case is not fit for the golden file: it is incomplete, or pcmref, the slow twin and differences do not agree on it."""
+    """A case is not fit for the golden file: it is incomplete, or pcmref disagrees with what is expected."""
 
 
 def check_case_fits(case, to_be_sampled: bool = False) -> None:

@@ -13,7 +13,7 @@ from pcmref.golden.backends import Capabilities
 from pcmref.golden.case import Case
 from pcmref.golden.expected import Expected
 from pcmref.golden.ops import OPS
-from pcmref.golden.twin_ops import TWINS
+from pcmref.golden.twin import TWINS
 
 STATUSES = ("pass", "loose", "fail", "error", "unsupported", "skip", "xfail", "xpass", "inconclusive")
 

@@ -35,7 +35,7 @@ from pcmref import fast
 from pcmref.golden import bounds, covering, file, ops, relations, special
 from pcmref.golden.backends import Capabilities, adapted
 from pcmref.golden.check import check
-from pcmref.golden.twin_ops import TWINS
+from pcmref.golden.twin import TWINS
 
 # ------------------------------------------------------------------------------- all that is known of golden's inside
 

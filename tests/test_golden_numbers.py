@@ -1,4 +1,4 @@
-"""Arrays of numbers with a bound: their rules are the twin's, whatever carries the values, and cover every order of adding."""
+"""Numbers with a bound: each rule by its formula, whatever carries the values, in every order of adding."""
 
 from dataclasses import replace
 from decimal import localcontext
@@ -10,58 +10,50 @@ from hypothesis import strategies as st
 
 import pcmref
 from pcmref import draws
-from pcmref.golden import covering, drawn, expected, factors, file
+from pcmref.golden import covering, drawn, factors, file
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.bounds import LARGEST, TINY, UNIT_ROUNDOFF, Precision
-from pcmref.golden.case import Case
+from pcmref.golden.case import Case, narrow
 from pcmref.golden.check import check_case, in_dtype
+from pcmref.golden.expected import evaluate, on_the_spot
+from pcmref.golden.numbers import DIGITS, LIBM, Numbers, TooCoarse, is_narrow
 from pcmref.golden.reference import Reference
-from pcmref.golden.twin import DIGITS, Bounded, TooCoarse, errors, flat, is_narrow, largest, lift, nearest, total
-from pcmref.golden.twin_ops import ON_ARRAYS, TWINS
+from pcmref.golden.twin import IN_DECIMALS, TWINS
 from pcmref.golden.verify import Golden, judge
-from pcmref.golden.wide import Wide
 from pcmref.nn import functional as F
 from pcmref.strategies import convolutions, tensors
 
 U = 2.0**-53
 UNLIMITED = Precision(U, 0.0, np.inf, np.longdouble)  # as the decimal numbers: no end to the range
 OWN = float(np.finfo(np.longdouble).eps) / 2  # the values' own roundoff
-STORED = [g.case for g in file.read() if g.case.op not in TWINS and g.law is None]
+STORED = [g.case for g in file.read() if g.case.op not in IN_DECIMALS and g.law is None]
+STORED = [case for case in STORED if case.op != "chip" or case.level == 1]
 
 
-def wide(values, folds):
-    is_input = isinstance(values, np.ndarray) or is_narrow(values)
-    return Wide.of(values, UNLIMITED, folds, 0 if is_input else 1)
-
-
-def hold_together(op, inputs, params):
-    """The same values, bounds and chains of roundings from both kinds of number; TooCoarse from both or neither."""
+def hold_together(op, inputs, params, noise=None):
+    """The same values, bounds and chains of roundings from both carriers; TooCoarse from both or neither."""
     try:
-        wanted = expected.evaluate(op, inputs, {}, params, U, lambda value: True)
+        wanted = evaluate(op, inputs, noise or {}, params, Precision.decimal(U, is_held=True))
     except TooCoarse:
         with pytest.raises(TooCoarse):
-            expected.run_text(op, inputs, params, wide)
+            evaluate(op, inputs, noise or {}, params, UNLIMITED)
         return
-    are_the_same(expected.run_text(op, inputs, params, wide), wanted)
-
-
-def are_the_same(found, wanted):
+    found = evaluate(op, inputs, noise or {}, params, UNLIMITED)
     assert found.keys() == wanted.keys()
     for name, numbers in wanted.items():
         if name.startswith("kink/"):
             np.testing.assert_array_equal(found[name], numbers)
             continue
-        value, error, roundings = found[name].expected()
-        exact, bound = nearest(numbers), errors(numbers)
+        (value, error, roundings), (exact, bound, chain) = found[name].expected(), numbers.expected()
         assert (np.abs(value - exact) <= 2 * U * np.abs(exact) + OWN * bound).all()
         # `expected` adds the values' own roundoff; each bound is made of fewer than 2^20 float64 operations
         np.testing.assert_allclose(error / (1 + OWN / U), bound, rtol=2.0**-33)
-        assert roundings == max([1, *(b.roundings for b in flat(numbers))])
+        assert roundings == chain
 
 
 @pytest.mark.parametrize("case", STORED, ids=lambda case: case.key)
 def test_every_stored_case_has_the_bound_of_the_decimal_numbers(case):
-    hold_together(case.op, case.inputs, case.params)
+    hold_together(case.op, case.inputs, case.params, case.noise)
 
 
 def test_a_bound_that_float64_does_not_hold_is_none():
@@ -87,30 +79,16 @@ def test_no_bound_is_made_of_a_number_beyond_the_largest(op, inputs):
     assert covering.made(replace(case, inputs=less), Reference().capabilities()) is not None
 
 
-def devices_hold_together(case):
-    """The device's equations give the same of arrays as of single numbers, inputs and draws exact in both."""
-
-    def numbers(arrays, one):
-        return {name: one(v) for name, v in arrays.items()}
-
-    with localcontext(prec=DIGITS):
-        single = [numbers(a, lambda v: lift(v, U, is_exact=lambda _: True)) for a in (case.inputs, case.noise)]
-        wanted = TWINS[case.op](*single, case.params, U)
-        arrays = [numbers(a, lambda v: Wide.of(v, UNLIMITED)) for a in (case.inputs, case.noise)]
-        are_the_same(TWINS[case.op](*arrays, case.params, U), wanted)
-
-
-@pytest.mark.parametrize("op", sorted(ON_ARRAYS))
+@pytest.mark.parametrize("op", sorted(TWINS.keys() - set(IN_DECIMALS)))
 def test_the_devices_equations_have_the_bound_of_the_decimal_numbers(op):
     few = {"devices": 17, "shape": (5, 7), "c": 3, "o": 9, "widths": (2,), "classes": 4}
     settings = [
         *covering.design(op)[: 3 if op == "chip" else 8],
         *(s for s in factors.beyond(op) if s.get("wild") or s.get("top")),
     ]
-    cut = ({k: few.get(k, v) for k, v in setting.items()} for setting in settings)
-    stored = [g.case for g in file.read() if g.case.op == op and g.law is None and g.case.level == 1]
-    for case in [*stored, *(drawn.make(op, "both", setting, "float64") for setting in cut)]:
-        devices_hold_together(case)
+    for setting in ({k: few.get(k, v) for k, v in setting.items()} for setting in settings):
+        case = drawn.make(op, "both", setting, "float64")
+        hold_together(op, case.inputs, case.params, case.noise)
 
 
 @pytest.mark.parametrize("generated", ["inject_weight_noise/v1/beyond-float64-1", "chip/v1/cover-float64-0"])
@@ -143,78 +121,133 @@ def test_any_batch_norm_has_the_bound_of_the_decimal_numbers(x, weight, eps):
 # ---------------------------------------------------------------------------------------------- the rules, one by one
 
 SINGLE = 2.0**-24
+DECIMAL = Precision.decimal(SINGLE)
 small = st.integers(1, 255).map(lambda n: n / 32) | st.integers(-255, -1).map(lambda n: n / 32)
 
 
 def decimals(values, roundings=1, folds=False):
     """Decimal numbers of float32, each rounded this often."""
-    terms = lift(np.atleast_1d(values), SINGLE, is_exact=lambda v: True)
-    terms = [b.rounded(times) if times else b for b, times in zip(terms, np.broadcast_to(roundings, terms.shape), strict=True)]
-    array = np.empty(len(terms), object)
-    array[:] = terms
-    return Wide.lifted(array, SINGLE, folds, is_narrow)
-
-
-def same(found: Wide, wanted: list[Bounded]):
-    for a, b in zip(found.bounded(), wanted, strict=True):
-        assert a.value == b.value and a.error == pytest.approx(b.error, rel=2.0**-40) and a.roundings == b.roundings
+    return Numbers.of(np.atleast_1d(values), DECIMAL, folds, np.asarray(roundings))
 
 
 @given(st.lists(small, min_size=2, max_size=9), st.integers(0, 5))
-def test_each_rule_is_the_twins(values, roundings):
+def test_each_rule_is_its_formula(values, n):
+    """Higham's model: a result of error e and size s is off by e + (s + e u) after one rounding more."""
+    x, y, u = np.array(values), np.array(values[::-1]), SINGLE
+    dx, dy = n * np.abs(x), 2 * np.abs(y)
+
+    def same(found, value, error, roundings, times=1):
+        value, closed = np.asarray(value), found.close()
+        np.testing.assert_allclose(closed.nearest(), value, rtol=1e-13)
+        np.testing.assert_allclose(closed.error, error + times * (np.abs(value) + error * u), rtol=1e-12)
+        np.testing.assert_array_equal(closed.view(np.ndarray)["roundings"], roundings + times)
+
+    def product(x, dx, y, dy):
+        return np.abs(x) * dy + (np.abs(y) + dy * u) * dx
+
+    def total(x, dx):
+        k = len(x) - 1
+        return sum(dx) + k / (1 - k * u) * (sum(np.abs(x)) + sum(dx) * u)
+
     with localcontext(prec=DIGITS):
-        a, b = decimals(values, roundings), decimals(values[::-1], 2)
-        x, y = a.bounded(), b.bounded()
-        same(a * b, list(x * y))
-        same(a / b, list(x / y))
-        same(-a, list(-x))
-        same(1 / a, [v.reciprocal().rounded() for v in x])  # 1 times it
-        same(np.sqrt(a * a), [(v * v).sqrt() for v in x])
-        same(np.exp(a), [v.exp() for v in x])
-        same(np.log(a * a), [(v * v).log() for v in x])
-        same(np.maximum(a, b), [largest(v, w) for v, w in zip(x, y, strict=True)])
-        same(a.sum(keepdims=True), [total(list(x))])
-        same((a[None] @ b[:, None])[0], [total(list(x * y))])
-        same(a + b - a, [total([v, w, -v]) for v, w in zip(x, y, strict=True)])
+        a, b = decimals(values, n), decimals(values[::-1], 2)
+        inverse = dy / (np.abs(y) * (np.abs(y) - dy * u))
+        square = product(x, dx, x, dx)
+        square += x * x + square * u
+        products = product(x, dx, y, dy)
+        products += np.abs(x * y) + products * u
+        same(a * b, x * y, product(x, dx, y, dy), n + 2)
+        same(1 / b, 1 / y, inverse + np.abs(1 / y) + inverse * u, 3)  # 1 times it
+        same(a / b, x / y, product(x, dx, 1 / y, inverse + np.abs(1 / y) + inverse * u), n + 3)
+        same(np.sqrt(a * a), np.abs(x), square / np.abs(x), 2 * n + 1)
+        same(np.exp(a), np.exp(x), np.exp(x) * dx * np.exp(dx * u), n, LIBM)
+        same(np.log(a * a), np.log(x * x), square / (x * x - square * u), 2 * n + 1, LIBM)
+        same(-a, -x, dx, n, 0)
+        same(np.maximum(a, 0 * a - 9), x, dx, n, 0)
+        same(np.minimum(a, 9), x, dx, n, 0)
+        same(np.abs(a), np.abs(x), dx, n, 0)
+        same(a.sum(keepdims=True), [sum(x)], total(x, dx), n + len(x) - 1, 0)
+        same((a[None] @ b[:, None])[0], [sum(x * y)], total(x * y, products), n + 2 + len(x), 0)
+        same(a + b, x + y, total([x, y], [dx, dy]), max(n, 2) + 1, 0)
 
 
-@given(st.lists(small, min_size=2, max_size=20), small, st.randoms())
-def test_an_open_sum_covers_every_order_and_a_factor_folded_into_it(values, factor, random):
+@given(st.lists(small, min_size=1, max_size=20), small, st.randoms())
+def test_the_bound_holds_for_float32_in_any_order(values, factor, random):
     def held(number, got):
-        (b,) = flat(number.bounded())
-        return abs(float(got) - float(b.value)) <= b.error * SINGLE * (1 + 1e-9)
+        (value,), (error,) = number.close().nearest(), number.close().error
+        return abs(float(got) - value) <= error * SINGLE * (1 + 1e-9)
 
     with localcontext(prec=DIGITS):
-        tenth, x = decimals(0.1, folds=True), decimals(values, 0)
+        tenth, x, f = decimals(0.1, folds=True), decimals(values, 0), decimals(0.3)
         summed = x.sum(keepdims=True) * tenth + 0.3
         shuffled = np.float32(random.sample(values, len(values)))
         assert held(summed, np.float32(0.1) * np.add.accumulate(shuffled)[-1] + np.float32(0.3))
         assert held(summed, np.add.accumulate(np.float32([0.3, *(np.float32(0.1) * shuffled)]))[-1])
         terms = [(x.sum(keepdims=True) * by).view(np.ndarray)["terms"][0] for by in (decimals(factor, 0), tenth)]
         assert terms == [1, len(values)]  # only what folds is multiplied into the terms
+        products = (x * decimals(0.1)).sum(keepdims=True)
+        assert held(products * f, (shuffled * np.float32(0.1)).sum() * np.float32(0.3))
+        size, single = decimals(abs(factor), 0), np.float32(abs(factor))
+        assert held(size / f, single / np.float32(0.3)) and held(size / f, single * (np.float32(1) / np.float32(0.3)))
+        assert held(np.log(size * f), np.log(single * np.float32(0.3)))
+        assert held(np.exp(np.log(size * f)), np.exp(np.log(single * np.float32(0.3))))
+        assert held(np.sqrt(size * f), np.sqrt(single * np.float32(0.3)))
+
+
+def test_the_bound_is_not_vacuous():
+    """Sums of n terms: n - 1 roundings of the sum of magnitudes, and one of each product."""
+    with localcontext(prec=DIGITS):
+        ones = Numbers.of(np.ones(10), Precision.decimal(U))
+        assert (ones * ones).sum().close().error == pytest.approx(10 + 9 * 10, rel=1e-12)
+        assert (decimals(3, 0) * decimals(5, 0)).error == 15
+        with pytest.raises(TooCoarse):
+            Numbers.of(np.ones(200), Precision.decimal(2.0**-8)).sum().close()
+        nearly = decimals(0.1) - decimals(0.1, 0)
+        with pytest.raises(TooCoarse):
+            _ = 1 / nearly
+
+
+@pytest.mark.parametrize(("dtype", "carrier"), [("float32", np.float64), ("float64", np.longdouble)])
+def test_decimals_beside_numbers_of_few_digits_are_carried_as_these(dtype, carrier):
+    with localcontext(prec=DIGITS):
+        third, x = decimals(1) / 3, Numbers.of(np.ones(2), Precision.of(dtype))
+        for found in (x * third, third * x, np.where(np.array([False, True]), x, third)):
+            assert found.value.dtype == carrier and found.value[0] == carrier(1) / 3 and found.error[0] >= third.error
+
+
+@given(st.floats(-1000, 1000))
+def test_narrow_numbers_are_exact_in_every_dtype(value):
+    v = float(narrow(value))
+    assert is_narrow(v) and float(np.float16(v)) == v
+    assert not np.float32(v).view(np.uint32) & 0xFFFF
+    assert abs(v - value) <= max(2.0**-8 * abs(value), 2.0**-15)
+
+
+def test_is_narrow_knows_the_limits():
+    assert is_narrow(np.array([255.0, 2.0**-14, 0.0, 256.0, -0.75])).all()
+    assert not is_narrow(np.array([257.0, 0.1, 2.0**-15, 2.0**16, np.inf, np.nan])).any()
 
 
 def test_a_plain_zero_is_no_term_but_a_difference_that_happens_to_be_zero_is_not_free_of_error():
     with localcontext(prec=DIGITS):
         a = decimals(0.125)
         assert (a + 0).view(np.ndarray)["terms"] == 1 and (a * 0).view(np.ndarray)["terms"] == 0
-        (difference,) = (a - a).bounded()
-        assert difference.value == 0 and difference.error > 0
+        assert (a - a).nearest() == 0 and (a - a).close().error > 0
 
 
 def test_an_undecided_maximum_keeps_the_larger_error_and_an_undecided_comparison_is_refused():
     with localcontext(prec=DIGITS):
         pair = (decimals([0.125, 0.125], np.array([1, 9])) - decimals([0.125, 0.125], 0)).close()
-        error = [v.error for v in pair.bounded()]
+        error = pair.error.tolist()
         assert error[1] > error[0] > 0
-        assert [flat(p.max(0, keepdims=True).bounded())[0].error for p in (pair, pair[::-1])] == [error[1]] * 2
-        assert [v.error for v in F.relu(pair).bounded()] == error
+        assert [p.max(0, keepdims=True).error.item() for p in (pair, pair[::-1])] == [error[1]] * 2
+        assert F.relu(pair).error.tolist() == error
         with pytest.raises(TooCoarse):
             F.relu_backward(pair, F.relu(pair))
         with pytest.raises(TooCoarse):
             pair.argmax(0)
         with_border = np.pad(decimals([-2.0, -3.0], 0), 1, constant_values=-np.inf)
-        (top,) = with_border.max(0, keepdims=True).bounded()
+        top = with_border.max(0, keepdims=True)
         assert (top.value, top.error) == (-2, 0) and with_border.argmax(0) == 1
 
 
@@ -223,7 +256,7 @@ def test_what_relu_holds_back_is_a_number_and_what_it_hands_on_is_closed():
         x = decimals([1.0, -1.0], 0)
         dx = F.relu_backward(x + x, F.relu(x))
         assert dx.view(np.ndarray)["terms"].tolist() == [1, 1] and dx.nearest().tolist() == [2.0, 0.0]
-        assert [v.error for v in (x + x).bounded()] == pytest.approx([2.0, 2.0], rel=1e-6)  # (|1| + |1|)/(1 - u)
+        assert (x + x).close().error == pytest.approx([2.0, 2.0], rel=1e-6)  # (|1| + |1|)/(1 - u)
 
 
 # ------------------------------------------------------------------------------------------ expected values on the spot
@@ -233,7 +266,7 @@ def spot(op, inputs, params, dtype, name="on_the_spot"):
     """A golden case of inputs rounded to the dtype."""
     inputs = {k: v.astype(float) for k, v in in_dtype(inputs, dtype).items()}
     case = Case(op, name, "a test", inputs, {}, params, dtype=dtype)
-    return Golden(case, expected.on_the_spot(op, inputs, {}, params, Precision.of(dtype)))
+    return Golden(case, on_the_spot(op, inputs, {}, params, Precision.of(dtype)))
 
 
 def status(golden, results, dtype):
@@ -274,8 +307,7 @@ def test_underflow_takes_half_a_denormal_each_rounding_or_with_flushing_the_smal
     x, w = np.array([[1.5 * TINY[dtype]]]), np.array([[0.25]])  # the product is denormal: 2 roundings with the bias's sum
     inputs = {"x": x, "w": w, "b": np.zeros(1)}
     kept, flushed = (
-        expected.on_the_spot("linear", inputs, {}, {}, Precision.of(dtype, flush=flush))["y"].scale.item()
-        for flush in (False, True)
+        on_the_spot("linear", inputs, {}, {}, Precision.of(dtype, flush=flush))["y"].scale.item() for flush in (False, True)
     )
     tiny, u = TINY[dtype], UNIT_ROUNDOFF[dtype]
     own = 2 * float(np.finfo(Precision.of(dtype).carrier).eps) / u  # what carries the values strays by it
@@ -320,7 +352,7 @@ def test_what_may_overflow_in_some_order_of_factors_has_no_bound(op, weight, var
 
 
 def test_what_is_computed_where_it_is_asked_for_is_written_there_alone():
-    a = Wide.of(np.array([1.0, 2.0, 3.0]), Precision.of("float32"))
+    a = Numbers.of(np.array([1.0, 2.0, 3.0]), Precision.of("float32"))
     chosen = np.multiply(a, a, out=np.zeros_like(a), where=np.array([True, False, True]))
     assert chosen.nearest().tolist() == [1, 0, 9]
     with pytest.raises(TypeError):
@@ -328,7 +360,7 @@ def test_what_is_computed_where_it_is_asked_for_is_written_there_alone():
 
 
 def test_a_maximum_that_the_bounds_do_not_decide_has_no_gradient_to_compare():
-    a = Wide.of(np.array([1.0, 1.0]), Precision.of("float32"))
+    a = Numbers.of(np.array([1.0, 1.0]), Precision.of("float32"))
     assert a.argmax(0) == 0  # equal and exact: the first
     with pytest.raises(TooCoarse):
         (a * a / 3).argmax(0)

@@ -1,11 +1,16 @@
-"""Arrays of numbers with a bound, on which nn's own functions run.
+"""Arrays of numbers with a bound, on which nn's own functions run, and the twin's.
+
+Each number knows how far a rounded computation may stray from it: a backend that computes with unit roundoff u, in any order,
+is off by at most `error * u`. Each rule below is the standard model of floating-point arithmetic, fl(a op b) = (a op b)(1 + d)
+with |d| <= u, with the errors of a and b carried through to all orders (Higham, Accuracy and Stability of Numerical Algorithms,
+2002, chapters 2 to 4).
 
 A number is a sum left open: it knows its value, the errors and magnitudes of its terms, and how many there are. They are
 added up, in any order, when anything but another sum is done with it; so the bound covers every order, not nn's alone. A
 product adds up the sums in it first, but for a factor that `folds`: one that a backend may multiply into the terms of a sum
-beforehand, as many do with batch norm's weight / sqrt(var + eps). The rules are those of `twin.Bounded`, array by array; two
-more hold where inputs reach to the ends of a dtype's range: a rounding loses up to `underflow` units of u beside its relative
-error, and where some order of adding could overflow there is no bound.
+beforehand, as many do with batch norm's weight / sqrt(var + eps). Two rules more hold where inputs reach to the ends of a
+dtype's range: a rounding loses up to `underflow` units of u beside its relative error, and where some order of adding could
+overflow there is no bound.
 
 NumPy does with these arrays what it does with any, except where a choice would hide an error: a maximum keeps the larger
 error of two numbers that the bounds do not tell apart, and a comparison that they do not decide raises TooCoarse.
@@ -15,59 +20,63 @@ milliseconds, for what is judged on the spot. The latter stray from the exact va
 which `expected` adds.
 """
 
-from collections.abc import Callable
 from decimal import Decimal
 
 import numpy as np
 
 from pcmref.golden.bounds import Precision
-from pcmref.golden.twin import LIBM, Bounded, TooCoarse, grid, lift
+
+DIGITS = 50  # of the decimals; set by `expected.evaluate` for the time of one evaluation
+LIBM = 4  # roundings that one exp, log or power may cost: 2 ulp, see Capabilities.libm_ulp
 
 _SUMMED = ("value", "error", "magnitude", "terms")
 _NAMES = (*_SUMMED, "roundings")
 _STORED = {of: np.dtype([("value", of), *((name, float) for name in _NAMES[1:])]) for of in (object, np.float64, np.longdouble)}
 
 
-class Wide(np.ndarray):
+class TooCoarse(Exception):
+    """At this unit roundoff the bound says nothing, or a branch of the computation is not decided by it."""
+
+
+def is_narrow(values) -> np.ndarray:
+    """Whether both bfloat16 (8 bits) and float16 (multiples of 2^-14 below 2^16) hold each value exactly."""
+    mantissa, size = np.frexp(values)[0] * 2**8, np.abs(values)
+    return (mantissa == np.rint(mantissa)) & (size * 2**14 == np.rint(size * 2**14)) & (size < 2**16)
+
+
+class Numbers(np.ndarray):
     """Open sums: per element the value, the sums of its terms' errors (in units of u) and magnitudes, how many terms there
-    are, and the roundings in the longest chain. `folds` as in Number, for all elements alike."""
+    are, and the roundings in the longest chain. `folds`, as above, is of all elements alike."""
 
     precision: Precision
     folds = False
 
     @classmethod
-    def of(cls, values, precision: Precision, folds: bool = False, roundings: int = 0) -> "Wide":
+    def of(cls, values, precision: Precision, folds: bool = False, roundings=0) -> "Numbers":
         """Numbers that the backend holds as they are, or after `roundings`."""
         return _made(precision, folds, precision.carried(values), 0.0, np.abs(np.asarray(values, float)), 1.0, 0.0, roundings)
 
-    @classmethod
-    def lifted(cls, values, u: float, folds: bool, is_exact: Callable) -> "Wide":
-        """Decimal numbers of an array, or of numbers of the twin, as `twin.lift` has them."""
-        terms = lift(values, u, is_exact=is_exact)
-        value, *rest = (np.frompyfunc(lambda v, of=of: getattr(v, of), 1, 1)(terms) for of in ("value", "error", "roundings"))
-        error, roundings = (np.asarray(v, float) for v in rest)
-        return _made(Precision.decimal(u), folds, value, error, np.abs(np.asarray(value, float)), 1.0, roundings)
+    @property
+    def value(self) -> np.ndarray:
+        """What carries each sum's value."""
+        return self.view(np.ndarray)["value"]
 
     @property
-    def u(self) -> float:
-        return self.precision.u
-
-    def bounded(self) -> np.ndarray:
-        """The sums as numbers of the twin."""
-        f, u = _fields(self.close()), self.precision.u
-        return grid(self.shape, lambda *i: Bounded(Decimal(f["value"][i]), f["error"][i], u, round(f["roundings"][i])))
+    def error(self) -> np.ndarray:
+        """The sums of the terms' errors; of closed numbers, their bounds in units of u."""
+        return self.view(np.ndarray)["error"]
 
     def __array_finalize__(self, other):
         self.precision, self.folds = getattr(other, "precision", None), getattr(other, "folds", False)
 
-    def wrap(self, plain) -> "Wide":
+    def wrap(self, plain) -> "Numbers":
         """A view of an array of this kind that went through np.asarray."""
-        out = plain.view(Wide)
+        out = plain.view(Numbers)
         out.precision = self.precision
         return out
 
-    def close(self) -> "Wide":
-        """Every sum added up, in any order: each of n terms meets at most n - 1 roundings (twin.total)."""
+    def close(self) -> "Numbers":
+        """Every sum added up, in any order: each of n terms meets at most n - 1 roundings (Higham, equation 4.4)."""
         a, u = _fields(_in_range(self)), self.precision.u
         if not a["terms"].max(initial=0) > 1:
             return self
@@ -81,12 +90,12 @@ class Wide(np.ndarray):
 
     def nearest(self) -> np.ndarray:
         """The float64 nearest to each sum."""
-        return np.asarray(self.view(np.ndarray)["value"], np.float64)
+        return np.asarray(self.value, np.float64)
 
     def expected(self) -> tuple[np.ndarray, np.ndarray, int]:
         """(values, bounds in units of u, a little up, roundings in the longest chain); TooCoarse for a bound beyond float64."""
         a = _fields(self.close())
-        own = float(np.finfo(self.precision.carrier).eps) / 2
+        own = 0.0 if self.precision.carrier is object else float(np.finfo(self.precision.carrier).eps) / 2
         bounds = a["error"] * (1 + own / self.precision.u) * (1 + 1e-9)
         if not np.isfinite(bounds).all():
             raise TooCoarse
@@ -104,7 +113,7 @@ class Wide(np.ndarray):
         return at.squeeze(axis)
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, where=True, axis=None, keepdims=False, **_):
-        like = next(v for v in inputs if isinstance(v, Wide))
+        like = min((v for v in inputs if isinstance(v, Numbers)), key=lambda v: v.precision.carrier is object)
         if method == "reduce" and where is True:
             found = _REDUCTIONS[ufunc](like, axis, keepdims)
         elif method == "__call__":
@@ -119,40 +128,49 @@ class Wide(np.ndarray):
     def __array_function__(self, function, types, args, kwargs):
         if function in _FUNCTIONS:
             return _FUNCTIONS[function](*args, **kwargs)
-        given = [v.view(np.ndarray) if isinstance(v, Wide) else v for v in args]
-        found = function(*given, **{k: v.view(np.ndarray) if isinstance(v, Wide) else v for k, v in kwargs.items()})
+        found = function(*map(_plain, args), **{k: _plain(v) for k, v in kwargs.items()})
         if isinstance(found, np.ndarray) and found.dtype == self.dtype:
             found = self.wrap(found)
             found.folds = self.folds
         return found
 
 
-def _made(precision: Precision, folds: bool, value, error, magnitude, terms, roundings, rounded: int = 0) -> Wide:
+def _made(precision: Precision, folds: bool, value, error, magnitude, terms, roundings, rounded: int = 0) -> Numbers:
     """Sums after `rounded` more roundings of every term to the backend's precision."""
-    if rounded:
+    if np.any(rounded):
         error = error + rounded * (magnitude + error * precision.u + terms * precision.underflow)
     plain = np.empty(np.shape(value), _STORED[precision.carrier])
     plain["value"], plain["error"], plain["magnitude"], plain["terms"] = value, error, magnitude, terms
     plain["roundings"] = roundings + rounded
-    out = plain.view(Wide)
+    out = plain.view(Numbers)
     out.precision, out.folds = precision, folds
     return out
 
 
-def _fields(a: Wide) -> dict[str, np.ndarray]:
+def _plain(v):
+    """The structured arrays of arguments that may be numbers, or lists of them."""
+    if isinstance(v, list):
+        return [_plain(one) for one in v]
+    return v.view(np.ndarray) if isinstance(v, Numbers) else v
+
+
+def _fields(a: Numbers) -> dict[str, np.ndarray]:
     plain = a.view(np.ndarray)
     return {name: plain[name] for name in _NAMES}
 
 
-def _operand(v, like: Wide) -> Wide:
-    """Another operand: whole numbers are exact, the equation's other constants are rounded, and fold."""
+def _operand(v, like: Numbers) -> Numbers:
+    """Another operand: whole numbers are exact, the equation's other constants are rounded, and fold.
+
+    Decimals beside numbers of few digits are carried as these.
+    """
     if isinstance(v, np.ndarray) and v.dtype == like.dtype:
-        return v if isinstance(v, Wide) else like.wrap(v)
-    if isinstance(v, Bounded):
-        value = v.value if like.precision.carrier is object else like.precision.carrier(str(v.value))  # all of its digits
-        return _made(like.precision, False, value, v.error, abs(float(v.value)), 1.0, v.roundings)
+        return v if isinstance(v, Numbers) else like.wrap(v)
+    if isinstance(v, Numbers):
+        values = np.asarray(np.frompyfunc(str, 1, 1)(v.close().value), like.precision.carrier)
+        return _made(like.precision, v.folds, values, *list(_fields(v.close()).values())[1:])
     whole = isinstance(v, (int, np.integer))
-    made = Wide.of(v, like.precision, not whole, 0 if whole else 1)
+    made = Numbers.of(v, like.precision, not whole, 0 if whole else 1)
     made.view(np.ndarray)["terms"] = v != 0  # a plain 0 is no term
     return made
 
@@ -160,26 +178,26 @@ def _operand(v, like: Wide) -> Wide:
 # ------------------------------------------------------------------------------------------------------ arithmetic
 
 
-def _add(a: Wide, b: Wide) -> Wide:
+def _add(a: Numbers, b: Numbers) -> Numbers:
     """Term by term; a 0 that is no number (a border) adds none."""
     x, y = _fields(a), _fields(b)
     summed = [x[name] + y[name] for name in _SUMMED]
     return _made(a.precision, a.folds or b.folds, *summed, np.maximum(x["roundings"], y["roundings"]))
 
 
-def _negative(a: Wide) -> Wide:
+def _negative(a: Numbers) -> Numbers:
     f = _fields(a) | {"value": -a.view(np.ndarray)["value"]}
     return _made(a.precision, a.folds, *f.values())
 
 
-def _factors(a: Wide, b: Wide) -> tuple[Wide, Wide, bool]:
+def _factors(a: Numbers, b: Numbers) -> tuple[Numbers, Numbers, bool]:
     """(a, b, folds) of a product: a factor that folds is multiplied into the other's terms, all else is added up first."""
     if a.folds == b.folds:
         return a.close(), b.close(), a.folds
     return (a.close(), b, False) if a.folds else (a, b.close(), False)
 
 
-def _multiply(a: Wide, b: Wide) -> Wide:
+def _multiply(a: Numbers, b: Numbers) -> Numbers:
     """|xy - XY| <= |x| dy + |y| dx + dx dy, for every term; a factor that folds may have lost an underflow by itself."""
     a, b, folds = _factors(a, b)
     x, y, u = _fields(a), _fields(b), a.precision.u
@@ -190,7 +208,7 @@ def _multiply(a: Wide, b: Wide) -> Wide:
     return _in_range(_made(a.precision, folds, *product, x["roundings"] + y["roundings"], 1))
 
 
-def _matmul(a: Wide, b: Wide) -> Wide:
+def _matmul(a: Numbers, b: Numbers) -> Numbers:
     """Sums of products, left open: x [..., K], y [K, ...]."""
     a, b, _ = _factors(a, b)
     x, y = ({name: np.ascontiguousarray(v) for name, v in _fields(c).items()} for c in (a, b))
@@ -204,14 +222,14 @@ def _matmul(a: Wide, b: Wide) -> Wide:
     return _in_range(_made(a.precision, False, *summed, roundings, 1))
 
 
-def _in_range(a: Wide) -> Wide:
+def _in_range(a: Numbers) -> Numbers:
     f = _fields(a)
     if not (f["magnitude"] + f["error"] * a.precision.u <= a.precision.largest).all():
         raise TooCoarse
     return a
 
 
-def _reciprocal(a: Wide) -> Wide:
+def _reciprocal(a: Numbers) -> Numbers:
     """|1/x - 1/X| <= dx / (|x| (|x| - dx))."""
     a = a.close()
     f, low = _fields(a), _away_from_zero(a)
@@ -219,7 +237,7 @@ def _reciprocal(a: Wide) -> Wide:
     return _in_range(_made(a.precision, a.folds, 1 / f["value"], error, magnitude, 1.0, f["roundings"], 1))
 
 
-def _sqrt(a: Wide) -> Wide:
+def _sqrt(a: Numbers) -> Numbers:
     """|sqrt x - sqrt X| <= dx / sqrt x."""
     a = a.close()
     f, _ = _fields(a), _away_from_zero(a)
@@ -227,7 +245,7 @@ def _sqrt(a: Wide) -> Wide:
     return _made(a.precision, a.folds, np.sqrt(f["value"]), f["error"] / root, root, 1.0, f["roundings"], 1)
 
 
-def _exp(a: Wide) -> Wide:
+def _exp(a: Numbers) -> Numbers:
     """|e^x - e^X| <= e^x dx e^dx."""
     f, u = _fields(a.close()), a.precision.u
     if not (f["error"] * u < 0.5).all():
@@ -238,7 +256,7 @@ def _exp(a: Wide) -> Wide:
     return _in_range(_made(a.precision, False, value, error, size, 1.0, f["roundings"], LIBM))
 
 
-def _log(a: Wide) -> Wide:
+def _log(a: Numbers) -> Numbers:
     """|ln x - ln X| <= dx / (x - dx)."""
     a = a.close()
     f, low = _fields(a), _away_from_zero(a)
@@ -247,7 +265,7 @@ def _log(a: Wide) -> Wide:
     return _made(a.precision, False, value, f["error"] / low, size, 1.0, f["roundings"], LIBM)
 
 
-def _away_from_zero(a: Wide) -> np.ndarray:
+def _away_from_zero(a: Numbers) -> np.ndarray:
     """The smallest magnitude that each computed number can have."""
     f = _fields(a)
     low = f["magnitude"] - f["error"] * a.precision.u
@@ -256,14 +274,14 @@ def _away_from_zero(a: Wide) -> np.ndarray:
     return low
 
 
-def _maximum(a: Wide, b: Wide) -> Wide:
-    """The larger; where it is not clear which one is, the larger error bound holds (twin.largest)."""
+def _maximum(a: Numbers, b: Numbers) -> Numbers:
+    """The larger; where it is not clear which one is, the larger error bound holds."""
     a, b = a.close(), b.close()
     first, other = np.broadcast_arrays(a.view(np.ndarray), b.view(np.ndarray))
     high = np.where(first["value"] >= other["value"], first, other)
     with np.errstate(invalid="ignore"):  # of two borders, at -infinity
         gap = np.abs(first["value"] - other["value"])
-    unclear = ~(gap > (first["error"] + other["error"]) * a.precision.u)
+    unclear = np.logical_not(gap > (first["error"] + other["error"]) * a.precision.u)
     if unclear.any():
         for name in ("error", "roundings"):
             np.copyto(high[name], np.maximum(first[name], other[name]), where=unclear)
@@ -271,13 +289,13 @@ def _maximum(a: Wide, b: Wide) -> Wide:
     return a.wrap(high)
 
 
-def _greater(a: Wide, b: Wide) -> np.ndarray:
+def _greater(a: Numbers, b: Numbers) -> np.ndarray:
     """Whether a > b, where the bounds leave no doubt (equal exact numbers are not above each other)."""
     x, y = _fields(a.close()), _fields(b.close())
     gap, error = x["value"] - y["value"], x["error"] + y["error"]
     if ((np.abs(gap) <= error * a.precision.u) & (error > 0)).any():
         raise TooCoarse
-    return (gap > 0).view(Wide)  # np.where with it comes back here
+    return (gap > 0).view(Numbers)  # np.where with it comes back here
 
 
 _OPERATIONS = {
@@ -292,6 +310,8 @@ _OPERATIONS = {
     np.exp: _exp,
     np.log: _log,
     np.maximum: _maximum,
+    np.minimum: lambda a, b: -_maximum(-a, -b),
+    np.absolute: lambda a: _maximum(a, -a),
     np.greater: _greater,
     np.less: lambda a, b: _greater(b, a),
 }
@@ -300,14 +320,14 @@ _OPERATIONS = {
 # ---------------------------------------------------------------------------------------------- NumPy's functions
 
 
-def _sum(a: Wide, axis, keepdims: bool) -> Wide:
+def _sum(a: Numbers, axis, keepdims: bool) -> Numbers:
     f = _fields(a)
     summed = [f[name].sum(axis, keepdims=keepdims) for name in _SUMMED]
     return _made(a.precision, a.folds, *summed, f["roundings"].max(axis, keepdims=keepdims, initial=0))
 
 
-def _largest(a: Wide, axis, keepdims: bool) -> Wide:
-    axes = [axis] if isinstance(axis, int) else list(axis)
+def _largest(a: Numbers, axis, keepdims: bool) -> Numbers:
+    axes = list(range(a.ndim)) if axis is None else [axis] if isinstance(axis, int) else list(axis)
     moved = np.moveaxis(a, axes, range(len(axes)))
     rows = moved.reshape(-1, *moved.shape[len(axes) :])
     while (half := len(rows) // 2) > 0:
@@ -320,14 +340,14 @@ def _largest(a: Wide, axis, keepdims: bool) -> Wide:
 _REDUCTIONS = {np.add: _sum, np.maximum: _largest}
 
 
-def _where(condition, values: Wide, zero) -> Wide:
+def _where(condition, values: Numbers, zero) -> Numbers:
     """What a layer's backward hands on is closed, and where it hands on 0, that is a number."""
     plain, values = np.asarray(condition).view(np.ndarray), values.close()
-    nothing = _operand(zero, values) if isinstance(zero, Bounded) else Wide.of(zero, values.precision)
-    return values.wrap(np.where(plain, values.view(np.ndarray), nothing.view(np.ndarray)))
+    zero = _operand(zero, values) if isinstance(zero, Numbers) else Numbers.of(zero, values.precision)
+    return values.wrap(np.where(plain, values.view(np.ndarray), zero.view(np.ndarray)))
 
 
-def _tensordot(a, b, axes) -> Wide:
+def _tensordot(a, b, axes) -> Numbers:
     """Sums of products over the axes of a and of b, as matrices."""
     over = [[axis] if isinstance(axis, int) else list(axis) for axis in axes]
     kept = [[i for i in range(v.ndim) if i not in of] for v, of in zip((a, b), over, strict=True)]
@@ -337,7 +357,7 @@ def _tensordot(a, b, axes) -> Wide:
     return (left @ right).reshape(shape)
 
 
-def _pad(a: Wide, widths, constant_values=0) -> Wide:
+def _pad(a: Numbers, widths, constant_values=0) -> Numbers:
     """A border that holds a value and is no term of a sum, nor has it an error."""
     out = np.pad(a.view(np.ndarray), widths)
     out["value"][np.pad(np.zeros(a.shape, bool), widths, constant_values=True)] = a.precision.carried(constant_values)
