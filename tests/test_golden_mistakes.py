@@ -6,37 +6,48 @@ from pathlib import Path
 import pytest
 
 import pcmref
-from pcmref.golden import covering, drawn, factors, file
-from pcmref.golden.case import Case
-from pcmref.golden.mistakes import MISTAKES, PROPERTIES, mistakes_of
+from pcmref.golden import Capabilities, covering, file
+from pcmref.golden.mistakes import MISTAKES, mistakes_of
 from pcmref.golden.ops import OPS
 
-GOLDEN = file.read()
+BY_KEY = {g.case.key: g for g in file.read()}
 
 
-def generated(op: str) -> list[Case]:
-    """The first cases that are generated for an operation, and drift's of few devices, without their expected values."""
-    settings = covering.design(op) if op in factors.FACTORS else ()
-    few = [(i, s) for i, s in enumerate(settings) if i < 20 or (op == "drift" and s["devices"] < 1000)]
-    return [drawn.make(op, f"cover-float32-{i}", setting, "float32") for i, setting in few]
+def test_a_mistake_is_named_by_its_function_and_says_what_it_does_and_whom_it_hits():
+    assert len(MISTAKES) > 60 and {op for m in MISTAKES.values() for op in m.ops} == set(OPS)
+    for name, m in MISTAKES.items():
+        assert name == m.wrong.__name__.replace("_", "-") and m.effect and m.hits and "\n" not in m.effect + m.hits
+        assert len(set(m.ops)) == len(m.ops)
 
 
-def test_every_case_is_for_a_named_mistake_and_every_mistake_has_a_case():
-    cases = [g.case for g in GOLDEN] + [case for op in OPS for case in generated(op)]
-    named = {case.key: mistakes_of(case) for case in cases}
-    assert [key for key, mistakes in named.items() if not mistakes] == []
-    assert {m for mistakes in named.values() for m in mistakes} == MISTAKES.keys()
-    assert {what for m in MISTAKES.values() for what in m.get("where", ())} == PROPERTIES.keys()
-    for mistake in MISTAKES.values():
-        assert mistake.keys() - {"where", "case"} == {"kind", "effect", "hits", "ops"} and set(mistake["ops"]) <= OPS.keys()
+def test_a_case_has_the_mistakes_that_it_notices():
+    named = {key: mistakes_of(BY_KEY[key]) for key in NOTICED}
+    assert all(set(wanted) <= set(named[key]) for key, wanted in NOTICED.items()), named
+    assert not {"kernel-flipped", "kernel-transposed", "border-not-zero"} & set(named["conv2d/v1/1x1_stride2"])
+    assert "stride-offset" not in named["conv2d/v1/3x3"] and "inputs-cut" not in named["conv2d/v1/3x3"]
+    assert "pad-shortcut-misplaced" not in mistakes_of(BY_KEY["basic_block/v1/identity_eval"])
 
 
-def test_a_case_is_for_what_it_can_show():
-    named = {g.case.key: mistakes_of(g.case) for g in GOLDEN}
-    assert "kernel-turned" in named["conv2d/v1/3x3"] and "kernel-turned" not in named["conv2d/v1/1x1_stride2"]
-    assert "sums-in-half" in named["linear/v1/k512"] and "sums-in-half" not in named["linear/v1/plain"]
-    assert "pad-shortcut-misplaced" in named["basic_block/v1/pad_eval"]
-    assert not {"pad-shortcut-misplaced"} & {*named["basic_block/v1/identity_eval"], *named["basic_block/v1/downsample_eval"]}
+NOTICED = {
+    "conv2d/v1/3x3": ["kernel-flipped", "kernel-transposed", "border-not-zero", "layout-confused"],
+    "conv2d/v1/1x1_stride2": ["stride-offset", "channels-mixed"],
+    "basic_block/v1/pad_eval": ["pad-shortcut-misplaced", "shortcut-after-the-relu"],
+    "batch_norm_train/v1/plain": ["momentum-flipped", "unbiased-variance", "biased-running-variance", "epsilon-missing"],
+    "drift/v1/one_day": ["times-swapped", "time-from-t0"],
+    "draws/v1/far": ["counter-from-zero", "seed-cut", "stream-of-another-array"],
+}
+
+
+def test_draws_that_are_sampled_notice_what_shares_them():
+    assert mistakes_of(BY_KEY["program/v1/law"]) == ["draws-correlated"]
+
+
+def test_a_generated_case_notices_what_few_bits_and_small_sizes_hide():
+    seen = set()
+    for op in ("linear", "drift"):
+        for key in covering.keys([op], ["float32"], 1):
+            seen |= {(op, name) for name in mistakes_of(covering.golden(key, Capabilities(dtypes=("float32",))))}
+    assert {("linear", "inputs-cut"), ("drift", "inputs-cut"), ("drift", "tail-of-a-vector")} <= seen
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -1,6 +1,6 @@
 """Golden vectors as JSON, for any language: one file an operation, and results that come back in the same notation.
 
-A file holds what the golden file holds (`file.pack`), the equation, and for each case the named mistakes that it exists for.
+A file holds what the golden file holds (`file.pack`), the equation, and for each case the named mistakes that it notices.
 Floats are text as C writes them with %a, integers above 2^53 and seeds are text too.
 """
 
@@ -50,7 +50,7 @@ def _content(name: str, golden: list[Golden]) -> dict:
     tables = {table: {k: {"dimensions": a.dims, "unit": a.unit} for k, a in getattr(op, table).items()} for table in TABLES}
     head = {"schema": "pcmref-golden-json", "schema_version": 1, "pcmref_version": pcmref.__version__, "operation": name}
     about = {"equation": op.equation.strip().splitlines(), "source": list(op.source)}
-    mistakes = {k: {what: m[what] for what in ("kind", "effect", "hits")} for k, m in MISTAKES.items() if k in named}
+    mistakes = {k: {what: getattr(m, what) for what in ("kind", "effect", "hits")} for k, m in MISTAKES.items() if k in named}
     about |= {"dtypes": list(op.dtypes), "params": list(op.params), **tables, "mistakes": mistakes}
     return head | about | {"cases": cases}
 
@@ -61,7 +61,7 @@ def _case(golden: Golden) -> dict:
     for how in about["outputs"].values():
         how |= {k: hexadecimal(v) for k, v in how.items() if isinstance(v, float)}
     arrays = {group: {name: listed(array) for name, array in named.items()} for group, named in groups.items() if named}
-    return about | {"mistakes": mistakes_of(golden.case)} | arrays
+    return about | {"mistakes": mistakes_of(golden)} | arrays
 
 
 def hexadecimal(value: float) -> str:

@@ -1,70 +1,116 @@
-"""The named mistakes that cases exist for, as Wycheproof's notes do it: kind, effect, whom it hits; the table is mistakes.toml.
+"""The mistakes that implementations make, each with its code: what it does, whom it hits, in which operations.
 
-A case is for a mistake by its operation and what it is, not by a list: a new case gets its mistakes from the same rules.
+A mistake is a function of the right operation, `own`, which takes arguments other than the case's own, and of those by name;
+its docstring says the effect, then whom it hits. What a case notices is what its code then shows: `mistakes_of`.
 """
 
-from fnmatch import fnmatchcase
-from math import prod
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from pcmref import store
-from pcmref.golden.case import Case
-
-MISTAKES: dict[str, dict] = store.read_toml(Path(__file__).parent / "mistakes.toml")
-
-
-def mistakes_of(case: Case) -> list[str]:
-    """The names of the mistakes that a case exists for."""
-    return [
-        name
-        for name, m in MISTAKES.items()
-        if case.op in m["ops"]
-        and fnmatchcase(case.key, m.get("case", "*"))
-        and all(PROPERTIES[what](case) for what in m.get("where", ()))
-    ]
+from pcmref.golden.check import check_case
+from pcmref.golden.ops import OPS
+from pcmref.golden.reference import Reference
+from pcmref.golden.verify import Golden
 
 
-def _first(case: Case) -> np.ndarray:
-    """What goes in: images, features or logits."""
-    return next(case.inputs[name] for name in ("x", "x_calibration", "logits") if name in case.inputs)
+class Mistake(NamedTuple):
+    """A row of the table; `wrong(own, **arguments)` gives what an operation becomes."""
+
+    kind: str
+    effect: str
+    hits: str
+    ops: tuple[str, ...]
+    wrong: Callable
 
 
-def _network(case: Case, entry: str):
-    return case.params.get("network", {}).get(entry)
+class Mistaken(Reference):
+    """pcmref's backend with one mistake in the operations that it is made in."""
+
+    def __init__(self, mistake: Mistake, accepts_noise: bool = True):
+        self.mistake, self.accepts_noise = mistake, accepts_noise
+
+    def capabilities(self):
+        return replace(super().capabilities(), accepts_noise=self.accepts_noise)
+
+    def call(self, op, arguments):
+        def own(**changes):
+            return super(Mistaken, self).call(op, arguments | changes)
+
+        return self.mistake.wrong(own, **arguments) if op in self.mistake.ops else own()
+
+    def run(self, op, version, inputs, noise, params):
+        """The device in float64, whatever it is asked in, rounded at the end."""
+        wide = {k: v.astype(np.float64) if OPS[op].device else v for k, v in inputs.items()}
+        out = super().run(op, version, wide, noise, params)
+        return {k: v.astype(next(iter(inputs.values())).dtype) for k, v in out.items()} if OPS[op].device else out
 
 
-def _pads(case: Case) -> bool:
-    if "network" in case.params:
-        return _network(case, "shortcut") == "pad"
-    return "downsample.0.weight" not in case.inputs and len(case.inputs["conv1.weight"]) != _first(case).shape[3]
+MISTAKES: dict[str, Mistake] = {}
 
 
-PROPERTIES = {
-    "height is not width": lambda case: _first(case).shape[1] != _first(case).shape[2],
-    "kernel above 1": lambda case: max(case.inputs["w"].shape[2:]) > 1,
-    "stride above 1": lambda case: case.params["stride"] > 1,
-    "padding": lambda case: case.params["padding"] > 0,
-    "several channels": lambda case: case.inputs["w"].shape[1] > 1,
-    "several images": lambda case: len(_first(case)) > 1,
-    "500 terms": lambda case: prod(case.inputs["w"].shape[1:]) >= 500,
-    "logits beyond 88": lambda case: np.abs(case.inputs["logits"]).max() > 88,  # exp(89) is no float32
-    "smoothing": lambda case: case.params["smoothing"] > 0,
-    "shortcut without weights": _pads,
-    "bottlenecks": lambda case: _network(case, "block") == "bottleneck",
-    "ImageNet stem": lambda case: _network(case, "stem") == "imagenet",
-    "zeros only": lambda case: not case.inputs["w"].any(),
-    "after t_0": lambda case: case.params["t_s"] > case.params["model"]["t_0_s"],
-    "several tiles": lambda case: case.params["tile"][0] < case.inputs["x"].shape[1],
-    "all bits of a dtype": lambda case: case.dtype is not None,
-    "a tail": lambda case: any(n > 16 and n % 8 for v in case.inputs.values() for n in (v.shape[:1] + v.shape[-1:])),
-    "above 4 images": lambda case: len(_first(case)) > 4,
-    "above 8 pixels": lambda case: max(_first(case).shape[1:3]) > 8,
-    "above 10 classes": lambda case: case.inputs["logits"].shape[1] > 10,
-    "above 100,000 devices": lambda case: next(iter(case.inputs.values())).size > 100_000,
-    "beyond a year": lambda case: case.params["t_s"] > 31_536_000,
-    "G_max is not 25": lambda case: (case.params.get("model") or case.params)["g_max_us"] != 25,
-    "eps is not 1e-5": lambda case: case.params["eps"] != 1e-5,
-    "ends of the range": lambda case: bool(((size := np.abs(_first(case))) > 1e30).any() or (size[size > 0] < 1e-30).any()),
-}
+def mistakes_of(golden: Golden) -> list[str]:
+    """The names of the mistakes that a case notices: what each makes of it lies outside its bounds."""
+    dtype, sampled = golden.case.dtype or "float64", golden.law is not None
+    found = []
+    for name, mistake in MISTAKES.items():
+        if golden.case.op in mistake.ops and not (sampled and mistake.kind != "statistics"):
+            backend = Mistaken(mistake, not sampled)
+            capabilities = replace(backend.capabilities(), dtypes=(dtype,))
+            if check_case(backend, capabilities, golden, dtype, relate=False).status in ("fail", "error"):
+                found.append(name)
+    return found
+
+
+def mistake(kind: str, ops: str):
+    """Enter a function into the table under its name."""
+
+    def enter(wrong):
+        effect, hits = wrong.__doc__.split("\n    Hits: ")
+        MISTAKES[wrong.__name__.replace("_", "-")] = Mistake(kind, effect, hits, tuple(ops.split()), wrong)
+        return wrong
+
+    return enter
+
+
+# ------------------------------------------------------------------------------------------------- what the table is made with
+
+
+def changed(arrays: dict, change: Callable, names=()) -> dict:
+    """Arguments or results with the arrays of these names, or all floating-point ones, replaced; those of a state too."""
+
+    def new(name, v):
+        if isinstance(v, dict):
+            return changed(v, change) if name in ("state", "noise") else v
+        floats = isinstance(v, (np.ndarray, np.floating)) and v.dtype.kind == "f"
+        return change(v) if floats and (not names or name in names) else v
+
+    return {name: new(name, v) for name, v in arrays.items()}
+
+
+def cut(bits: int) -> Callable:
+    """Numbers of so many bits behind the first."""
+
+    def to_bits(v):
+        mantissa, exponent = np.frexp(v)
+        return np.ldexp(np.rint(mantissa * 2.0 ** (bits + 1)) / 2.0 ** (bits + 1), exponent).astype(v.dtype)
+
+    return to_bits
+
+
+def without(axis: int, first) -> Callable:
+    """Zeros along an axis, where there is one, from an element on: a number, or a function of the length."""
+
+    def zeros_behind(v):
+        v = np.array(v)
+        if axis < v.ndim:
+            rest = np.moveaxis(v, axis, 0)
+            rest[first(len(rest)) if callable(first) else first :] = 0
+        return v
+
+    return zeros_behind
+
+
+from pcmref.golden import mistakes_nn, mistakes_pcm  # noqa: E402, F401 - they fill the table

@@ -9,25 +9,15 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from planted import Mutant, half_product
 
-
-def _changed(arrays: dict, change, names=()) -> dict:
-    """Arguments or results with the arrays of these names, or all floating-point ones, replaced; those of a state too."""
-
-    def new(name, v):
-        if isinstance(v, dict):
-            return _changed(v, change) if name in ("state", "noise") else v
-        floats = isinstance(v, np.ndarray) and v.dtype.kind == "f"
-        return change(v) if floats and (not names or name in names) else v
-
-    return {name: new(name, v) for name, v in arrays.items()}
+from pcmref.golden.mistakes import changed, cut, without
 
 
 def _args(change, *names):
-    return lambda own, a: own(_changed(a, change, names))
+    return lambda own, a: own(changed(a, change, names))
 
 
 def _outs(change, *names):
-    return lambda own, a: _changed(own(a), change, names)
+    return lambda own, a: changed(own(a), change, names)
 
 
 def _when(condition, spoil):
@@ -40,34 +30,12 @@ def _set(**values):
     return lambda own, a: own(a | {name: new(a) for name, new in values.items()})
 
 
-def _cut(bits: int):
-    """Numbers of so many bits behind the first."""
-
-    def cut(v):
-        mantissa, exponent = np.frexp(v)
-        return np.ldexp(np.rint(mantissa * 2.0 ** (bits + 1)) / 2.0 ** (bits + 1), exponent).astype(v.dtype)
-
-    return cut
-
-
-def _without(axis: int, first):
-    """Zeros along an axis from an element on: a number, or a function of the length."""
-
-    def without(v):
-        v = v.copy()
-        rest = np.moveaxis(v, axis, 0)
-        rest[first(len(rest)) if callable(first) else first :] = 0
-        return v
-
-    return without
-
-
 def _unread(axis: int, first, *names):
-    return _args(_without(axis, first), *names)
+    return _args(without(axis, first), *names)
 
 
 def _lost(axis: int, first, *names):
-    return _outs(_without(axis, first), *names)
+    return _outs(without(axis, first), *names)
 
 
 def _tail(lanes: int):
@@ -77,7 +45,7 @@ def _tail(lanes: int):
 
 def _few(limit: int):
     """Nothing comes of the numbers behind the first ones."""
-    return _outs(lambda v: _without(0, limit)(v.reshape(-1)).reshape(v.shape))
+    return _outs(lambda v: without(0, limit)(v.reshape(-1)).reshape(v.shape))
 
 
 def _flushed(v):
@@ -126,7 +94,7 @@ def _first_noise(own, a, left):
 
 def _races(own, a, left):
     """The last bit changes from call to call."""
-    return _changed(own(a), lambda v: np.nextafter(v, v.dtype.type(np.inf if left else 0))), not left
+    return changed(own(a), lambda v: np.nextafter(v, v.dtype.type(np.inf if left else 0))), not left
 
 
 def _one_pass(own, a):
@@ -148,7 +116,7 @@ def _naive_softmax(own, a):
 
 def _rough_root(own, a):
     """1/sqrt to 12 bits, as some machines have it, without a Newton step."""
-    factor = _cut(11)(1 / np.sqrt(a["var"] + a["eps"])) * a["weight"]
+    factor = cut(11)(1 / np.sqrt(a["var"] + a["eps"])) * a["weight"]
     return {"y": (a["x"] - a["mean"]) * factor + a["bias"]}
 
 
@@ -203,9 +171,9 @@ _SINGLE = "float32"
 # (operations, what is wrong, how, the dtype it is wrong in, or else float64)
 _TABLE = [
     # precision
-    *((_PRODUCTS, f"inputs of {n} bits", _args(_cut(n)), dtype) for n in (10, 7) for dtype in ("float64", _SINGLE)),
-    *(("drift program read", f"inputs of {n} bits", _args(_cut(n))) for n in (10, 7)),
-    ("conv2d linear batch_norm drift resnet", "computes in float32", _args(_cut(23))),
+    *((_PRODUCTS, f"inputs of {n} bits", _args(cut(n)), dtype) for n in (10, 7) for dtype in ("float64", _SINGLE)),
+    *(("drift program read", f"inputs of {n} bits", _args(cut(n))) for n in (10, 7)),
+    ("conv2d linear batch_norm drift resnet", "computes in float32", _args(cut(23))),
     ("linear", "half-precision accumulation", lambda own, a: {"y": half_product(a["x"], a["w"]) + a["b"]}, _SINGLE),
     ("batch_norm_train", "one-pass variance", _one_pass, _SINGLE),
     ("batch_norm", "a root of 12 bits", _rough_root, _SINGLE),

@@ -15,6 +15,7 @@ from right_backends import CORRECT
 
 from pcmref.golden import covering, file, special
 from pcmref.golden.check import check, check_case, exit_status
+from pcmref.golden.mistakes import MISTAKES, Mistaken
 from pcmref.golden.ops import OPS, RANDOM
 from pcmref.golden.reference import Reference
 from pcmref.golden.verify import Golden, judge
@@ -30,6 +31,14 @@ class Finding(NamedTuple):
     detail: str
 
 
+class _Named(Mistaken):
+    """A mistake of the package's table in one of its operations."""
+
+    def __init__(self, name: str, op: str):
+        super().__init__(MISTAKES[name]._replace(ops=(op,)))
+        self.error, self.planted, self.dtype = name, op, OPS[op].dtypes[:2][-1]
+
+
 class _Mute(Reference):
     """A backend that returns nothing for anything."""
 
@@ -42,7 +51,8 @@ def selfcheck(golden: list[Golden], found: Callable[[Finding], None] = lambda fi
     specials, generated = cache(special.cases), cache(covering.golden)
     steps: list[Callable[[], Finding]] = [lambda one=one: _correct(one(), golden, specials, generated) for one in CORRECT]
     steps += [lambda mutant=mutant: _caught(mutant, golden) for mutant in mutants()]
-    steps += [lambda mutant=mutant: _noticed(mutant, golden, specials, generated) for mutant in kernel_mutants()]
+    kernels = [*(_Named(name, op) for name, m in MISTAKES.items() for op in m.ops), *kernel_mutants()]
+    steps += [lambda mutant=mutant: _noticed(mutant, golden, specials, generated) for mutant in kernels]
     steps += [lambda: _mute(golden), _nothing]
     findings = []
     for step in steps:

@@ -41,7 +41,7 @@ def _level(value) -> str:
 def document(text: str) -> str:
     """The document with the tables as they are now: a row an operation, its equation, a row a mistake."""
     equations = "\n\n".join(f"`{name}`\n```\n{op.equation.strip()}\n```" for name, op in OPS.items())
-    mistakes = [[f"`{name}`", m["kind"], m["effect"], m["hits"]] for name, m in MISTAKES.items()]
+    mistakes = [[f"`{name}`", m.kind, m.effect, m.hits] for name, m in MISTAKES.items()]
     parts = {"operations": tables.markdown([HEAD, *map(_row, OPS.values())]), "equations": equations}
     covered = [[f"`{op}`", str(len(covering.design(op))), _levels(levels)] for op, levels in factors.FACTORS.items()]
     parts["covered"] = tables.markdown([["operation", "cases a dtype", "every pair of these levels that fits"], *covered])
