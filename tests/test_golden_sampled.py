@@ -7,8 +7,8 @@ import pytest
 from right_backends import Sampled
 
 from pcmref import draws
-from pcmref.golden import Capabilities, file, sampled
-from pcmref.golden.check import check_results, count_tests
+from pcmref.golden import Capabilities, Recorded, check, file, sampled
+from pcmref.golden.check import count_tests
 from pcmref.golden.verify import judge_samples
 
 GOLDEN = {g.case.key: g for g in file.read()}
@@ -152,5 +152,6 @@ def test_drawn_results_come_by_file_too():
     case = PROGRAM.case
     samples = Sampled().sample("program", 1, case.inputs, case.params, n=N, seed=2)["g_prog_us"]
     key = f"{case.key}/g_prog_us"
-    assert [v.status for v in check_results({key: samples}, [PROGRAM], PLAIN, "float64")] == ["pass"]
-    assert [v.status for v in check_results({key: 1.1 * samples}, [PROGRAM], PLAIN, "float64")] == ["fail"]
+    for factor, status in ((1.0, "pass"), (1.1, "fail")):
+        recorded = Recorded("r", {key: (factor * samples).ravel()}, PLAIN)
+        assert [v.status for v in check(recorded, [PROGRAM], ["float64"])] == [status]

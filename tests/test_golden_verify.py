@@ -177,15 +177,6 @@ def test_results_from_a_file():
     assert exit_status(found) == 0
 
 
-def test_draws_from_a_file_are_sampled():
-    law = GOLDEN["program/v1/law"]
-    draws = Sampled().sample("program", 1, law.case.inputs, law.case.params, n=100_000, seed=1)["g_prog_us"]
-    for spread, status in ((1.0, "pass"), (1.05, "fail")):
-        wide = np.maximum(law.case.inputs["g_target_us"] + spread * (draws - law.case.inputs["g_target_us"]), 0)
-        recorded = Recorded("r", {"program/v1/law/g_prog_us": np.where(draws > 0, wide, 0).ravel()}, PLAIN)
-        assert [v.status for v in check(recorded, [law], ["float64"])] == [status]
-
-
 @pytest.mark.parametrize(
     "name", ["nothing", "no.such.module:B", "pcmref.golden:NoSuch", "pcmref.golden:Capabilities", "os:getpid"]
 )

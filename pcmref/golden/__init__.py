@@ -1,13 +1,12 @@
 """Golden vectors, and a checker that tells any backend exactly where it is wrong. See validation/GOLDEN.md."""
 
-from pcmref.golden.backends import Backend, BackendError, Capabilities, NamedBackend, Unsupported, load_backend
+from pcmref.golden.backends import BackendError, Capabilities, NamedBackend, Unsupported, load_backend
 from pcmref.golden.check import Recorded, check, exit_status
 from pcmref.golden.file import freeze, read, write
 from pcmref.golden.reference import Reference
 from pcmref.golden.verify import Golden, Verdict, judge
 
 __all__ = [
-    "Backend",
     "BackendError",
     "Capabilities",
     "Golden",

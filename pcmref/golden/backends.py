@@ -5,7 +5,6 @@ import os
 import sys
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Protocol
 
 import numpy as np
 
@@ -82,25 +81,11 @@ def _names(what: str, names, known) -> None:
         raise BackendError(f"Capabilities: {what} must be of {', '.join(known)}; got {unknown[0]!r}")
 
 
-class Backend(Protocol):
-    """An implementation to be checked. `sample` is called only where `accepts_noise` is False."""
-
-    name: str
-    version: str
-
-    def capabilities(self) -> Capabilities: ...
-
-    def run(self, op: str, version: int, inputs: dict, noise: dict, params: dict) -> dict[str, np.ndarray]:
-        """{output: array in the inputs' dtype}; arrays in have the dtype under test, labels int64."""
-
-    def sample(self, op: str, version: int, inputs: dict, params: dict, *, n: int, seed: int) -> dict[str, np.ndarray]:
-        """{output: n independent draws of it, [n, *shape]}."""
-
-
 class NamedBackend:
     """A backend's operations by name: each is a method, its arguments are named as in GOLDEN.md's table.
 
-    What an object lacks of this class, `adapted` gives it: it need not be a base class.
+    What an object lacks of this class, `adapted` gives it: it need not be a base class. A backend that takes no noise has a
+    method sample(op, version, inputs, params, *, n, seed) besides, which gives {output: n independent draws, [n, *shape]}.
 
     Inputs, noise and params come as keywords; what stands in braces there (`{param}`) as one dict, `state` or `noise`.
     A method returns its output, a tuple of all outputs in the table's order, or {output: array}. `dtypes` are the backend's,
@@ -114,6 +99,7 @@ class NamedBackend:
         return Capabilities(ops=tuple(op for op in OPS if hasattr(self, op)), dtypes=self.dtypes)
 
     def run(self, op: str, version: int, inputs: dict, noise: dict, params: dict) -> dict[str, np.ndarray]:
+        """{output: array in the inputs' dtype}; arrays in have the dtype under test, labels int64."""
         if version != OPS[op].version:
             raise Unsupported(f"{self.name} has no {op} version {version}")
         inputs, noise = ({name: self._handed(value) for name, value in given.items()} for given in (inputs, noise))
@@ -182,7 +168,7 @@ def check_backend(backend, name: str) -> Capabilities:
     missing = [part for part in ("name", "version", "capabilities", "run") if not hasattr(backend, part)]
     if missing:
         found = "no method is named like an operation, such as conv2d, and " if "run" in missing else ""
-        raise BackendError(f"backend {name!r}: {found}it lacks {missing}; see the Backend protocol in pcmref.golden.backends")
+        raise BackendError(f"backend {name!r}: {found}it lacks {missing}; see pcmref.golden.NamedBackend")
     if not (isinstance(backend.name, str) and isinstance(backend.version, str)):
         raise BackendError(f"backend {name!r}: its name and version must be texts, got {backend.name!r}, {backend.version!r}")
     try:

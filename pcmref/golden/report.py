@@ -204,25 +204,20 @@ def expect_failures(verdicts: list[Verdict], path) -> list[Verdict]:
 
 def _entries(path) -> list[dict]:
     table = store.read_toml(path)
-    entries, known = table.get("xfail"), {"op", "case", "dtype", "reason", "issue", "expires"}
-    if table.keys() - {"xfail"}:
-        raise FileError(f"{path}: only [[xfail]] tables are known, found {sorted(table.keys() - {'xfail'})[0]!r}")
-    if not isinstance(entries, list) or not entries:
-        raise FileError(f"{path}: at least one [[xfail]] table is needed; without any, leave out --xfail")
+    entries, needed = table.get("xfail"), {"op", "reason", "issue", "expires"}
+    if table.keys() != {"xfail"} or not isinstance(entries, list) or not entries:
+        found = f"found {sorted(table)}; without any, leave out --xfail"
+        raise FileError(f"{path}: only [[xfail]] tables are known, and at least one is needed; {found}")
     for entry in entries:
-        needed = ("op", "reason", "issue", "expires")
         texts = isinstance(entry, dict) and all(isinstance(v, str) for v in entry.values())
-        if not texts or not set(needed) <= entry.keys() <= known:
-            raise FileError(f"{path}: each [[xfail]] needs the texts {needed}, may have case and dtype; got {entry!r}")
+        if not texts or not needed <= entry.keys() <= needed | {"case", "dtype"}:
+            raise FileError(f"{path}: each [[xfail]] needs the texts {sorted(needed)}, may have case and dtype; got {entry!r}")
         if entry["op"] not in OPS or entry.get("dtype", DTYPES[0]) not in DTYPES:
             raise FileError(f"{path}: unknown operation or dtype in {entry!r}")
-        if _numbers(path, entry["expires"]) <= _numbers(path, pcmref.__version__):
+        try:
+            expires, now = ([int(part) for part in version.split(".")] for version in (entry["expires"], pcmref.__version__))
+        except ValueError as error:
+            raise FileError(f"{path}: expires must be a version such as 0.3, got {entry['expires']!r}") from error
+        if expires <= now:
             raise SettingError(f"{path}: the entry for {entry['op']} expired with version {entry['expires']}; look at it again")
     return entries
-
-
-def _numbers(path, version: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in version.split("."))
-    except ValueError as error:
-        raise FileError(f"{path}: expires must be a version such as 0.3, got {version!r}") from error

@@ -15,6 +15,8 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
+from scipy.special import ndtr, ndtri
 
 from pcmref.golden.ops import OPS
 
@@ -58,11 +60,10 @@ def law_kind(op: str, params: dict) -> tuple[str, float, float]:
 
 def draws_needed(n_tests: int) -> int:
     """Draws that show an error of EFFECT in the spread with POWER, at ALPHA split over n_tests: chi-squared, two-sided."""
-    from scipy.stats import chi2
 
     def power(n):
-        high = chi2.isf(ALPHA / n_tests / 2, n - 1)
-        return chi2.sf(high / (1 + EFFECT) ** 2, n - 1)
+        high = scipy.stats.chi2.isf(ALPHA / n_tests / 2, n - 1)
+        return scipy.stats.chi2.sf(high / (1 + EFFECT) ** 2, n - 1)
 
     low, high = 2, 4
     while power(high) < POWER:
@@ -134,45 +135,38 @@ def _scores(law: Law, location: float, spread: float, draws: np.ndarray):
 
     Both tails are computed by themselves, so that a score is infinite only where the law gives no such draw.
     """
-    from scipy.special import ndtr, ndtri
-
     z, everywhere = (draws - location) / spread, np.ones(len(draws), bool)
     if law.kind == "gaussian":
         return [], everywhere, z
     if law.kind == "folded":  # a draw that was rounded to 0 lies within half a step of it
         nearest = np.maximum(draws, 2.0**-25 * spread)
         z, mirrored = (nearest - location) / spread, (-nearest - location) / spread
-        return [], everywhere, _normal_score(ndtr(z) - ndtr(mirrored), ndtr(-z) + ndtr(mirrored), ndtri)
+        return [], everywhere, _normal_score(ndtr(z) - ndtr(mirrored), ndtr(-z) + ndtr(mirrored))
     below, above = ndtr((law.low - location) / spread), ndtr(-(law.high - location) / spread)
     atoms = [("share at the lower clip", int((draws <= law.low).sum()), below)]
     if np.isfinite(law.high):
         atoms.append(("share at the upper clip", int((draws >= law.high).sum()), above))
     inside, share = (draws > law.low) & (draws < law.high), 1 - below - above
-    score = _normal_score((ndtr(z) - below) / share, (ndtr(-z) - above) / share, ndtri)
+    score = _normal_score((ndtr(z) - below) / share, (ndtr(-z) - above) / share)
     return atoms, inside, np.where(inside, score, np.nan)
 
 
-def _normal_score(below, above, ndtri) -> np.ndarray:
+def _normal_score(below, above) -> np.ndarray:
     """The normal number that has these probabilities below and above it, from the smaller one."""
     return np.where(below <= above, ndtri(np.clip(below, 0, 1)), -ndtri(np.clip(above, 0, 1)))
 
 
 def _atom(what, index, count, n, probability) -> Test:
-    from scipy.stats import binomtest
-
-    p = binomtest(count, n, min(max(probability, 0.0), 1.0)).pvalue
+    p = scipy.stats.binomtest(count, n, min(max(probability, 0.0), 1.0)).pvalue
     return Test(what, index, float(p), abs(count / n - probability))
 
 
 def _moments(index, score) -> list[Test]:
     """Mean ~ N(0, 1/n); sum of squared deviations ~ chi-squared(n - 1)."""
-    from scipy.special import ndtr
-    from scipy.stats import chi2
-
     n, mean = len(score), score.mean()
     squares = np.square(score - mean).sum()
     p_mean = 2 * ndtr(-abs(mean) * np.sqrt(n))
-    p_spread = 2 * min(chi2.sf(squares, n - 1), chi2.cdf(squares, n - 1))
+    p_spread = 2 * min(scipy.stats.chi2.sf(squares, n - 1), scipy.stats.chi2.cdf(squares, n - 1))
     return [
         Test("mean", index, float(p_mean), float(abs(mean))),
         Test("spread", index, float(p_spread), float(abs(np.sqrt(squares / (n - 1)) - 1))),
@@ -181,8 +175,6 @@ def _moments(index, score) -> list[Test]:
 
 def _largest(index, score) -> Test:
     """P(some |score| of n >= m) = 1 - (1 - 2 Phi(-m))^n: a single stray draw, which no average shows."""
-    from scipy.special import ndtr
-
     largest = float(np.abs(score).max())
     p = -np.expm1(len(score) * np.log1p(-2 * ndtr(-largest)))
     return Test(f"a draw {largest:.3g} standard deviations out", index, float(p), largest)
@@ -190,10 +182,7 @@ def _largest(index, score) -> Test:
 
 def _distribution(index, score) -> Test:
     """The largest distance between the empirical and the normal distribution function (Kolmogorov-Smirnov, exact)."""
-    from scipy.special import ndtr
-    from scipy.stats import ks_1samp
-
-    test = ks_1samp(score, ndtr)
+    test = scipy.stats.ks_1samp(score, ndtr)
     return Test("shape of the distribution", index, float(test.pvalue), float(test.statistic))
 
 
@@ -203,8 +192,6 @@ def _repeated_values(index, score, step: float) -> Test:
     A score falls into a cell already taken by i others with probability at most i p, p = 1/CELLS + step. The collisions are
     therefore no more than a sum of independent counts of mean n(n - 1)p/2 in all, to which Chernoff's bound applies.
     """
-    from scipy.special import ndtr
-
     n = len(score)
     cells = np.floor(ndtr(score) * CELLS).astype(np.int64)
     taken = np.zeros(CELLS + 1, bool)
@@ -216,20 +203,16 @@ def _repeated_values(index, score, step: float) -> Test:
 
 def _correlation(what, index, a, b) -> Test:
     """The correlation r of n independent normal pairs: r sqrt((n - 2)/(1 - r^2)) is Student's t with n - 2 degrees."""
-    from scipy.stats import t as student
-
     both = np.isfinite(a) & np.isfinite(b)
     if both.sum() < 3 or a[both].std() == 0 or b[both].std() == 0:
         return Test(f"correlation {what}", index, 1.0, 0.0)
     n, r = int(both.sum()), min(max(float(np.corrcoef(a[both], b[both])[0, 1]), -1.0), 1.0)
-    p = 0.0 if abs(r) == 1 else 2 * student.sf(abs(r) * np.sqrt((n - 2) / (1 - r * r)), n - 2)
+    p = 0.0 if abs(r) == 1 else 2 * scipy.stats.t.sf(abs(r) * np.sqrt((n - 2) / (1 - r * r)), n - 2)
     return Test(f"correlation {what}", index, float(p), abs(r))
 
 
 def _tails(scores: np.ndarray) -> list[Test]:
     """The scores of all elements beyond TAIL: binomial. Clipped noise, sums of uniforms and heavy tails have another share."""
-    from scipy.special import ndtr
-
     z = scores[np.isfinite(scores)]
     sides = {"above": z > TAIL, "below": z < -TAIL, "beyond": np.abs(z) > TAIL}
     tests = []
@@ -246,12 +229,10 @@ def _repeated_stream(scores: np.ndarray) -> Test:
     Q_m is a quadratic form in N normal numbers, of Frobenius norm f = sqrt((N - m)/2) and spectral norm 1 at the most, so
     P(|Q_m| >= 2 f sqrt(x) + 2 x) <= 2 exp(-x) (Laurent & Massart 2000, lemma 1). The p-value is that bound times N, for all m.
     """
-    from scipy.fft import irfft, next_fast_len, rfft
-
     stream = np.nan_to_num(scores.ravel(), nan=0.0, posinf=0.0, neginf=0.0)
     n = len(stream)
-    size = next_fast_len(2 * n, real=True)
-    q = np.abs(irfft(np.square(np.abs(rfft(stream, size))), size)[1:n])
+    size = scipy.fft.next_fast_len(2 * n, real=True)
+    q = np.abs(scipy.fft.irfft(np.square(np.abs(scipy.fft.rfft(stream, size))), size)[1:n])
     pairs = np.arange(n - 1, 0, -1)
     f = np.sqrt(pairs / 2)
     x = np.square((np.sqrt(f * f + 2 * q) - f) / 2)
