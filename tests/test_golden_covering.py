@@ -138,7 +138,7 @@ def test_of_many_devices_most_of_which_are_0_too(op, devices):
 @pytest.mark.parametrize(
     "op", ["conv2d", "conv2d_backward", "batch_norm_train_backward", "linear", "softmax_cross_entropy", "sgd_step"]
 )
-@pytest.mark.parametrize("backend", [Reference(), Reordered(), Blocked(), Fast()], ids=lambda b: b.name)
+@pytest.mark.parametrize("backend", [Reference(), Reordered(), Blocked(), adapted(Fast())], ids=lambda b: b.name)
 def test_right_backends_pass(backend, op):
     if hasattr(backend, op):
         for dtype in ("float64", "float32"):
