@@ -8,6 +8,7 @@ from right_backends import Blocked, Reordered
 
 from pcmref.fast.backend import Backend as Fast
 from pcmref.golden import covering, drawn, factors, file
+from pcmref.golden.backends import adapted
 from pcmref.golden.bounds import in_dtype
 from pcmref.golden.check import check_case
 from pcmref.golden.ops import OPS
