@@ -99,7 +99,7 @@ class Numbers(np.ndarray):
         bounds = a["error"] * (1 + own / self.precision.u) * (1 + 1e-9)
         if not np.isfinite(bounds).all():
             raise TooCoarse
-        return self.nearest(), bounds, int(a["roundings"].max(initial=1))
+        return self.nearest(), bounds, int(a["roundings"].max(initial=own > 0))  # a rounding of the value is one
 
     def argmax(self, axis):
         """The first largest; TooCoarse where another might be it."""
