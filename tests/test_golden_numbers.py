@@ -48,7 +48,7 @@ def hold_together(op, inputs, params, noise=None):
         assert (np.abs(value - exact) <= 2 * U * np.abs(exact) + OWN * bound).all()
         # `expected` adds the values' own roundoff; each bound is made of fewer than 2^20 float64 operations
         np.testing.assert_allclose(error / (1 + OWN / U), bound, rtol=2.0**-33)
-        assert roundings == chain
+        assert roundings == max(chain, 1)  # a rounding of the value is one
 
 
 @pytest.mark.parametrize("case", STORED, ids=lambda case: case.key)
