@@ -197,6 +197,32 @@ def test_a_tape_keeps_its_values_while_other_passes_run():
     assert all(np.array_equal(a[name], b[name]) for a, b in zip(alone, together, strict=True) for name in a)
 
 
+def test_whatever_part_of_a_pass_is_kept_keeps_its_values():
+    """An output, a slice of it, a view from elsewhere, the images' gradient: each outlives its tape, in six threads."""
+    net, wrong, done = pcmref.ResNet(1, 2, (2,), (1,)), [], []
+    state, x, dlogits = net.init(0), normal("x", 4, 5, 5, 1).astype(np.float32), np.ones((4, 2), np.float32)
+
+    def use(thread):
+        kept = []
+        for i in range(12):
+            logits, tape = net.forward(state, x + np.float32(thread + i), train=True)
+            gradient = net.backward(state, tape, dlogits)["input"]
+            parts = logits, gradient, tape["layer1.0.bn2"].y, tape["bn1"].y[1:, ::2], np.asarray(memoryview(tape["bn1"].x_hat))
+            kept.append(([part.copy() for part in parts], parts[i % 5 :: 2]))
+            first = kept[0] if i % 3 else kept.pop(0)
+            wrong.extend(
+                True for copies, held in (*kept, first) for part in held if not any(np.array_equal(part, c) for c in copies)
+            )
+        done.append(thread)
+
+    threads = [threading.Thread(target=use, args=(thread,)) for thread in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 6 and not wrong
+
+
 def test_statistics_of_the_plain_engine_are_the_plain_texts():
     x = draws.standard_normal(0, "test/statistics", (20, 9, 9, 1)).astype(np.float32)
     net = pcmref.ResNet(1, 3, (3, 4), (1, 1))

@@ -1,6 +1,6 @@
 """Borders and windows: what a convolution's matrix products are fed, gathered into memory that is used again."""
 
-import sys
+import weakref
 from math import prod
 from threading import local
 
@@ -23,22 +23,27 @@ def scratch(purpose: str, shape: tuple[int, ...], dtype) -> np.ndarray:
 
 
 class Recycled:
-    """Arrays whose memory the next pass uses again once nobody refers to them.
+    """Arrays whose memory the next pass uses again once the last view of an array is gone.
 
     Fresh pages cost a tenth to a sixth of a training step.
     """
 
     def __init__(self):
-        self.buffers = {}
+        self.free = {}
 
     def empty(self, shape: tuple[int, ...], dtype) -> np.ndarray:
-        """Uninitialised memory: a buffer that only this list, the loop and `getrefcount` refer to, else a new one."""
-        buffers = self.buffers.setdefault((prod(shape), np.dtype(dtype)), [])
-        for buffer in buffers:
-            if sys.getrefcount(buffer) == 3:  # every view of a buffer, slices of views too, refers to it itself
-                return buffer.reshape(shape)
-        buffers.append(np.empty(prod(shape), dtype))
-        return buffers[-1].reshape(shape)
+        """Uninitialised memory: a buffer that came back, else a new one. It comes back when Python lets go of the array.
+
+        Every view keeps the array that has no other array as its base, as `frombuffer` makes it, and with it the buffer.
+        """
+        free = self.free.setdefault((prod(shape), np.dtype(dtype)), [])
+        try:
+            buffer = free.pop()
+        except IndexError:
+            buffer = np.empty(prod(shape), dtype)
+        array = np.frombuffer(memoryview(buffer), dtype)
+        weakref.finalize(array, free.append, buffer).atexit = False
+        return array.reshape(shape)
 
     @classmethod
     def of_pass(cls, key) -> "Recycled":
@@ -70,7 +75,7 @@ def columns(x: np.ndarray, k_w: int, stride: int) -> np.ndarray:
     windows = as_strided(x, shape, (in_n, in_h, in_w * stride, in_w, in_c))
     out = scratch("columns", windows.shape, x.dtype)
     np.copyto(out, windows)
-    return out.reshape(*out.shape[:3], -1)
+    return out.reshape(*out.shape[:3], k_w * c)
 
 
 def kernel_rows(cols: np.ndarray, k_h: int, stride: int):
