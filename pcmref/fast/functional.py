@@ -3,6 +3,7 @@
 What each must give is written in `pcmref.nn.functional`; where a function here needs `out`, it writes there.
 """
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, stride: int = 1, padding: int = 0, out=
 def convolve_rows(x, matrices, k_w: int, stride: int, padding: int, out: np.ndarray) -> np.ndarray:
     """out [N, H_out, W_out, O], C-contiguous, from x [N, H, W, C] and `kernel_matrices`."""
     cols = columns(padded(x, padding, padding), k_w, stride)  # [N, H, W_out, kW*C]
-    flat = out.reshape(out.shape[0], -1, out.shape[3])  # [N, H_out*W_out, O]
+    flat = out.reshape(out.shape[0], prod(out.shape[1:3]), out.shape[3])  # [N, H_out*W_out, O]
     for i, (rows, matrix) in enumerate(zip(kernel_rows(cols, len(matrices), stride), matrices, strict=True)):
         if i == 0:
             np.matmul(rows, matrix, out=flat)
@@ -62,7 +63,7 @@ def conv2d_weight_grad(dy, x, w_shape, stride: int, padding: int) -> np.ndarray:
     """dw [O, C, kH, kW], one matrix product for each kernel row and image."""
     o, c, k_h, k_w = w_shape
     cols = columns(padded(x, padding, padding), k_w, stride)
-    dy = dy.reshape(dy.shape[0], -1, o)  # [N, H_out*W_out, O]
+    dy = dy.reshape(dy.shape[0], prod(dy.shape[1:3]), o)  # [N, H_out*W_out, O]
     dw = [(rows.transpose(0, 2, 1) @ dy).sum(0) for rows in kernel_rows(cols, k_h, stride)]  # kH times [kW*C, O]
     return np.stack(dw).reshape(k_h, k_w, c, o).transpose(3, 2, 0, 1)
 

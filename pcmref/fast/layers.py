@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcmref.errors import ShapeError
 from pcmref.fast import functional as F
 from pcmref.fast.gather import Recycled, scratch
-from pcmref.nn.functional import BN_EPS, conv2d_shape
+from pcmref.nn.functional import BN_EPS, conv2d_shape, count_values
 from pcmref.threads import map_chunks
 
 CHUNK = 16  # images that go through an operation together: what they need stays in a core's cache
@@ -74,15 +73,14 @@ class Layers:
     def layer(self, x, state, conv, bn, stride, plus=None, relu=True, eps=BN_EPS):
         """(y, saved) as nn's, in training."""
         w, weight, bias = state[f"{conv}.weight"], state[f"{bn}.weight"], state[f"{bn}.bias"]
-        x_hat = self.memory.empty(conv2d_shape(x.shape, w.shape, stride, w.shape[2] // 2), x.dtype)
+        shape = conv2d_shape(x.shape, w.shape, stride, w.shape[2] // 2)
+        n, x_hat = count_values(shape), self.memory.empty(shape, x.dtype)
         y = self.memory.empty(x_hat.shape, x.dtype) if self.keep else x_hat
 
         def convolve(chunk):
             return F.channel_moments(F.conv2d(x[chunk], w, stride, w.shape[2] // 2, out=x_hat[chunk]))
 
-        n, mean, m2 = F.merge_moments(self.run(convolve))
-        if n < 2:
-            raise ShapeError("batch norm in training needs more than one value per channel; use a batch of 2 or more images")
+        _, mean, m2 = F.merge_moments(self.run(convolve))
         var = m2 / n
 
         def finish(chunk):

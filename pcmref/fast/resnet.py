@@ -25,7 +25,8 @@ class ResNet(plain.ResNet):
     def forward(self, state, x, train=False, workers=None, engine="fast", product=matrix_product):
         """Logits of a batch, as nn's; `engine` "plain" runs nn's text itself, `workers` are threads (None: one a core).
 
-        The result is the same to the bit for any number of workers. A product of the caller's own runs nn's text too.
+        The result is the same to the bit for any number of workers. A product of the caller's own runs nn's text too, and so
+        does float16, in which batch norm's sums do not fit.
 
         >>> net = pcmref.ResNet.resnet8(in_channels=1)
         >>> state, x = net.init(), pcmref.draws.standard_normal(0, "images", (2, 28, 28, 1)).astype(np.float32)
@@ -35,15 +36,15 @@ class ResNet(plain.ResNet):
         """
         if engine not in ENGINES:
             raise SettingError(f"engine must be one of {ENGINES}, got {engine!r}")
-        own_product = product is not matrix_product
-        x = self.checked_images(x)
-        if engine == "plain" or x.dtype.kind == "O" or (train and own_product):
+        x, own_product = self.checked_images(x), product is not matrix_product
+        of_text = own_product or x.dtype == np.float16
+        if engine == "plain" or x.dtype.kind == "O" or (train and of_text):
             return super().forward(state, x, train, product)
         state = self.checked_state(state, x.dtype, arrays_only=not own_product)
         if train:
             return self._train(state, x, workers)
         self.checked_values(state)
-        if own_product:
+        if of_text:
             a_layer = partial(partial, layer, eps=self.eps, product=product)
         else:
             a_layer, state = folded_layer, folded(state, [(conv, bn) for conv, bn, _ in self.conv_bn_pairs()], self.eps)
@@ -76,6 +77,6 @@ class ResNet(plain.ResNet):
     def statistics(self, state, x, workers=None, engine="fast", product=matrix_product):
         """As nn's; nothing is kept for a backward pass: memory is that of the largest layers."""
         x = self.checked_images(x)
-        if engine != "fast" or x.dtype.kind == "O" or product is not matrix_product:
+        if engine != "fast" or x.dtype.kind == "O" or x.dtype == np.float16 or product is not matrix_product:
             return super().statistics(state, x, engine=engine, product=product)
         return self._statistics(self._train(self.checked_state(state, x.dtype), x, workers, keep=False)[1])

@@ -50,6 +50,7 @@ PLANTED = (
     ("max_pool2d", "3x3_stride1", "special_3x3_stride1", {"x": {1: NAN, 17: INF, 30: -INF}}),
     ("max_pool2d_backward", "3x3_stride2", "special", {"dy": {5: NAN, 30: INF, 40: -INF}}),
     ("max_pool2d_backward", "2x2", "special_2x2", {"dy": {5: NAN, 7: INF}}),
+    ("max_pool2d_backward", "3x3_stride2", "a window of -infinity", {"x": WINDOW, "dy": {0: 2.0}}),
     ("softmax_cross_entropy", "plain", "special", {"logits": {1: NAN}}),
     ("softmax_cross_entropy", "plain", "masked classes", {"logits": {0: -INF, 12: -INF}}),
     ("softmax_cross_entropy", "smoothing", "masked and smoothed", {"logits": {0: -INF}}),

@@ -39,7 +39,7 @@ def layer(x, state, conv, bn, stride=1, plus=None, relu=True, train=False, eps=F
         y = F.batch_norm(z, weight, bias, state[f"{bn}.running_mean"], state[f"{bn}.running_var"], eps)
     y = y if plus is None else y + plus
     y = F.relu(y) if relu else y
-    return y, (Saved(x, z, mean, var, z.size // z.shape[3], y) if train else None)
+    return y, (Saved(x, z, mean, var, F.count_values(z.shape), y) if train else None)
 
 
 def layer_backward(dy, state, conv, bn, saved, stride=1, dx_plus=None, relu=True, eps=F.BN_EPS):

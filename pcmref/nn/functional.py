@@ -2,16 +2,17 @@
 
 Activations are channels-last, x [N, H, W, C]; convolution weights are OIHW as in PyTorch. Every function works on whole
 batches, in whatever numbers its arrays hold (float16 to longdouble; numbers of one's own, with `sqrt`, `exp` and `log` where
-the equation has them), and changes none of its arguments. A backward takes dy, the gradient of a scalar loss with respect to
-the forward's output, and returns the gradients with respect to the forward's inputs: each is the adjoint of the forward's
-derivative, <J v, dy> = <v, J' dy>; ' is the transpose. `pcmref.fast` does the same work faster; what it must give is written
-here.
+the equation has them), and changes none of its arguments. A batch without images has results where the equation has a value
+for it, else ShapeError. A backward takes dy, the gradient of a scalar loss with respect to the forward's output, and returns
+the gradients with respect to the forward's inputs: each is the adjoint of the forward's derivative, <J v, dy> = <v, J' dy>;
+' is the transpose. `pcmref.fast` does the same work faster; what it must give is written here.
 """
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from pcmref.errors import ShapeError, whole_number
+from pcmref.precision import computed_wide
 
 BN_EPS = 1e-5  # batch normalisation's epsilon: Ioffe & Szegedy 2015, algorithm 1; the value is PyTorch's default
 
@@ -28,6 +29,7 @@ def windows(x, kernel: tuple[int, int], stride: int, padding: int, fill=0):
     return sliding_window_view(x, kernel, axis=(1, 2))[:, ::stride, ::stride]
 
 
+@computed_wide
 def windows_backward(dy, x_shape, stride: int, padding: int):
     """dx: each pixel adds up what the windows that hold it hand back, 0 where none does.
 
@@ -71,10 +73,11 @@ def conv2d(x, w, stride: int = 1, padding: int = 0, product=matrix_product):
     """
     n, h_out, w_out, o = conv2d_shape(x.shape, w.shape, stride, padding)
     patches = windows(x, w.shape[2:], stride, padding)  # [N, H_out, W_out, C, kH, kW], the order of w's last three axes
-    y = product(patches.reshape(n * h_out * w_out, -1), w)  # [N*H_out*W_out, O]
+    y = product(patches.reshape(n * h_out * w_out, w[0].size), w)  # [N*H_out*W_out, O]
     return y.reshape(n, h_out, w_out, o)
 
 
+@computed_wide
 def conv2d_backward(dy, x, w, stride: int = 1, padding: int = 0):
     """(dx, dw): each product x*w in the forward's sum hands dy*w to its x and dy*x to its w.
 
@@ -95,6 +98,7 @@ def conv2d_backward(dy, x, w, stride: int = 1, padding: int = 0):
 _PIXELS = (0, 1, 2)  # the axes that a channel's statistics run over: images, height, width
 
 
+@computed_wide
 def batch_norm(x, weight, bias, mean, var, eps: float = BN_EPS):
     """y = weight * (x - mean) / sqrt(var + eps) + bias with given statistics: evaluation (Ioffe & Szegedy 2015).
 
@@ -103,6 +107,7 @@ def batch_norm(x, weight, bias, mean, var, eps: float = BN_EPS):
     return weight * (x - mean) / np.sqrt(var + eps) + bias
 
 
+@computed_wide
 def batch_norm_backward(dy, x, weight, mean, var, eps: float = BN_EPS):
     """(dx, dweight, dbias) of batch_norm, the statistics being constants: dx = dy * weight / sqrt(var + eps).
 
@@ -112,14 +117,23 @@ def batch_norm_backward(dy, x, weight, mean, var, eps: float = BN_EPS):
     return dy * weight / std, (dy * (x - mean) / std).sum(_PIXELS), dy.sum(_PIXELS)
 
 
+def count_values(shape) -> int:
+    """Values a channel of a batch [N, H, W, C] in training; ShapeError where there are too few for a variance."""
+    n, h, width, _ = shape
+    if n * h * width < 2:
+        raise ShapeError("batch norm in training needs more than one value per channel; use a batch of 2 or more images")
+    return n * h * width
+
+
+@computed_wide
 def batch_statistics(x):
     """(mean, biased variance) of each channel: x [N, H, W, C] -> [C], [C]; ShapeError where there is no variance."""
-    if x.size // x.shape[3] < 2:
-        raise ShapeError("batch norm in training needs more than one value per channel; use a batch of 2 or more images")
+    count_values(x.shape)
     mean = x.mean(_PIXELS)
     return mean, np.square(x - mean).mean(_PIXELS)
 
 
+@computed_wide
 def batch_norm_train(x, weight, bias, eps: float = BN_EPS):
     """(y, mean, var): batch_norm with the batch's own statistics (Ioffe & Szegedy 2015, algorithm 1).
 
@@ -129,6 +143,7 @@ def batch_norm_train(x, weight, bias, eps: float = BN_EPS):
     return batch_norm(x, weight, bias, mean, var, eps), mean, var
 
 
+@computed_wide
 def batch_norm_train_backward(dy, x, weight, mean, var, eps: float = BN_EPS):
     """(dx, dweight, dbias) of batch_norm_train, whose statistics depend on x too (Ioffe & Szegedy 2015, section 3).
 
@@ -136,7 +151,7 @@ def batch_norm_train_backward(dy, x, weight, mean, var, eps: float = BN_EPS):
     reaches x through y, through the mean (dmean/dx = 1/count), and through var (dvar/dx = 2 (x - mean)/count).
     dy, x, dx [N, H, W, C], the others [C]; mean and var are batch_norm_train's, on which the loss depends through y alone.
     """
-    count = x.size // x.shape[3]
+    count = count_values(x.shape)
     std = np.sqrt(var + eps)
     x_hat = (x - mean) / std
     dweight, dbias = (dy * x_hat).sum(_PIXELS), dy.sum(_PIXELS)
@@ -144,6 +159,7 @@ def batch_norm_train_backward(dy, x, weight, mean, var, eps: float = BN_EPS):
     return weight / std * (dy - mean_dy - x_hat * mean_dy_x_hat), dweight, dbias
 
 
+@computed_wide
 def running_statistics(running_mean, running_var, mean, var, count: int, momentum: float = 0.1):
     """(running_mean, running_var) after a batch: (1 - m)*old + m*new, the new variance unbiased (PyTorch's convention).
 
@@ -171,6 +187,7 @@ def linear(x, w, b, product=matrix_product):
     return product(x, w) + b
 
 
+@computed_wide
 def linear_backward(dy, x, w):
     """(dx, dw, db) of linear: dx = dy w, dw = dy' x, db = sum_n dy."""
     return dy @ w, dy.T @ x, dy.sum(0)
@@ -197,11 +214,13 @@ def pad_shortcut_backward(dy, x_shape, stride: int = 1):
     return dx
 
 
+@computed_wide
 def global_avg_pool(x):
     """y[n,c] = mean over height and width: [N, H, W, C] -> [N, C]."""
     return x.mean((1, 2))
 
 
+@computed_wide
 def global_avg_pool_backward(dy, x_shape):
     """dx: each of the H*W pixels gets dy/(H*W)."""
     _, h, w, _ = x_shape
@@ -218,10 +237,17 @@ def max_pool2d(x, kernel: int, stride: int, padding: int = 0):
 
 
 def max_pool2d_backward(dy, x, kernel: int, stride: int, padding: int = 0):
-    """dx: each window's dy goes to its first largest value in row-major order (PyTorch's choice among equals)."""
-    under = windows(x, (kernel, kernel), stride, padding, -np.inf)
-    winner = under.reshape(*dy.shape, -1).argmax(-1)  # [N, H_out, W_out, C]
-    chosen = (winner[..., None] == np.arange(kernel * kernel)).reshape(under.shape)
+    """dx: each window's dy goes to its first largest value in row-major order, or to its last NaN (PyTorch's choices)."""
+    nan = np.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool)
+    under, inside, nan = (
+        windows(values, (kernel, kernel), stride, padding, fill).reshape(*dy.shape, kernel * kernel)
+        for values, fill in ((x, -np.inf), (np.ones(x.shape, bool), False), (nan, False))
+    )
+    winner = under.argmax(-1)  # [N, H_out, W_out, C]
+    in_border = ~np.take_along_axis(inside, winner[..., None], -1)[..., 0]  # every pixel is -infinity, like the border
+    last_nan = kernel * kernel - 1 - nan[..., ::-1].argmax(-1)
+    winner = np.select([nan.any(-1), in_border], [last_nan, inside.argmax(-1)], winner)
+    chosen = (winner[..., None] == np.arange(kernel * kernel)).reshape(*dy.shape, kernel, kernel)
     return windows_backward(np.where(chosen, dy[..., None, None], 0), x.shape, stride, padding)
 
 
@@ -241,24 +267,28 @@ def check_labels(labels, n: int, classes: int) -> np.ndarray:
 def _targets(logits, labels, smoothing):
     """(1 - smoothing) on the label, smoothing spread evenly over all classes: [N, classes]."""
     labels = check_labels(labels, *logits.shape)
+    if not logits.size:
+        raise ShapeError(f"the loss is a mean over images of a sum over classes, and logits {logits.shape} have none")
     t = np.full(logits.shape, smoothing / logits.shape[1], logits.dtype)
     t[np.arange(len(labels)), labels] += 1 - smoothing
     return t
 
 
+@computed_wide
 def softmax_cross_entropy(logits, labels, smoothing: float = 0.0):
     """loss = mean_n of -sum_k t[n,k] * log softmax(logits)[n,k]: logits [N, classes], labels [N] integers -> scalar.
 
     t is one-hot for smoothing 0, else (1 - smoothing) on the label and smoothing/classes on every class (Szegedy 2016).
     Without smoothing the other classes' logits add nothing here, whatever they are: one that is masked out has -inf.
     """
-    shifted, t = logits - logits.max(1, keepdims=True), _targets(logits, labels, smoothing)
-    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    weighs = (np.arange(logits.shape[1]) == np.asarray(labels)[:, None]) | bool(smoothing)  # [N, classes]; 0 * -inf is NaN
-    return -np.multiply(t, log_p, out=np.zeros_like(log_p), where=weighs).sum() / len(labels)
+    t, shifted = _targets(logits, labels, smoothing), logits - logits.max(1, keepdims=True)
+    minus_log_p = np.log(np.exp(shifted).sum(1, keepdims=True)) - shifted
+    weighs = (np.arange(logits.shape[1]) == np.asarray(labels)[:, None]) | bool(smoothing)  # [N, classes]; 0 * inf is NaN
+    return np.multiply(t, minus_log_p, out=np.zeros_like(minus_log_p), where=weighs).sum() / len(labels)
 
 
+@computed_wide
 def softmax_cross_entropy_backward(logits, labels, smoothing: float = 0.0):
     """dlogits = (softmax(logits) - t) / N."""
-    e = np.exp(logits - logits.max(1, keepdims=True))
-    return (e / e.sum(1, keepdims=True) - _targets(logits, labels, smoothing)) / len(labels)
+    t, e = _targets(logits, labels, smoothing), np.exp(logits - logits.max(1, keepdims=True))
+    return (e / e.sum(1, keepdims=True) - t) / len(labels)
