@@ -6,7 +6,7 @@ noisy pass. With eta = 0 and alpha = 0 this is ordinary training, which makes th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from pcmref.data import Dataset
 from pcmref.errors import SettingError, whole_number
 from pcmref.fast.resnet import ResNet
 from pcmref.nn import functional as F
-from pcmref.nn.resnet import predict
+from pcmref.nn.resnet import changed, predict
 from pcmref.pcm.mapping import crossbars
 from pcmref.threads import map_chunks
 
@@ -77,7 +77,7 @@ def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int 
     """
     if not (np.isfinite(eta) and eta >= 0):
         raise SettingError(f"eta must be a finite number from 0, got {eta!r}")
-    noisy, step = dict(state), whole_number("step", step)
+    noisy, step = {}, whole_number("step", step)
 
     def add(names):  # of one crossbar
         sigma = eta * max(float(np.abs(state[name]).max()) for name in names)
@@ -88,7 +88,7 @@ def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int 
 
     if eta > 0:
         map_chunks(add, crossbars(state).values(), workers)
-    return noisy
+    return changed(state, noisy)
 
 
 def clip_weights(state: dict, alpha: float = ALPHA) -> dict[str, np.ndarray]:
@@ -104,31 +104,32 @@ def clip_weights(state: dict, alpha: float = ALPHA) -> dict[str, np.ndarray]:
     """
     if not (np.isfinite(alpha) and alpha > 0):
         raise SettingError(f"alpha must be a finite number above 0, got {alpha!r}")
-    clipped = dict(state)
+    clipped = {}
     for names in crossbars(state).values():
         sigma = np.concatenate([np.ravel(state[name]) for name in names]).std(dtype=np.float64)
         for name in names:
             w = np.asarray(state[name])
             limit = (alpha * sigma).astype(w.dtype)
             clipped[name] = np.clip(w, -limit, limit)
-    return clipped
+    return changed(state, clipped)
 
 
 def sgd_step(state: dict, grads: dict, velocity: dict, learning_rate: float, recipe: Recipe) -> tuple[dict, dict]:
     """(state, velocity) after one step of SGD with momentum, as PyTorch defines it; new dicts.
 
     g = grad + weight_decay*w;  v = momentum*v + g;  w -= learning_rate * (g + momentum*v if nesterov else v). The decay
-    acts on convolution and fc weights, not on batch norm and biases. An empty velocity starts from v = g.
+    acts on convolution and fc weights, not on batch norm and biases. A name without a velocity starts from v = g; one
+    without a gradient stays as it is, with its velocity.
     """
-    new_state, new_velocity = dict(state), {}
+    stepped, new_velocity = {}, {name: v.copy() for name, v in velocity.items() if name not in grads}
     for name, w in state.items():
         if name in grads:
             g = grads[name] + recipe.weight_decay * w if np.ndim(w) > 1 else grads[name]
-            v = recipe.momentum * velocity[name] + g if velocity else g
+            v = recipe.momentum * velocity[name] + g if name in velocity else g
             update = g + recipe.momentum * v if recipe.nesterov else v
-            new_state[name] = (w - learning_rate * update).astype(w.dtype)
+            stepped[name] = (w - learning_rate * update).astype(w.dtype)
             new_velocity[name] = v.astype(w.dtype)
-    return new_state, new_velocity
+    return changed(state, stepped), new_velocity
 
 
 def _one_cycle(progress: float) -> float:
@@ -166,14 +167,12 @@ class Augmentation(NamedTuple):
     @classmethod
     def of_epoch(cls, recipe: Recipe, epoch: int, n: int, size: tuple[int, int]) -> "Augmentation":
         """The draws `crop/{epoch}`, `flip/{epoch}` and `cutout/{epoch}` for n images of the given size."""
-        crop = flip = cutout = None
-        if recipe.crop:
-            crop = draws.integers(recipe.seed, f"crop/{epoch}", 2 * recipe.crop + 1, (n, 2))
-        if recipe.flip:
-            flip = draws.uniform(recipe.seed, f"flip/{epoch}", (n,)) < 0.5
-        if recipe.cutout:
-            cutout = np.floor(draws.uniform(recipe.seed, f"cutout/{epoch}", (n, 2)) * size).astype(np.int64)
-        return cls(crop, flip, cutout)
+        seed = recipe.seed
+        return cls(
+            crop=draws.integers(seed, f"crop/{epoch}", 2 * recipe.crop + 1, (n, 2)) if recipe.crop else None,
+            flip=draws.uniform(seed, f"flip/{epoch}", (n,)) < 0.5 if recipe.flip else None,
+            cutout=np.floor(draws.uniform(seed, f"cutout/{epoch}", (n, 2)) * size).astype(np.int64) if recipe.cutout else None,
+        )
 
 
 def augment(x: np.ndarray, choice: Augmentation, index: np.ndarray, recipe: Recipe, blank: np.ndarray) -> np.ndarray:
@@ -269,7 +268,7 @@ def train(
             rate = learning_rate(recipe, step, n_steps)
             state, velocity, loss = train_step(net, at, batch, data.train_labels[index], rate, recipe, **options)
             loss_sum = loss if step % steps_per_epoch == 0 else at.loss_sum + loss
-            at = Progress(step + 1, state, velocity, loss_sum, at.history, at.best, at.best_epoch)
+            at = replace(at, step=step + 1, state=state, velocity=velocity, loss_sum=loss_sum)
             if at.step % steps_per_epoch == 0:
                 at = _end_epoch(net, at, epoch, steps_per_epoch, rate, validation, options)
             if after_step is not None:
@@ -291,10 +290,8 @@ def train_step(net: ResNet, at: Progress, x, labels, rate: float, recipe: Recipe
 
 def _end_epoch(net, at: Progress, epoch, steps_per_epoch, rate, validation, options) -> Progress:
     """The epoch's entry in the history, and the best state if this is it (without validation images: the last)."""
-    images, labels = validation
-    score = accuracy(net, at.state, images, labels, **options) if len(images) else None
+    score = accuracy(net, at.state, *validation, **options) if len(validation[0]) else None
     entry = {"epoch": epoch + 1, "loss": at.loss_sum / steps_per_epoch, "learning_rate": rate, "validation_accuracy": score}
-    best, best_epoch = at.best, at.best_epoch
-    if score is None or best is None or score >= at.history[best_epoch - 1]["validation_accuracy"]:
-        best, best_epoch = at.state, epoch + 1
-    return Progress(at.step, at.state, at.velocity, 0.0, (*at.history, entry), best, best_epoch)
+    if score is None or at.best is None or score >= at.history[at.best_epoch - 1]["validation_accuracy"]:
+        at = replace(at, best=changed(at.state, {}), best_epoch=epoch + 1)
+    return replace(at, loss_sum=0.0, history=(*at.history, entry))

@@ -3,7 +3,8 @@
 import numpy as np
 
 from pcmref.errors import SettingError, ShapeError, whole_number
-from pcmref.nn.resnet import ResNet
+from pcmref.nn.resnet import ResNet, changed
+from pcmref.precision import wide
 
 BATCH_SIZE = 200  # calibration images that go forward together
 
@@ -44,11 +45,11 @@ def adabs(
     if len(x_calibration) == 0:
         raise ShapeError("adabs needs at least one calibration image")
     check_batches(net, np.shape(x_calibration), batch_size)
-    new, seen = {name: state[name] for name in net.shapes() if "running_" in name}, 0
+    new, seen = {name: wide(state[name]) for name in net.shapes() if "running_" in name}, 0
     for first in range(0, len(x_calibration), batch_size):
         batch = np.asarray(x_calibration[first : first + batch_size])
         for bn, (mean, var, count) in net.statistics(state, batch, **options).items():
-            for name, value in ((f"{bn}.running_mean", mean), (f"{bn}.running_var", var * count / (count - 1))):
+            for name, value in ((f"{bn}.running_mean", wide(mean)), (f"{bn}.running_var", wide(var) * count / (count - 1))):
                 if momentum is not None:
                     new[name] = (1 - momentum) * new[name] + momentum * value
                 elif seen == 0:
@@ -60,4 +61,4 @@ def adabs(
         new[name] = value.astype(state[name].dtype)
         if value.dtype.kind == "f" and not np.isfinite(new[name]).all():
             raise ShapeError(f"adabs: {name} is not finite; check the calibration images and their dtype")
-    return dict(state) | new
+    return changed(state, new)

@@ -4,6 +4,7 @@ A network is a frozen description; its parameters are a state, a dict with torch
 that `torch_model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})` takes it.
 """
 
+from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 
@@ -20,6 +21,11 @@ IN_FLIGHT = 256  # images that `predict` takes at a time
 def part(state: dict, name: str) -> dict:
     """The entries below a name, by the names they have there: "layer1.0.conv1.weight" becomes "conv1.weight"."""
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
+def changed(state: dict, new: dict) -> dict:
+    """The state with new entries for some of its own. Every array is the caller's own: the others are copied."""
+    return {name: new[name] if name in new else deepcopy(value) for name, value in state.items()}
 
 
 @dataclass(frozen=True)
@@ -314,13 +320,13 @@ class ResNet:
         >>> [name for name in new if not np.array_equal(new[name], state[name])][:2]
         ['bn1.running_mean', 'bn1.running_var']
         """
-        new = dict(state)
+        new = {}
         for _, bn, _ in self.conv_bn_pairs():
             names = f"{bn}.running_mean", f"{bn}.running_var"
             old = [state[name] for name in names]
             values = F.running_statistics(*old, tape[bn].mean, tape[bn].var, tape[bn].count, momentum)
             new |= {name: v.astype(o.dtype) for name, v, o in zip(names, values, old, strict=True)}
-        return new
+        return changed(state, new)
 
 
 def predict(net: ResNet, state: dict, x, **options) -> np.ndarray:
