@@ -32,7 +32,7 @@ def raw(seed: int, name: str, n: int) -> np.ndarray:
     >>> pcmref.draws.raw(0, "program/fc.bias", 2).tolist()
     [13914284793835566974, 4531291936825600507]
     """
-    return np.random.Philox(key=_key(seed, name)).random_raw(n)
+    return np.random.Philox(key=_key(seed, name)).random_raw(whole_number("n", n, 0))
 
 
 def _uniform_from_raw(words: np.ndarray) -> np.ndarray:
@@ -46,7 +46,8 @@ def uniform(seed: int, name: str, shape) -> np.ndarray:
     >>> pcmref.draws.uniform(0, "program/fc.bias", (2, 2)).round(4).tolist()
     [[0.7543, 0.2456], [0.0323, 0.2449]]
     """
-    return _uniform_from_raw(raw(seed, name, prod(np.atleast_1d(shape).tolist()))).reshape(shape)
+    shape = [whole_number("each of a draw's shape", n, 0) for n in np.atleast_1d(shape).tolist()]
+    return _uniform_from_raw(raw(seed, name, prod(shape))).reshape(shape)
 
 
 def standard_normal(seed: int, name: str, shape) -> np.ndarray:

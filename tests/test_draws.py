@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,25 @@ def philox4x64(counter: int, key: int) -> list[int]:
         c = [(high >> 64) ^ c[1] ^ k[0], high & MASK, (low >> 64) ^ c[3] ^ k[1], low & MASK]
         k = [(k[0] + 0x9E3779B97F4A7C15) & MASK, (k[1] + 0xBB67AE8584CAA73B) & MASK]
     return c
+
+
+@pytest.mark.parametrize("shape", [-1, (-1,), (2, -3), 2.5, (1, "2"), (True,), None])
+def test_a_shape_that_is_none_is_refused(shape):
+    for draw in (draws.uniform, draws.standard_normal, partial(draws.integers, high=3)):
+        with pytest.raises(SettingError, match="shape"):
+            draw(0, "a", shape=shape)
+
+
+@pytest.mark.parametrize("n", [-1, 1.5, None])
+def test_a_number_of_draws_that_is_none_is_refused(n):
+    for draw in (draws.raw, draws.permutation):
+        with pytest.raises(SettingError):
+            draw(0, "a", n)
+
+
+@pytest.mark.parametrize("shape", [0, 3, (), (2, 0), [2, 3], np.array([2, 3]), np.int64(2)])
+def test_every_shape_of_numpys_is_taken(shape):
+    assert draws.uniform(0, "a", shape).shape == np.zeros(shape).shape
 
 
 @given(st.integers(-(2**70), 2**70), st.text(max_size=30), st.integers(0, 40))
