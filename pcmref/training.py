@@ -83,8 +83,7 @@ def inject_weight_noise(state: dict, eta: float = ETA, seed: int = 0, step: int 
         sigma = eta * max(float(np.abs(state[name]).max()) for name in names)
         for name in names:
             w = np.asarray(state[name])
-            z = draws.standard_normal(seed, f"noise/{step}/{name}", w.shape)
-            noisy[name] = (w + sigma * z).astype(w.dtype)
+            noisy[name] = (w + sigma * draws.standard_normal(seed, f"noise/{step}/{name}", w.shape)).astype(w.dtype)
 
     if eta > 0:
         map_chunks(add, crossbars(state).values(), workers)
@@ -267,8 +266,7 @@ def train(
             batch = augment(x[index], choice, index, recipe, blank)
             rate = learning_rate(recipe, step, n_steps)
             state, velocity, loss = train_step(net, at, batch, data.train_labels[index], rate, recipe, **options)
-            loss_sum = loss if step % steps_per_epoch == 0 else at.loss_sum + loss
-            at = replace(at, step=step + 1, state=state, velocity=velocity, loss_sum=loss_sum)
+            at = replace(at, step=step + 1, state=state, velocity=velocity, loss_sum=at.loss_sum + loss)
             if at.step % steps_per_epoch == 0:
                 at = _end_epoch(net, at, epoch, steps_per_epoch, rate, validation, options)
             if after_step is not None:

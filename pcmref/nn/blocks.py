@@ -97,13 +97,3 @@ def basic_block(x, state, stride: int = 1, train: bool = False, eps: float = F.B
 def basic_block_backward(dy, state, tape, stride: int = 1, eps: float = F.BN_EPS):
     """(dx, {name: gradient}) of basic_block in training."""
     return residual_block_backward(dy, state, (stride, 1), tape, partial(layer_backward, eps=eps))
-
-
-def bottleneck(x, state, stride: int = 1, train: bool = False, eps: float = F.BN_EPS):
-    """Three layers, 1x1, 3x3 with the stride, 1x1, and the shortcut: (y, tape) (He et al. 2016, figure 5; torchvision's)."""
-    return residual_block(x, state, (1, stride, 1), partial(layer, train=train, eps=eps))
-
-
-def bottleneck_backward(dy, state, tape, stride: int = 1, eps: float = F.BN_EPS):
-    """(dx, {name: gradient}) of bottleneck in training."""
-    return residual_block_backward(dy, state, (1, stride, 1), tape, partial(layer_backward, eps=eps))

@@ -73,8 +73,7 @@ def conv2d(x, w, stride: int = 1, padding: int = 0, product=matrix_product):
     """
     n, h_out, w_out, o = conv2d_shape(x.shape, w.shape, stride, padding)
     patches = windows(x, w.shape[2:], stride, padding)  # [N, H_out, W_out, C, kH, kW], the order of w's last three axes
-    y = product(patches.reshape(n * h_out * w_out, w[0].size), w)  # [N*H_out*W_out, O]
-    return y.reshape(n, h_out, w_out, o)
+    return product(patches.reshape(n * h_out * w_out, w[0].size), w).reshape(n, h_out, w_out, o)
 
 
 @computed_wide
@@ -243,11 +242,11 @@ def max_pool2d_backward(dy, x, kernel: int, stride: int, padding: int = 0):
         windows(values, (kernel, kernel), stride, padding, fill).reshape(*dy.shape, kernel * kernel)
         for values, fill in ((x, -np.inf), (np.ones(x.shape, bool), False), (nan, False))
     )
-    winner = under.argmax(-1)  # [N, H_out, W_out, C]
-    in_border = ~np.take_along_axis(inside, winner[..., None], -1)[..., 0]  # every pixel is -infinity, like the border
-    last_nan = kernel * kernel - 1 - nan[..., ::-1].argmax(-1)
-    winner = np.select([nan.any(-1), in_border], [last_nan, inside.argmax(-1)], winner)
-    chosen = (winner[..., None] == np.arange(kernel * kernel)).reshape(*dy.shape, kernel, kernel)
+    number = np.arange(kernel * kernel)
+    # argmax finds the first; where that is the border, at 0, all pixels are -infinity, and the first of them comes later
+    last_nan = nan.any(-1) * (number[-1] - nan[..., ::-1].argmax(-1))  # 0 where there is none
+    winner = np.maximum.reduce([under.argmax(-1), inside.argmax(-1), last_nan])  # [N, H_out, W_out, C]
+    chosen = (winner[..., None] == number).reshape(*dy.shape, kernel, kernel)
     return windows_backward(np.where(chosen, dy[..., None, None], 0), x.shape, stride, padding)
 
 
