@@ -3,7 +3,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 DATA ?= /usr/share/datasets/fashion-mnist
 PUBLIC := pcmref $(addprefix pcmref., errors nn.functional nn.resnet nn.adabs pcm.model pcm.mapping pcm.chip pcm.gdc \
-	pcm.moments pcm.crossbar training recipes study data readers library store times plots strategies checks golden)
+	pcm.moments pcm.crossbar training store strategies checks golden files.networks files.foreign files.datasets files.images \
+	files.devices experiments.retention experiments.sensitivity experiments.recipes experiments.pictures experiments.times)
 
 .PHONY: demo test test-slow lint wheel audit mutation costs readme retention noise-and-clipping cifar10 imagenet against-torch torch-device figures docs docs-links docs-outputs fuzz soak same-answer clean
 

@@ -6,14 +6,15 @@ Communications 11:2473 (2020). The examples in the docstrings assume `import num
 
 from pcmref import draws
 from pcmref.errors import PcmrefError
+from pcmref.experiments.retention import RetentionResult, retention
 from pcmref.fast.resnet import ResNet
-from pcmref.library import load, save
+from pcmref.files.images import load_images
+from pcmref.files.networks import load, save
 from pcmref.nn.adabs import adabs
 from pcmref.nn.resnet import predict
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.mapping import map_weights, unmap_weights
 from pcmref.pcm.model import PCMModel
-from pcmref.study import RetentionResult, retention
 from pcmref.training import clip_weights, inject_weight_noise
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "draws",
     "inject_weight_noise",
     "load",
+    "load_images",
     "map_weights",
     "predict",
     "retention",

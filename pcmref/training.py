@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pcmref import draws
-from pcmref.data import Dataset
 from pcmref.errors import SettingError, whole_number
 from pcmref.fast.resnet import ResNet
+from pcmref.files.datasets import Dataset
 from pcmref.nn import functional as F
 from pcmref.nn.resnet import changed, predict
 from pcmref.pcm.mapping import crossbars
@@ -218,10 +218,9 @@ class Progress:
 def accuracy(net: ResNet, state: dict, x: np.ndarray, labels: np.ndarray, **options) -> float:
     """The share of images whose largest logit is their label's; `options` go to `net.forward`. ShapeError.
 
-    >>> from pcmref.library import load_images
     >>> from pcmref.training import accuracy
     >>> net, state = pcmref.load("resnet8-fashionmnist-noise")
-    >>> data = load_images("fashionmnist-evaluation")
+    >>> data = pcmref.load_images("fashionmnist-evaluation")
     >>> accuracy(net, state, data.normalized(data.images[:50]), data.labels[:50]) > 0.8
     True
     """

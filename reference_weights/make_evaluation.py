@@ -8,8 +8,8 @@ Holds all 10,000 test images with labels, and the first 2,000 training images fo
 import sys
 from pathlib import Path
 
-from pcmref.data import load_fashion_mnist
-from pcmref.library import save_images
+from pcmref.files.datasets import load_fashion_mnist
+from pcmref.files.images import save_images
 
 HERE = Path(__file__).parent
 SOURCE = "Fashion-MNIST: Xiao, Rasul & Vollgraf, arXiv:1708.07747 (2017); test set, and training images 0 to 1,999"

@@ -150,8 +150,8 @@ def test_chips_measured_in_parts_are_those_measured_at_once(experiment, folder, 
     """What costs accuracy: parts of 4 of 10 images, one chip first, then more by a run that is stopped and goes on."""
     import sensitivity
 
+    from pcmref.experiments.sensitivity import sensitivity as at_once
     from pcmref.pcm.model import PCMModel
-    from pcmref.sensitivity import sensitivity as at_once
 
     run = ["run", "--train", "--data", folder, "--images", 10, "--workers", 1, "--kinds", "sensitivity"]
     run += ["--sensitivity-reads", 2]
@@ -182,7 +182,7 @@ def test_chips_measured_in_parts_are_those_measured_at_once(experiment, folder, 
     assert json.loads(path.read_text())["values"].keys() == {"chip 0", "chip 1", "chip 2", "software", "settings"}
 
     found = sensitivity.kept_result("small-cifar10-baseline")
-    file, kept = experiment.library.read_network(trained), experiment.kept("sensitivity", trained, _asked(folder))
+    file, kept = experiment.read_network(trained), experiment.kept("sensitivity", trained, _asked(folder))
     x, labels, _ = kept.evaluation
     result = at_once(file.net, file.state, PCMModel.joshi2020(), x, labels, n_chips=3, reads=2)
     assert sorted(row[1:] for row in found.rows) == sorted(row[1:] for row in result.rows)

@@ -12,9 +12,10 @@ import pytest
 import small_files as files
 
 import pcmref
-from pcmref import cli, draws, library
+from pcmref import cli, draws
 from pcmref.cli.progress import ProgressBar
-from pcmref.study import RetentionResult
+from pcmref.experiments.retention import RetentionResult
+from pcmref.files import networks
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
 
@@ -164,7 +165,7 @@ def test_train_ends_at_a_signal_with_a_checkpoint_and_resumes_to_the_same_bytes(
     status, out, _ = run(capsys, "train", "r.toml", "--data", ".", "--out", "parts", "--resume")
     assert status == 0 and "in software" in out
     assert (own / "parts" / "n.h5").read_bytes() == (own / "whole" / "n.h5").read_bytes()
-    assert library.read_network(own / "parts" / "n.h5").about["recipe"]["epochs"] == 15
+    assert networks.read_network(own / "parts" / "n.h5").about["recipe"]["epochs"] == 15
 
 
 def test_without_tqdm_a_line_now_and_then_tells_rate_and_time_left(capsys, monkeypatch):
@@ -239,7 +240,7 @@ def test_a_name_that_is_no_utf8_and_a_folder_that_takes_no_files(own, capsys, mo
         RetentionResult.from_hdf5("out/retention.h5").name == r"n\udcff"
         and r"n\udcff," in (own / "out/retention.csv").read_text()
     )
-    monkeypatch.setattr("pcmref.study._Study.measure", lambda *_: pytest.fail("measured first"))
+    monkeypatch.setattr("pcmref.experiments.retention._Study.measure", lambda *_: pytest.fail("measured first"))
     status, _, err = run(capsys, *arguments, "--out", "/proc")
     assert status == 2 and "--out /proc: cannot be made or written to" in err
 

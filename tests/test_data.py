@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import small_files as files
 
-from pcmref import data, readers
 from pcmref.errors import FileError, ShapeError
+from pcmref.files import datasets, foreign
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_fashion_mnist(tmp_path, zipped):
     train, train_labels, test, test_labels = files.write_fashion_mnist(tmp_path, zipped=zipped)
-    loaded = data.load_fashion_mnist(tmp_path)
+    loaded = datasets.load_fashion_mnist(tmp_path)
     assert np.array_equal(loaded.train_images[..., 0], train) and np.array_equal(loaded.test_images[..., 0], test)
     assert np.array_equal(loaded.train_labels, train_labels) and np.array_equal(loaded.test_labels, test_labels)
     assert loaded.mean == pytest.approx([train.mean() / 255], rel=1e-12) and loaded.std == pytest.approx([train.std() / 255])
@@ -39,7 +39,7 @@ def test_cifar10_in_both_official_formats(tmp_path, version, packed):
         path.mkdir()
         for name, content in contents.items():
             (path / name).write_bytes(content)
-    loaded = data.load_cifar10(path)
+    loaded = datasets.load_cifar10(path)
     x, y = batches["data_batch_3"]
     assert loaded.train_images.shape == (30, 32, 32, 3) and loaded.test_images.shape == (6, 32, 32, 3)
     assert np.array_equal(loaded.train_images[12:18].transpose(0, 3, 1, 2).reshape(6, -1), x)
@@ -48,10 +48,10 @@ def test_cifar10_in_both_official_formats(tmp_path, version, packed):
 
 def test_normalisation_is_the_formula_for_every_pixel_value():
     images = np.stack([np.arange(256, dtype=np.uint8)] * 2, -1).reshape(1, 16, 16, 2)
-    x = data.normalize_images(images, (0.2, 0.5), (0.1, 0.3), np.float64)
+    x = datasets.normalize_images(images, (0.2, 0.5), (0.1, 0.3), np.float64)
     assert np.allclose(x, (images / 255 - (0.2, 0.5)) / (0.1, 0.3), rtol=1e-14)
     with pytest.raises(ShapeError, match="uint8"):
-        data.normalize_images(images / 255, (0.2, 0.5), (0.1, 0.3))
+        datasets.normalize_images(images / 255, (0.2, 0.5), (0.1, 0.3))
 
 
 class Malice:
@@ -66,24 +66,24 @@ def test_a_python_batch_in_columns_first_order_keeps_its_images(tmp_path):
     contents["test_batch"] = content.replace(x.tobytes(), x.tobytes("F")).replace(b"tb\x89T", b"tb\x88T")
     assert np.array_equal(pickle.loads(contents["test_batch"], encoding="bytes")[b"data"], x)
     (tmp_path / "c").write_bytes(files.tar_gz(contents, "x"))
-    images = data.load_cifar10(tmp_path / "c").test_images
+    images = datasets.load_cifar10(tmp_path / "c").test_images
     assert np.array_equal(images.transpose(0, 3, 1, 2).reshape(6, -1), x)
 
 
 def test_a_data_set_is_told_by_what_the_folder_or_file_holds(tmp_path):
     files.write_fashion_mnist(tmp_path)
-    assert data.load_dataset(tmp_path).train_images.shape == (40, 28, 28, 1)
+    assert datasets.load_dataset(tmp_path).train_images.shape == (40, 28, 28, 1)
     contents = files.cifar_binary(files.cifar_batches())
     (tmp_path / "a.any").write_bytes(files.tar_gz(contents, "cifar-10-batches-bin"))
     (tmp_path / "up" / "cifar-10-batches-bin").mkdir(parents=True)
     for name, content in contents.items():
         (tmp_path / "up" / "cifar-10-batches-bin" / name).write_bytes(content)
     for path in ("a.any", "up", "up/cifar-10-batches-bin"):
-        assert data.load_dataset(tmp_path / path).name == "cifar-10"
+        assert datasets.load_dataset(tmp_path / path).name == "cifar-10"
     arrays = {"train_images": files.pixels("a", 9, 8, 8, 3), "train_labels": np.arange(9) % 3}
     arrays |= {"test_images": files.pixels("b", 6, 8, 8, 3), "test_labels": np.arange(6) % 3}
     np.savez(tmp_path / "own.npz", **arrays)
-    own = data.load_dataset(tmp_path / "own.npz")
+    own = datasets.load_dataset(tmp_path / "own.npz")
     assert own.classes == ("0", "1", "2") and np.array_equal(own.test_images, arrays["test_images"])
     for change, message in (
         ({"train_images": arrays["train_images"] / 255}, "uint8"),
@@ -95,12 +95,12 @@ def test_a_data_set_is_told_by_what_the_folder_or_file_holds(tmp_path):
     ):
         np.savez(tmp_path / "bad.npz", **arrays | change)
         with pytest.raises(FileError, match=message):
-            data.load_dataset(tmp_path / "bad.npz")
+            datasets.load_dataset(tmp_path / "bad.npz")
     np.savez(tmp_path / "bad.npz", a=np.zeros(3))
     for path, message in (("bad.npz", "needs train_images"), ("nothing", "no such"), ("up", "missing")):
         (tmp_path / "up" / "cifar-10-batches-bin" / "test_batch.bin").unlink(missing_ok=True)
         with pytest.raises(FileError, match=message):
-            data.load_dataset(tmp_path / path)
+            datasets.load_dataset(tmp_path / path)
 
 
 def test_a_folder_of_images_by_class(tmp_path):
@@ -111,7 +111,7 @@ def test_a_folder_of_images_by_class(tmp_path):
             (tmp_path / part / name).mkdir(parents=True)
             for i in range(8):
                 image.fromarray(drawn[p, c, i]).save(tmp_path / part / name / f"{i}.png")
-    loaded = data.load_dataset(tmp_path)
+    loaded = datasets.load_dataset(tmp_path)
     assert loaded.classes == ("cat", "dog", "owl") and loaded.train_images.shape == (24, 5, 6, 3)
     for images, labels, part in ((loaded.train_images, loaded.train_labels, 0), (loaded.test_images, loaded.test_labels, 1)):
         assert len(set(labels[:12].tolist())) == 3  # mixed: any longer run of images holds several classes
@@ -125,24 +125,24 @@ def test_a_folder_of_images_by_class(tmp_path):
     ):
         change(tmp_path / "train" / "dog" / "x.png")
         with pytest.raises(FileError, match=message):
-            data.load_dataset(tmp_path)
+            datasets.load_dataset(tmp_path)
     (tmp_path / "train" / "dog" / "x.png").unlink()
     for made, message in (("val", "only in val: .'newt'"), ("train", "'newt' holds no images")):
         (tmp_path / made / "newt").mkdir()
         with pytest.raises(FileError, match=message):
-            data.load_dataset(tmp_path)
+            datasets.load_dataset(tmp_path)
     (tmp_path / "val" / "newt").rmdir()
     with pytest.raises(FileError, match="only in train: .'newt'"):
-        data.load_dataset(tmp_path)
+        datasets.load_dataset(tmp_path)
     with pytest.raises(FileError, match="no data set"):
-        data.load_dataset(tmp_path / "train")
+        datasets.load_dataset(tmp_path / "train")
 
 
 def cifar_error(tmp_path, name, content):
     contents = files.cifar_python(files.cifar_batches()) | {name: content}
     (tmp_path / "c").write_bytes(files.tar_gz(contents, "x"))
     with pytest.raises(FileError) as error:
-        data.load_cifar10(tmp_path / "c")
+        datasets.load_cifar10(tmp_path / "c")
     assert name in str(error.value)
     return str(error.value)
 
@@ -190,15 +190,15 @@ def test_damaged_cifar_files_are_refused(tmp_path):
     contents = files.cifar_binary(files.cifar_batches())
     (tmp_path / "c").write_bytes(files.tar_gz(contents | {"test_batch.bin": contents["test_batch.bin"][:-1]}, "x"))
     with pytest.raises(FileError, match="whole number of records"):
-        data.load_cifar10(tmp_path / "c")
+        datasets.load_cifar10(tmp_path / "c")
     (tmp_path / "c").write_bytes(files.tar_gz({k: v for k, v in contents.items() if "3" not in k}, "x"))
     with pytest.raises(FileError, match="data_batch_3"):
-        data.load_cifar10(tmp_path / "c")
+        datasets.load_cifar10(tmp_path / "c")
     (tmp_path / "c").write_bytes(files.tar_gz(contents, "x")[:2000])
     with pytest.raises(FileError, match="c"):
-        data.load_cifar10(tmp_path / "c")
+        datasets.load_cifar10(tmp_path / "c")
     with pytest.raises(FileError, match="no such file"):
-        data.load_cifar10(tmp_path / "nothing")
+        datasets.load_cifar10(tmp_path / "nothing")
 
 
 def test_an_archive_that_declares_too_much_is_refused(tmp_path):
@@ -206,7 +206,7 @@ def test_an_archive_that_declares_too_much_is_refused(tmp_path):
     member.size = 1 << 40
     (tmp_path / "c").write_bytes(member.tobuf() + b"\0" * 10_000)
     with pytest.raises(FileError, match="declares"):
-        data.load_cifar10(tmp_path / "c")
+        datasets.load_cifar10(tmp_path / "c")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_damaged_idx_files_are_refused(tmp_path, damage, message, zipped):
     content = damage(files.idx(files.pixels("test", 12, 28, 28)))
     path.write_bytes(gzip.compress(content) if zipped else content)
     with pytest.raises(FileError, match=message):
-        data.load_fashion_mnist(tmp_path)
+        datasets.load_fashion_mnist(tmp_path)
 
 
 def test_a_truncated_gzip_and_a_missing_file_are_refused(tmp_path):
@@ -236,10 +236,10 @@ def test_a_truncated_gzip_and_a_missing_file_are_refused(tmp_path):
     path = tmp_path / "train-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(FileError, match="train-labels"):
-        data.load_fashion_mnist(tmp_path)
+        datasets.load_fashion_mnist(tmp_path)
     path.unlink()
     with pytest.raises(FileError, match="train-labels"):
-        data.load_fashion_mnist(tmp_path)
+        datasets.load_fashion_mnist(tmp_path)
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path):
@@ -248,14 +248,14 @@ def test_labels_that_do_not_fit_are_refused(tmp_path):
     for wrong in (files.labels("x", 41), np.full(40, 10, np.uint8)):
         path.write_bytes(files.idx(wrong))
         with pytest.raises(FileError, match="labels"):
-            data.load_fashion_mnist(tmp_path)
+            datasets.load_fashion_mnist(tmp_path)
 
 
 def test_npz_gives_what_was_saved(tmp_path):
     arrays = {"a": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "b": np.array(5, np.uint8), "c": np.zeros((0, 2), ">f4")}
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "x.npz", **arrays)
-        loaded = readers.read_npz(tmp_path / "x.npz")
+        loaded = foreign.read_npz(tmp_path / "x.npz")
         assert all(np.array_equal(loaded[k], arrays[k]) and loaded[k].shape == arrays[k].shape for k in arrays)
 
 
@@ -281,7 +281,7 @@ def test_a_hostile_npy_is_refused(tmp_path, content):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("a.npy", content)
     with pytest.raises(FileError, match="x.npz"):
-        readers.read_npz(tmp_path / "x.npz")
+        foreign.read_npz(tmp_path / "x.npz")
 
 
 def test_a_decompression_bomb_is_refused_by_its_declared_size(tmp_path):
@@ -290,15 +290,15 @@ def test_a_decompression_bomb_is_refused_by_its_declared_size(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", content.getvalue())
     with pytest.raises(FileError, match="declares over"):
-        readers.read_npz(tmp_path / "x.npz", max_bytes=1_000_000)
+        foreign.read_npz(tmp_path / "x.npz", max_bytes=1_000_000)
 
 
 def test_what_is_no_zip_is_refused(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK nothing")
     with pytest.raises(FileError, match="not a readable"):
-        readers.read_npz(tmp_path / "x.npz")
+        foreign.read_npz(tmp_path / "x.npz")
     with pytest.raises(FileError, match="not a readable"):
-        readers.read_npz(tmp_path / "missing.npz")
+        foreign.read_npz(tmp_path / "missing.npz")
 
 
 @pytest.mark.parametrize(("declared", "message"), [(3 << 30, "declares"), (200 << 20, "holds 0")])
@@ -308,7 +308,7 @@ def test_a_header_allocates_nothing_that_is_not_there(tmp_path, declared, messag
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(bytes((0, 0, 8, 3)) + declared.to_bytes(4, "big") + b"\0\0\0\1" * 2)
     tracemalloc.start()
     with pytest.raises(FileError, match=message):
-        data.load_fashion_mnist(tmp_path)
+        datasets.load_fashion_mnist(tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 50e6
@@ -321,4 +321,4 @@ def test_damaged_lzma_is_refused(tmp_path):
     content[60:80] = bytes(20)
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(FileError, match="x.npz"):
-        readers.read_npz(tmp_path / "x.npz")
+        foreign.read_npz(tmp_path / "x.npz")

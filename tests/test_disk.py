@@ -14,7 +14,7 @@ import pytest
 
 import pcmref
 from pcmref import cli, draws
-from pcmref.study import RetentionResult, Row
+from pcmref.experiments.retention import RetentionResult, Row
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "validation" / "robustness"))
 import kill

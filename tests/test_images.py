@@ -7,9 +7,10 @@ import pytest
 import small_files as files
 
 import pcmref
-from pcmref import cli, draws, library
+from pcmref import cli, draws
 from pcmref.cli import images
 from pcmref.errors import FileError
+from pcmref.files import networks
 
 NET = pcmref.ResNet(3, 10, (3, 4), (1, 1))
 PIXELS, LABELS = files.pixels("images", 40, 8, 8, 3), np.arange(40) % 10
@@ -22,7 +23,7 @@ def evaluated(tmp_path, *options, recalibrates=True, about=None, **arrays):
     images.add_arguments(parser.add_argument)
     arguments = parser.parse_args(["--data", str(tmp_path / "i.npz"), *options])
     arguments.network = "net"
-    return images.evaluation(arguments, library.NetworkFile(NET, {}, about or {}), recalibrates)
+    return images.evaluation(arguments, networks.NetworkFile(NET, {}, about or {}), recalibrates)
 
 
 def by(pixels, constants):
@@ -93,7 +94,7 @@ def test_training_and_retention_take_the_same_folder(tmp_path, monkeypatch, caps
     np.savez("d.npz", **arrays)
     given = ("--mean", ".5", ".5", ".5", "--std", ".5", ".5", ".5")
     assert cli.main(["train", "r.toml", "--data", "d.npz", *given]) == 0
-    assert library.read_network("out/n.h5").about["normalisation"] == [list(part) for part in HALF]
+    assert networks.read_network("out/n.h5").about["normalisation"] == [list(part) for part in HALF]
     capsys.readouterr()
     settings = ["--times", "20s,1d", "--chips", "1", "--calibration", "8"]
     assert cli.main(["retention", "out/n.h5", "--data", "d.npz", *settings]) == 0
@@ -101,7 +102,7 @@ def test_training_and_retention_take_the_same_folder(tmp_path, monkeypatch, caps
     assert "20 images" in captured.out and "normalised by out/n.h5: mean [0.5, 0.5, 0.5]" in captured.err
     with pytest.raises(FileError, match="needs train_images"):
         np.savez("e.npz", images=PIXELS, labels=LABELS)
-        pcmref.data.load_dataset("e.npz")
+        pcmref.files.datasets.load_dataset("e.npz")
 
 
 @pytest.mark.parametrize(("n", "n_right", "said"), [(100, 18, True), (100, 20, False), (100, 0, True), (49, 0, False)])
@@ -109,7 +110,7 @@ def test_accuracy_near_chance_in_software_is_said_before_the_work(capsys, n, n_r
     """Of 100 guesses among 10 classes 10 are right, with a standard deviation of 3."""
     state, x = NET.init(0), draws.standard_normal(0, "test/chance", (n, 8, 8, 3)).astype(np.float32)
     labels = (NET.forward(state, x).argmax(1) + (np.arange(n) >= n_right)) % 10
-    images.say_if_near_chance("net", library.NetworkFile(NET, state, {}), images.Evaluation(x, labels, None))
+    images.say_if_near_chance("net", networks.NetworkFile(NET, state, {}), images.Evaluation(x, labels, None))
     err = capsys.readouterr().err
     assert bool(err) == said and err.count("\n") == said
     assert not said or all(part in err for part in (f"net: in software {n_right}.0% of the first 100", "(10.0%)", "eps 1e-5"))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import pcmref
-from pcmref import cli, library
+from pcmref import cli
+from pcmref.files import networks
 from pcmref.peers import torch_resnet
 
 NET = pcmref.ResNet(2, 3, (3, 4), (1, 1), "imagenet")
@@ -32,14 +33,14 @@ def test_npz_and_h5_come_back(saved, capsys):
     for path in ("n.npz", "back.h5", "copy.h5"):
         net, state = pcmref.load(path)
         assert net == NET and all(np.array_equal(state[k], saved[k]) and state[k].dtype == np.float32 for k in saved)
-    assert library.read_network("back.h5").about == {"imported_from": "n.npz", "normalisation": [[0.1, 0.2], [1.0, 0.5]]}
-    assert library.read_network("copy.h5").about == {"note": "kept"}
+    assert networks.read_network("back.h5").about == {"imported_from": "n.npz", "normalisation": [[0.1, 0.2], [1.0, 0.5]]}
+    assert networks.read_network("copy.h5").about == {"note": "kept"}
 
 
 def test_eps_is_what_import_is_told_and_is_said(saved, capsys):
     assert cli.main(["export", "n.h5", "n.npz"]) == 0 and "eps" not in capsys.readouterr().out
     assert cli.main(["import", "n.npz", "e.h5", "--eps", "0.001"]) == 0 and "eps 0.001," in capsys.readouterr().out
-    assert library.load("e.h5")[0] == replace(NET, eps=0.001)
+    assert networks.load("e.h5")[0] == replace(NET, eps=0.001)
     assert cli.main(["import", "n.npz", "f.h5", "--eps", "0.001"]) == 0 and "1e-5" not in capsys.readouterr().out
     assert cli.main(["import", "n.npz", "f.h5"]) == 0 and "as usual: a max-pool" in (out := capsys.readouterr().out)
     assert "batch norm's eps 1e-5 (`pcmref import --eps`" in out and "bottleneck" not in out and "zeros" not in out

@@ -17,11 +17,12 @@ from scipy.special import log_softmax, ndtr, ndtri
 from scipy.stats import chi2
 
 import pcmref
-from pcmref import adabs, cli, draws, library
+from pcmref import adabs, cli, draws
 from pcmref.cli import lab
+from pcmref.experiments.pictures import COLOURS, PALETTE
+from pcmref.experiments.retention import COMPENSATIONS
+from pcmref.files import networks
 from pcmref.pcm import moments
-from pcmref.plots import COLOURS, PALETTE
-from pcmref.study import COMPENSATIONS
 
 MODEL, SETTINGS, TIMES_S = small_lab.MODEL, small_lab.SETTINGS, small_lab.TIMES_S
 FULL = lab.Settings()
@@ -142,7 +143,7 @@ def network(request, data):
     """(the page's table, net, state, chip, images, calibration images, labels) of a network."""
     name = SETTINGS.networks[request.param]
     net, state = pcmref.load(name)
-    images = library.load_images(SETTINGS.images)
+    images = pcmref.load_images(SETTINGS.images)
     chip = pcmref.Chip.program(state, MODEL, SETTINGS.seed)
     assert data["networks"][request.param]["name"] == name
     return data["networks"][request.param], net, state, chip, images
@@ -217,7 +218,7 @@ def test_the_accuracy_shown_is_that_of_the_chips(network):
 
 def test_the_networks_say_what_they_were_trained_with(data):
     for table in data["networks"]:
-        assert table["eta"] == library.read_network(table["name"]).about["recipe"]["eta"]
+        assert table["eta"] == networks.read_network(table["name"]).about["recipe"]["eta"]
     assert [table["eta"] for table in data["networks"]][0] == 0 < data["networks"][1]["eta"]
     assert data["classes"][0] == "T-shirt/top" and len(data["classes"]) == 10
 
@@ -243,7 +244,7 @@ def test_a_picture_holds_its_pixels(data):
     for shape in ((28, 28, 1), (5, 7, 3)):
         pixels = draws.integers(0, "test/lab/png", 256, shape).astype(np.uint8)
         assert np.array_equal(decoded(lab.png(pixels)), pixels)
-    images = library.load_images(SETTINGS.images).images
+    images = pcmref.load_images(SETTINGS.images).images
     assert np.array_equal(decoded(data["images"][3]["png"]), images[data["images"][3]["index"]])
 
 
@@ -322,7 +323,7 @@ def test_a_page_of_ones_own_network_and_images(tmp_path, monkeypatch, capsys):
     assert cli.main(["lab", "state.npz", "--data", "images.npz", *given]) == 0
     data = small_lab.embedded((tmp_path / "lab.html").read_text(encoding="utf-8"))
     (table,) = data["networks"]
-    state = library.read_network("state.npz").state
+    state = networks.read_network("state.npz").state
     software = (net.forward(state, ((x - 0.5) / 0.25).astype(x.dtype)).argmax(1) == labels).mean()
     assert table["name"] == "state.npz" and table["eta"] is None and table["accuracy"]["software"] == pytest.approx(software)
     assert data["about"]["layer"] == "layer2.0.conv2.weight" and data["classes"] == [str(i) for i in range(12)]

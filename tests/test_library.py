@@ -5,8 +5,9 @@ import pytest
 import small_files as files
 
 import pcmref
-from pcmref import library, store
+from pcmref import store
 from pcmref.errors import FileError, PcmrefError
+from pcmref.files import networks
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
 
@@ -17,7 +18,7 @@ def test_a_network_comes_back_from_its_file(tmp_path):
     net, again = pcmref.load(tmp_path / "n.h5")
     assert net == NET and list(again) == list(NET.shapes())
     assert all(np.array_equal(again[k], state[k]) and again[k].dtype == state[k].dtype for k in state)
-    assert library.read_network(tmp_path / "n.h5").about == {"note": "é"}
+    assert networks.read_network(tmp_path / "n.h5").about == {"note": "é"}
 
 
 def test_an_npz_state_by_pytorchs_names_is_a_network(tmp_path):
@@ -32,19 +33,19 @@ SHIPPED = [f"{network}-{kind}" for network in NETWORKS for kind in ("baseline", 
 
 
 def test_what_ships():
-    assert set(library.shipped()) == {*SHIPPED, "fashionmnist-evaluation"}
+    assert set(networks.shipped()) == {*SHIPPED, "fashionmnist-evaluation"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_network_loads_by_name(name):
     net, state = pcmref.load(name)
     net.check_state(state)
-    about = library.read_network(name).about
+    about = networks.read_network(name).about
     assert {"recipe", "history", "normalisation", "start"} <= set(about) and about["software_accuracy"] > 0.89
 
 
 def test_the_shipped_images_are_the_whole_test_set_and_2000_for_calibration():
-    images = library.load_images("fashionmnist-evaluation")
+    images = pcmref.load_images("fashionmnist-evaluation")
     assert images.images.shape == (10_000, 28, 28, 1) and images.images.dtype == np.uint8
     assert images.calibration.shape == (2000, 28, 28, 1)
     assert np.bincount(images.labels).tolist() == [1000] * 10  # the test set is balanced
@@ -55,24 +56,24 @@ def test_the_shipped_images_are_the_whole_test_set_and_2000_for_calibration():
 def test_own_images(tmp_path):
     pixels, labels = files.pixels("own", 5, 8, 8, 1), np.array([0, 1, 2, 0, 1])
     np.savez(tmp_path / "i.npz", images=pixels, labels=labels, calibration=pixels[:2], mean=[0.5], std=[0.25])
-    images = library.load_images(tmp_path / "i.npz")
+    images = pcmref.load_images(tmp_path / "i.npz")
     x = images.normalized(images.images)
     assert x.dtype == np.float32 and np.allclose(x, (pixels / 255 - 0.5) / 0.25, atol=1e-6)
     np.savez(tmp_path / "f.npz", images=pixels / 255, labels=labels)
-    plain = library.load_images(tmp_path / "f.npz")
+    plain = pcmref.load_images(tmp_path / "f.npz")
     assert np.array_equal(plain.normalized(plain.images), pixels / 255) and plain.calibration is None
 
 
 def test_of_a_data_set_the_test_images_are_evaluated_and_the_training_images_calibrate(tmp_path):
     train, _, test, labels = files.write_fashion_mnist(tmp_path)
-    images = library.load_images(tmp_path)
+    images = pcmref.load_images(tmp_path)
     assert np.array_equal(images.images[..., 0], test) and np.array_equal(images.labels, labels)
     assert np.array_equal(images.calibration[..., 0], train) and images.normalisation[0][0] == pytest.approx(train.mean() / 255)
 
 
 def test_uint8_images_take_the_networks_normalisation_or_say_what_is_missing(tmp_path):
     np.savez(tmp_path / "i.npz", images=files.pixels("own", 5, 8, 8, 1), labels=np.zeros(5, int))
-    images = library.load_images(tmp_path / "i.npz")
+    images = pcmref.load_images(tmp_path / "i.npz")
     assert images.normalized(images.images, ([0.5], [0.5])).min() >= -1
     with pytest.raises(FileError, match="'mean' and 'std'"):
         images.normalized(images.images)
@@ -99,7 +100,7 @@ def test_uint8_images_take_the_networks_normalisation_or_say_what_is_missing(tmp
 def test_images_that_do_not_fit_are_named(tmp_path, arrays, message):
     np.savez(tmp_path / "i.npz", **arrays)
     with pytest.raises(FileError, match=message):
-        library.load_images(tmp_path / "i.npz")
+        pcmref.load_images(tmp_path / "i.npz")
 
 
 @pytest.mark.parametrize(

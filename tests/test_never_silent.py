@@ -14,7 +14,7 @@ import pytest
 import pcmref
 from pcmref import draws, store
 from pcmref.errors import PcmrefError
-from pcmref.study import RetentionResult, Row
+from pcmref.experiments.retention import RetentionResult, Row
 from pcmref.training import accuracy, clip_weights, inject_weight_noise
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcmref import draws, library, recipes
+import pcmref
+from pcmref import draws
 from pcmref.cli.executors import open_executor
-from pcmref.data import Dataset
+from pcmref.experiments import recipes
+from pcmref.files import networks
+from pcmref.files.datasets import Dataset
 
 TOP = Path(__file__).parent.parent
 
@@ -31,16 +34,16 @@ def experiment(monkeypatch, tmp_path):
     first, second = recipe.rsplit("[[stage]]", 1)
     (tmp_path / "resnet8-fashionmnist.toml").write_text(f"{first}[[stage]]{second.replace('5000', '0')}\nbatch_size = 20\n")
     monkeypatch.setattr(noise_and_clipping, "load_fashion_mnist", lambda _: small())
-    images = library.load_images("fashionmnist-evaluation")  # a hundred to recalibrate with: 1,280 take most of the time
-    monkeypatch.setattr(library, "load_images", lambda _: replace(images, calibration=images.calibration[:100]))
+    images = pcmref.load_images("fashionmnist-evaluation")  # a hundred to recalibrate with: 1,280 take most of the time
+    monkeypatch.setattr(pcmref, "load_images", lambda _: replace(images, calibration=images.calibration[:100]))
     return noise_and_clipping
 
 
 def small() -> Dataset:
     """A hundred of the shipped calibration images, with labels that mean nothing."""
-    shipped, labels = library.load_images("fashionmnist-evaluation"), draws.integers(0, "test/arms", 10, (100,))
+    shipped, labels = pcmref.load_images("fashionmnist-evaluation"), draws.integers(0, "test/arms", 10, (100,))
     images = shipped.calibration[:100]
-    classes = tuple(library.read_network("resnet8-fashionmnist-baseline").about["classes"])
+    classes = tuple(networks.read_network("resnet8-fashionmnist-baseline").about["classes"])
     return Dataset("fashion-mnist", classes, images, labels, images[:10], labels[:10], *map(tuple, shipped.normalisation))
 
 
@@ -83,7 +86,7 @@ def test_a_small_run_trains_every_arm_and_goes_on_where_it_was(experiment, monke
     assert command(experiment, monkeypatch, *options) == 0
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "results").iterdir()}
     assert len(before) == 5 and len(after) == 8 and before.items() <= after.items()
-    done = [library.read_network(path).about["recipe"] for path in sorted((tmp_path / "trained").glob("arm-*.h5"))]
+    done = [networks.read_network(path).about["recipe"] for path in sorted((tmp_path / "trained").glob("arm-*.h5"))]
     assert {(r["eta"], r["alpha"], r["seed"]) for r in done} == {(e, a, s) for e in (0, 0.038) for a in (0, 2) for s in (0, 1)}
     assert len({(r["epochs"], r["learning_rate"], r["schedule"], r["batch_size"]) for r in done}) == 1
     assert "2 trainings an arm; each on 10 images, 2 chips, 2 reads" in experiment.document()

@@ -7,7 +7,7 @@ import pytest
 
 import pcmref
 from pcmref import draws, training
-from pcmref.data import Dataset
+from pcmref.files.datasets import Dataset
 
 NET = pcmref.ResNet(1, 3, (2, 3), (1, 1))
 X = draws.standard_normal(0, "test/own arrays", (6, 5, 5, 1)).astype(np.float32)

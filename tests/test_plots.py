@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pcmref import plots
 from pcmref.errors import SettingError
-from pcmref.plots import PALETTE, STYLE, plot_retention, time_axis
-from pcmref.study import RetentionResult, Row
-from pcmref.times import STANDARD_TIMES_S
+from pcmref.experiments import pictures
+from pcmref.experiments.pictures import PALETTE, STYLE, plot_retention, time_axis
+from pcmref.experiments.retention import RetentionResult, Row
+from pcmref.experiments.times import STANDARD_TIMES_S
 
 Figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed: pictures skipped").Figure
 
@@ -47,7 +47,7 @@ def test_the_same_numbers_give_the_same_picture(tmp_path, ending):
 
 def test_the_picture_shows_what_it_is_about(tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(pictures, "save", lambda figure, path: figures.append(figure))
     plot_retention([RESULT, RESULT], tmp_path / "r.png")
     assert len(figures[0].axes) == 4  # two networks, the whole range and enlarged
     axis, enlarged = figures[0].axes[:2]
@@ -74,7 +74,7 @@ def test_the_style_cycles_through_the_palette():
 @pytest.mark.parametrize("software", [0.94, 0.3, 1.0])
 def test_the_enlargement_keeps_software_and_medians_in_view(tmp_path, monkeypatch, software):
     figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(pictures, "save", lambda figure, path: figures.append(figure))
     dataclasses.replace(RESULT, software_accuracy=software).plot(tmp_path / "r.png")
     low, high = figures[0].axes[1].get_ylim()
     assert 0 <= low < 100 * software <= high <= 100

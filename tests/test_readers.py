@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import pcmref
-from pcmref import cli, readers
+from pcmref import cli
 from pcmref.errors import FileError, MissingExtraError
+from pcmref.files import foreign
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
 STATE = NET.init(1)
@@ -224,7 +225,7 @@ def test_other_files_are_named(tmp_path, content, message):
     with pytest.raises(FileError, match=message):
         pcmref.load(tmp_path / "s")
     with pytest.raises(FileError, match="is a folder"):
-        readers.kind_of(tmp_path)
+        foreign.kind_of(tmp_path)
 
 
 def test_the_lines_make_a_state_of_a_keras_network(tmp_path, monkeypatch):

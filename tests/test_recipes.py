@@ -10,10 +10,12 @@ import pytest
 import small_files as files
 from small_files import RECIPE as TEXT
 
-from pcmref import cli, library, recipes, store
-from pcmref.data import load_cifar10, load_fashion_mnist
+from pcmref import cli, store
 from pcmref.errors import FileError
+from pcmref.experiments import recipes
 from pcmref.fast.resnet import ResNet
+from pcmref.files import networks
+from pcmref.files.datasets import load_cifar10, load_fashion_mnist
 from pcmref.training import Recipe, train
 
 SHIPPED = sorted((Path(__file__).parent.parent / "reference_weights" / "recipes").glob("*.toml"))
@@ -46,7 +48,7 @@ def test_a_run_writes_networks_that_say_how_they_were_made(plan, small, tmp_path
     (tmp_path / "out").mkdir()
     paths = recipes.carry_out(plan, small, tmp_path / "out", commit="abc")
     assert sorted(contents(tmp_path / "out")) == ["first.csv", "first.h5", "second.csv", "second.h5"]
-    first, second = (library.read_network(p) for p in paths)
+    first, second = (networks.read_network(p) for p in paths)
     assert second.about["start"] == "first" and second.about["recipe"]["eta"] == 0.038
     assert first.about["commit"] == second.about["commit"] == "abc"
     assert [e["epoch"] for e in first.about["history"]] == [1, 2] and first.about["normalisation"][0] == list(small.mean)
@@ -122,7 +124,7 @@ def test_the_cifar10_recipe_runs_on_a_small_file_in_the_genuine_format(tmp_path)
     plan = recipes.read_plan(next(p for p in SHIPPED if p.stem == "joshi32-cifar10"))
     short = {n: dataclasses.replace(r, epochs=1, batch_size=4, validation=12) for n, r in plan.stages.items()}
     paths = recipes.carry_out(dataclasses.replace(plan, stages=short), data, tmp_path)
-    file = library.read_network(paths[-1])
+    file = networks.read_network(paths[-1])
     assert sum(np.size(file.state[n]) for n in file.net.synaptic()) == 361_722
 
 
@@ -142,14 +144,14 @@ def test_training_starts_from_ones_own_network(small, tmp_path):
             recipes.carry_out(plan, small, tmp_path / folder, stopped=lambda stop=stop: stop)
     recipes.carry_out(recipes.read_plan(tmp_path / "r.toml"), small, tmp_path / "parts", resume=True)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
-    about = library.read_network(tmp_path / "whole" / "first.h5").about
+    about = networks.read_network(tmp_path / "whole" / "first.h5").about
     digest = hashlib.sha256((tmp_path / "mine.npz").read_bytes()).hexdigest()
     assert about["start"] == f"mine.npz, sha256 {digest}"
     with pytest.raises(KeyboardInterrupt):
         recipes.carry_out(plan, small, tmp_path, stopped=lambda: True, progress=lambda *_: seen.append(1))
     first = recipes.Recipe(**dataclasses.asdict(plan.stages["first"]))
     expected = train(net, net.init(5), small, first)
-    assert np.array_equal(library.load(tmp_path / "whole" / "first.h5")[1]["fc.weight"], expected.best["fc.weight"])
+    assert np.array_equal(networks.load(tmp_path / "whole" / "first.h5")[1]["fc.weight"], expected.best["fc.weight"])
     np.savez(tmp_path / "mine.npz", **net.init(6))
     with pytest.raises(FileError, match="another recipe"):
         recipes.carry_out(recipes.read_plan(tmp_path / "r.toml"), small, tmp_path, resume=True)
@@ -168,10 +170,10 @@ def test_a_network_to_start_from_brings_its_normalisation(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     files.write_fashion_mnist(tmp_path, n_train=24, n_test=8)
     net = ResNet.resnet8(1)
-    library.save("mine.h5", net, net.init(), {"normalisation": [[0.25], [0.5]]})
+    networks.save("mine.h5", net, net.init(), {"normalisation": [[0.25], [0.5]]})
     (tmp_path / "r.toml").write_text(START.replace("mine.npz", "mine.h5"))
     assert cli.main(["train", "r.toml", "--data", "."]) == 0
-    assert library.read_network("out/second.h5").about["normalisation"] == [[0.25], [0.5]]
+    assert networks.read_network("out/second.h5").about["normalisation"] == [[0.25], [0.5]]
 
 
 def test_a_recipe_with_a_byte_order_mark_is_read(plan, tmp_path):

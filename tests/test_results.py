@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcmref import library
+from pcmref.files import networks
 
 TOP = Path(__file__).parent.parent
 VALIDATION = TOP / "validation"
@@ -34,7 +34,7 @@ def test_a_script_that_a_test_altered_is_no_other_tests(monkeypatch, time):
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
 def test_results_are_of_the_networks_as_they_ship(path):
-    about, shipped = json.loads(path.read_text())["about"], library.shipped()
+    about, shipped = json.loads(path.read_text())["about"], networks.shipped()
     if about["network"] in shipped:
         assert about["sha256"] == hashlib.sha256(shipped[about["network"]].read_bytes()).hexdigest()
     else:

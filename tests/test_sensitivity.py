@@ -10,10 +10,10 @@ import pytest
 import pcmref
 from pcmref import cli, draws
 from pcmref.errors import SettingError, ShapeError
+from pcmref.experiments.sensitivity import NOISES, OFF, Row, SensitivityResult, conditions, sensitivity
 from pcmref.nn.adabs import BATCH_SIZE
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
-from pcmref.sensitivity import NOISES, OFF, SensitivityResult, conditions, sensitivity
 from pcmref.training import accuracy
 
 NET, MODEL, DAY_S = pcmref.ResNet(1, 3, (3, 4), (1, 1)), PCMModel.joshi2020(), 86_400.0
@@ -69,9 +69,7 @@ def made_up() -> SensitivityResult:
     values = dict.fromkeys(conditions(BARS, 2), 0.9) | {("chip", "", read): 0.5 for read in range(2)}
     values |= {("all but", bar, read): 0.5 for bar in list(BARS)[1:] for read in range(2)}
     values |= {("only", "conv1.weight", read): 0.5 for read in range(2)}
-    rows = tuple(
-        pcmref.sensitivity.Row("n", kind, what, k, read, v) for (kind, what, read), v in values.items() for k in range(5)
-    )
+    rows = tuple(Row("n", kind, what, k, read, v) for (kind, what, read), v in values.items() for k in range(5))
     return dataclasses.replace(study(), rows=rows, software_accuracy=0.9)
 
 
@@ -124,7 +122,7 @@ def test_impossible_studies_are_refused():
 
 def test_a_last_calibration_image_without_a_variance_is_refused_before_the_work(monkeypatch):
     """As in retention: 201 images of a pixel in batches of 200 leave one for the last, whose maps have one value a channel."""
-    monkeypatch.setattr("pcmref.sensitivity.measure_chips", lambda *_: pytest.fail("the work has begun"))
+    monkeypatch.setattr("pcmref.experiments.sensitivity.measure_chips", lambda *_: pytest.fail("the work has begun"))
     with pytest.raises(ShapeError, match="leave one for the last"):
         study(compensation="adabs", x_calibration=np.zeros((BATCH_SIZE + 1, 1, 1, 1), np.float32))
 

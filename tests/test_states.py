@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import pcmref
-from pcmref import draws, states
+from pcmref import draws
 from pcmref.errors import FileError
+from pcmref.files import foreign
 from pcmref.nn.blocks import layer
 from pcmref.nn.resnet import part
 
@@ -248,7 +249,7 @@ def test_zeros_that_are_all_behind_give_the_same_function_in_another_order_of_ch
     assert "another order, for zeros half before and half behind" in capsys.readouterr().err
     np.savez(tmp_path / "s.npz", **state)
     assert np.array_equal(pcmref.load(tmp_path / "s.npz")[1]["fc.weight"], state["fc.weight"])
-    said = states.read_state(tmp_path / "s.npz", zeros_behind=True)
+    said = foreign.read_state(tmp_path / "s.npz", zeros_behind=True)
     assert np.allclose(net.forward(said[0], x), theirs, rtol=1e-12, atol=1e-12) and "another order" in said[1]
 
 

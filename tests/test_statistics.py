@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from pcmref import draws, statistics
+from pcmref import draws
 from pcmref.errors import SettingError
-from pcmref.statistics import FEWEST, bootstrap, by_chip, spread, variance_components
-from pcmref.study import Row
+from pcmref.experiments import statistics
+from pcmref.experiments.retention import Row
+from pcmref.experiments.statistics import FEWEST, bootstrap, by_chip, spread, variance_components
 
 SHARES = arrays(float, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(0, 1))
 RARE = 1e-6  # of a right implementation failing

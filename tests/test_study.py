@@ -11,8 +11,8 @@ import pytest
 import pcmref
 from pcmref import draws, store
 from pcmref.errors import DeviceError, FileError, SettingError, ShapeError
+from pcmref.experiments.retention import RetentionResult, Row
 from pcmref.pcm.model import PCMModel
-from pcmref.study import RetentionResult, Row
 from pcmref.training import accuracy
 
 NET, MODEL = pcmref.ResNet(1, 3, (3, 4), (1, 1)), PCMModel.joshi2020()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcmref.errors import SettingError
-from pcmref.times import STANDARD_TIMES_S, human_time, parse_time
+from pcmref.experiments.times import STANDARD_TIMES_S, human_time, parse_time
 
 
 @pytest.mark.parametrize(

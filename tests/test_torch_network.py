@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pcmref
-from pcmref.sensitivity import sensitivity
+from pcmref.experiments.sensitivity import sensitivity
 
 pytest.importorskip("torch", reason="PyTorch is not installed: its evaluation of our networks is not run")
 EPS = float(np.finfo(np.float32).eps)
@@ -22,7 +22,7 @@ def network(monkeypatch):
 
 def shipped():
     net, state = pcmref.load("resnet8-fashionmnist-noise")
-    data = pcmref.library.load_images("fashionmnist-evaluation")
+    data = pcmref.load_images("fashionmnist-evaluation")
     return net, state, data.normalized(data.images[:300]), data.labels[:300]
 
 

@@ -12,8 +12,8 @@ from scipy.stats import norm
 import pcmref
 from pcmref import draws, training
 from pcmref.checks import check_distribution
-from pcmref.data import Dataset
 from pcmref.errors import SettingError, StateError
+from pcmref.files.datasets import Dataset
 from pcmref.nn import functional as F
 from pcmref.training import Recipe
 

@@ -27,8 +27,9 @@ from pathlib import Path
 import numpy as np
 
 import pcmref
-from pcmref import store, tables
+from pcmref import store
 from pcmref.cli.resumed_study import make_folder
+from pcmref.experiments import tables
 from pcmref.nn import functional as F
 from pcmref.threads import count_workers, map_chunks
 from pcmref.training import Progress, Recipe, train_step

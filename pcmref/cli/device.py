@@ -14,12 +14,13 @@ examples:
 import argparse
 from pathlib import Path
 
-from pcmref import store, tables
+from pcmref import store
 from pcmref.cli.progress import ProgressBar
+from pcmref.experiments import tables
+from pcmref.experiments.pictures import plot_fit
 from pcmref.files import devices
 from pcmref.pcm import constants
 from pcmref.pcm.fit import DeviceFit, fit_device
-from pcmref.plots import plot_fit
 
 DEVICE_HELP = f"a profile ({', '.join(constants.profiles())}) or a device file (.toml)"
 

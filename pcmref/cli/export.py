@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pcmref import library, store
+from pcmref import store
 from pcmref.errors import FileError, MissingExtraError
+from pcmref.files import networks
 from pcmref.nn.functional import BN_EPS
 
 
@@ -23,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    file, target = library.read_network(arguments.network), arguments.target
+    file, target = networks.read_network(arguments.network), arguments.target
     if target.suffix == ".h5":
-        library.save(target, file.net, file.state, file.about)
+        networks.save(target, file.net, file.state, file.about)
     elif target.suffix == ".npz":
         with store.replacing(target) as temporary, open(temporary, "wb") as stream:
             np.savez(stream, **file.state)

@@ -34,12 +34,12 @@ import numpy as np
 from pcmref import store
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import PcmrefError, SettingError
+from pcmref.files.foreign import read_npz
 from pcmref.golden import covering, file, fuzz, json_vectors, report, special
 from pcmref.golden.backends import CONV_ALGORITHMS, Capabilities, check_backend, load_backend
 from pcmref.golden.case import Case
 from pcmref.golden.check import Recorded, check, exit_status, mark_suspects
 from pcmref.golden.ops import DTYPES, OPS
-from pcmref.readers import read_npz
 
 NO_CASE = "no case fits --level, --op and --case; `pcmref golden list` shows them"
 MOST_NUMBERS = 100_000  # in the inputs of a generated case that is written to a file

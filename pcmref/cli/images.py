@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcmref import library
 from pcmref.errors import FileError, SettingError, printable
+from pcmref.experiments.tables import counted
+from pcmref.files import networks
+from pcmref.files.images import Images, in_unit_range, load_images
 from pcmref.nn.resnet import predict
-from pcmref.tables import counted
 
 CHECKED, ENOUGH = 100, 50  # images that are looked at for chance, and the fewest of which something can be said
 SHOWN = 20  # names of classes
@@ -43,11 +44,11 @@ def add_normalisation(add, default: str) -> None:
     add("--std", type=float, nargs="+", help="of images/255, a number a channel, beside --mean")
 
 
-def evaluation(arguments, file: library.NetworkFile, recalibrates: bool) -> Evaluation:
+def evaluation(arguments, file: networks.NetworkFile, recalibrates: bool) -> Evaluation:
     """What --data holds, as the network takes it; FileError where it does not fit, or has no calibration images to draw."""
     if arguments.images < 0 or arguments.calibration < 0:
         raise SettingError("--images and --calibration must not be negative")
-    data = library.load_images(arguments.data)
+    data = load_images(arguments.data)
     n = min(arguments.images or len(data.images), len(data.images))
     labels = data.labels
     _check_fit(arguments.data, file.net, data.images, labels[:n])
@@ -70,7 +71,7 @@ def evaluation(arguments, file: library.NetworkFile, recalibrates: bool) -> Eval
     return Evaluation(data.normalized(data.images[:n], constants), labels[:n], calibration, printable(about), constants)
 
 
-def _normalised(data: library.Images, constants) -> str:
+def _normalised(data: Images, constants) -> str:
     if constants is None:
         return "taken as they are"
     mean, std = (np.round(part, 4).tolist() for part in constants)
@@ -88,7 +89,7 @@ def say_if_adabs_is_above(software: float, recalibrated: float, evaluation: Eval
         )
 
 
-def say_if_near_chance(network, file: library.NetworkFile, evaluation: Evaluation) -> None:
+def say_if_near_chance(network, file: networks.NetworkFile, evaluation: Evaluation) -> None:
     """A line on stderr where the first images cannot be told from guesses: three standard deviations of these, or less."""
     x, labels = evaluation.x[:CHECKED], evaluation.labels[:CHECKED]
     chance, n = 1 / file.net.num_classes, len(x)
@@ -104,13 +105,13 @@ def asked_for(arguments, channels: int):
     """(mean, std) of --mean and --std, None where neither is given; FileError where they are none."""
     if arguments.mean is None and arguments.std is None:
         return None
-    return library.check_normalisation("--mean and --std", [arguments.mean, arguments.std], channels)
+    return networks.check_normalisation("--mean and --std", [arguments.mean, arguments.std], channels)
 
 
-def _constants(arguments, file: library.NetworkFile, data: library.Images):
+def _constants(arguments, file: networks.NetworkFile, data: Images):
     """(mean, std) to normalise by: --mean and --std, else the network file's, else the data's; said where they differ."""
     asked, channels = asked_for(arguments, file.net.in_channels), data.images.shape[3]
-    if data.images.dtype != np.uint8 and not library.in_unit_range(data.images):
+    if data.images.dtype != np.uint8 and not in_unit_range(data.images):
         if asked:
             raise FileError(
                 f"{arguments.data}: floating-point images below 0 or above 1 are taken as normalised; --mean and --std are for "
@@ -118,7 +119,7 @@ def _constants(arguments, file: library.NetworkFile, data: library.Images):
             )
         return None
     theirs = file.about.get("normalisation")
-    theirs = theirs and library.check_normalisation(arguments.network, theirs, channels)
+    theirs = theirs and networks.check_normalisation(arguments.network, theirs, channels)
     known = {"--mean and --std": asked, arguments.network: theirs, arguments.data: data.normalisation}
     known = {source: values for source, values in known.items() if values}
     first = next(iter(known), None)

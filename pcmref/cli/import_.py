@@ -12,9 +12,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from pcmref import library
 from pcmref.cli.images import add_normalisation, asked_for
 from pcmref.errors import FileError
+from pcmref.files import networks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     source, target = arguments.source, arguments.target
     if target.suffix != ".h5" or target.resolve() == source.resolve():
         raise FileError(f"{target}: the target must end in .h5 and be another file than {source}")
-    file = library.read_network(source, arguments.zeros == "behind")
+    file = networks.read_network(source, arguments.zeros == "behind")
     about = file.about | {"imported_from": source.name}
     if arguments.zeros == "behind":
         about["zeros"] = "all behind in what was imported"
@@ -45,6 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.eps is not None:
         file = replace(file, net=replace(file.net, eps=arguments.eps))
     file = replace(file, about=about)
-    library.save(target, file.net, file.state, file.about)
+    networks.save(target, file.net, file.state, file.about)
     print(f"{target}: {file.architecture()}, {file.net.num_classes} classes; {file.assumed()}")
     return 0

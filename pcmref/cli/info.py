@@ -13,8 +13,9 @@ import json
 
 import numpy as np
 
-from pcmref import library, readers, store
+from pcmref import store
 from pcmref.errors import printable
+from pcmref.files import foreign, networks
 from pcmref.pcm.mapping import crossbars
 
 
@@ -24,19 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.file is None:
-        for name, path in library.shipped().items():
+        for name, path in networks.shipped().items():
             print(f"{name:36} {path.stat().st_size / 1e6:6.2f} MB")
         return 0
-    path = library.find(arguments.file)
-    if readers.kind_of(path) == "pcmref":
+    path = networks.find(arguments.file)
+    if foreign.kind_of(path) == "pcmref":
         kind, meta, arrays = store.read_any(path)
         is_network = kind == "network"
     else:
-        kind, meta, arrays = readers.kind_of(path), {}, readers.flat(readers.read(path))
-        is_network = any(map(readers.is_convolution, arrays, arrays.values()))
+        kind, meta, arrays = foreign.kind_of(path), {}, foreign.flat(foreign.read(path))
+        is_network = any(map(foreign.is_convolution, arrays, arrays.values()))
     print(f"{path}\nkind: {printable(kind)}")
     if is_network:
-        file = library.read_network(path)
+        file = networks.read_network(path)
         _print_network(file)
         if kind != "network":
             print(file.assumed())
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_network(file: library.NetworkFile) -> None:
+def _print_network(file: networks.NetworkFile) -> None:
     net = file.net
     weights = sum(np.size(file.state[name]) for names in crossbars(file.state).values() for name in names)
     print(f"architecture: {file.architecture()}")

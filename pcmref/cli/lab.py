@@ -27,19 +27,21 @@ import numpy as np
 from scipy.special import ndtr, softmax
 
 import pcmref
-from pcmref import draws, library, store
+from pcmref import draws, store
 from pcmref.cli import images
 from pcmref.cli.progress import ProgressBar
 from pcmref.cli.resumed_study import NETWORK
+from pcmref.experiments.pictures import COLOURS, LABELS, PALETTE
+from pcmref.experiments.retention import COMPENSATIONS, retention
+from pcmref.experiments.times import STANDARD_TIMES_S, human_time, parse_time
+from pcmref.files import networks
+from pcmref.files.images import Images
 from pcmref.nn.adabs import adabs
 from pcmref.nn.resnet import predict
 from pcmref.pcm import moments
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
-from pcmref.plots import COLOURS, LABELS, PALETTE
-from pcmref.study import COMPENSATIONS, retention
-from pcmref.times import STANDARD_TIMES_S, human_time, parse_time
 
 TIMES = "20s,1min,5min,20min,1h,6h,1d,7d,30d,90d,1y"
 TARGETS_US = (0.0, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 12.5, 15.0, 20.0, 25.0)
@@ -84,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _own(arguments: argparse.Namespace) -> Settings:
     """The settings of a page for one's own network and images; of its layers the largest, where the usual one is not there."""
-    file = library.read_network(arguments.network)
+    file = networks.read_network(arguments.network)
     evaluation = images.evaluation(arguments, file, True)
     layers = sorted((name for names in crossbars(file.state).values() for name in names), key=lambda n: -file.state[n].size)
     return replace(
@@ -128,12 +130,12 @@ def compute(settings: Settings, model: PCMModel, progress=lambda done, total: No
         devices.append(device_table(model, g_us, settings))
         pairs.append(pair_table(model, g_us, settings))
         progress(len(devices), total)
-    data = library.load_images(settings.images)
+    data = pcmref.load_images(settings.images)
     networks = []
     for name in settings.networks:
         done = len(devices) + len(networks) * steps_a_network
         networks.append(network_table(model, name, data, settings, lambda n, done=done: progress(done + n, total)))
-    first = library.read_network(settings.networks[0])
+    first = networks.read_network(settings.networks[0])
     about = {"version": pcmref.__version__, "images": data.name, "n_devices": settings.n_devices, "layer": settings.layer}
     about |= {name: getattr(settings, name) for name in ("n_images", "n_chips", "n_reads", "n_calibration")}
     chosen = first_of_each_class(data.labels)
@@ -228,9 +230,9 @@ def pair_table(model: PCMModel, g_target_us: float, settings: Settings) -> dict:
 # ------------------------------------------------------------------------------------------------------------- networks
 
 
-def network_table(model: PCMModel, name: str, data: library.Images, settings: Settings, progress) -> dict:
+def network_table(model: PCMModel, name: str, data: Images, settings: Settings, progress) -> dict:
     """A network in software and on chips: one layer's weights, ten images, accuracy over time. `progress(done)`."""
-    file = library.read_network(name)
+    file = networks.read_network(name)
     times_s, seed = settings.times_s, settings.seed
     x, labels = data.normalized(data.images[: settings.n_images], settings.constants), data.labels[: settings.n_images]
     calibration = data.normalized(data.calibration[: settings.n_calibration], settings.constants)

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from pcmref.times import human_time
+from pcmref.experiments.times import human_time
 
 LINE_SECONDS = 30
 

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 
 import pcmref
-from pcmref import store, tables
+from pcmref import store
 from pcmref.cli import images
 from pcmref.cli.device import DEVICE_HELP
 from pcmref.cli.executors import open_executor, versions
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import FileError, SettingError, printable
+from pcmref.experiments import tables
+from pcmref.experiments.tasks import Measured
 from pcmref.fast.resnet import ENGINES
 from pcmref.pcm import constants
-from pcmref.tasks import Measured
 
 KIND = "study-part"
 NETWORK = "a shipped network's name, a file of pcmref.save, or a state in a PyTorch file, .safetensors or .npz"

@@ -27,18 +27,18 @@ import argparse
 import re
 from dataclasses import replace
 
-from pcmref import library
 from pcmref.cli import images
 from pcmref.cli.resumed_study import add_arguments as add_study
 from pcmref.cli.resumed_study import alone, finish, run_study
 from pcmref.errors import SettingError, whole_number
+from pcmref.experiments.retention import COMPENSATIONS, RetentionResult, conditions, retention
+from pcmref.experiments.times import human_time, parse_time
+from pcmref.files import networks
 from pcmref.files.devices import read_device
 from pcmref.pcm import constants
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
 from pcmref.pcm.gdc import READ_OUTS
 from pcmref.pcm.model import PCMModel
-from pcmref.study import COMPENSATIONS, RetentionResult, conditions, retention
-from pcmref.times import human_time, parse_time
 
 TIMES = "20s,1min,5min,17min,1h,1d,30d,1y"
 
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     periphery = _periphery(arguments.tile, arguments.dac, arguments.adc, arguments.fresh_reads, arguments.products_apart_s)
     model = read_device(arguments.device)
     model = replace(model, gdc_read_out=arguments.gdc or model.gdc_read_out)
-    file = library.read_network(arguments.network)
+    file = networks.read_network(arguments.network)
     compensations = arguments.compensations.split(",")
     evaluation = images.evaluation(arguments, file, "adabs" in compensations)
     times_s = [parse_time(t) for t in (arguments.times or TIMES).split(",")]

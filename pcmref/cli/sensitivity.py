@@ -12,16 +12,16 @@ examples:
 
 import argparse
 
-from pcmref import library
 from pcmref.cli import images
 from pcmref.cli.resumed_study import add_arguments as add_study
 from pcmref.cli.resumed_study import alone, finish, run_study
 from pcmref.errors import whole_number
+from pcmref.experiments.retention import COMPENSATIONS
+from pcmref.experiments.sensitivity import conditions, sensitivity
+from pcmref.experiments.times import parse_time
+from pcmref.files import networks
 from pcmref.files.devices import read_device
 from pcmref.pcm.mapping import crossbars
-from pcmref.sensitivity import conditions, sensitivity
-from pcmref.study import COMPENSATIONS
-from pcmref.times import parse_time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    file, model = library.read_network(arguments.network), read_device(arguments.device)
+    file, model = networks.read_network(arguments.network), read_device(arguments.device)
     evaluation = images.evaluation(arguments, file, arguments.compensation == "adabs")
     reads = whole_number("--reads", arguments.reads, 1)
     design = {"t_s": parse_time(arguments.time), "compensation": arguments.compensation, "reads": reads}

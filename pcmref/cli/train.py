@@ -23,9 +23,9 @@ import pcmref
 from pcmref.cli.images import add_normalisation, asked_for
 from pcmref.cli.progress import ProgressBar
 from pcmref.cli.resumed_study import make_folder
+from pcmref.experiments.recipes import DATA_SETS, carry_out, read_plan
 from pcmref.fast.resnet import ENGINES
-from pcmref.library import read_network
-from pcmref.recipes import DATA_SETS, carry_out, read_plan
+from pcmref.files.networks import read_network
 
 CHECKPOINT_SECONDS = 180
 

@@ -335,9 +335,8 @@ def predict(net: ResNet, state: dict, x, **options) -> np.ndarray:
     Only the images in flight are held in memory besides x and the result. `options` go to `net.forward`: product, and with
     `pcmref.fast`'s network (`pcmref.ResNet` is that) workers and engine.
 
-    >>> from pcmref.library import load_images
     >>> net, state = pcmref.load("resnet8-fashionmnist-noise")
-    >>> data = load_images("fashionmnist-evaluation")
+    >>> data = pcmref.load_images("fashionmnist-evaluation")
     >>> pcmref.predict(net, state, data.normalized(data.images[:6])).argmax(1).tolist(), data.labels[:6].tolist()
     ([9, 2, 1, 1, 6, 1], [9, 2, 1, 1, 6, 1])
     """

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import constants
 
-from pcmref import tables
+from pcmref.experiments import tables
 
 TOP = Path(__file__).parents[2]
 DOCUMENT = TOP / "validation" / "AUDIT.md"

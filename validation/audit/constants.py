@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from pcmref import tables
+from pcmref.experiments import tables
 from pcmref.pcm.model import PCMModel
 
 PACKAGE = Path(__file__).parents[2] / "pcmref"

@@ -5,7 +5,8 @@ python validation/audit/operations_table.py
 
 from pathlib import Path
 
-from pcmref import store, tables
+from pcmref import store
+from pcmref.experiments import tables
 from pcmref.golden import covering, factors, special
 from pcmref.golden.mistakes import MISTAKES
 from pcmref.golden.ops import OPS, Array, Op

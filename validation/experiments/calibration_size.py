@@ -17,10 +17,13 @@ from measurements import add_engine
 from retention import cell, losses
 from studies import N_CALIBRATION, result_of
 
-from pcmref import library, retention, tables
-from pcmref.data import load_cifar10
+import pcmref
+from pcmref import retention
+from pcmref.experiments import tables
+from pcmref.experiments.statistics import spread
+from pcmref.files.datasets import load_cifar10
+from pcmref.files.images import Images
 from pcmref.pcm.model import PCMModel
-from pcmref.statistics import spread
 from pcmref.training import accuracy
 
 HELD_BACK = 2_000  # training images, the last ones: the recipe's `validation`
@@ -38,8 +41,8 @@ class KeptHeldBack(KeptCifar):
         return x, data.train_labels[-HELD_BACK:], self.calibration_images(self.about["calibration"])
 
     @cached_property
-    def images(self) -> library.Images:
-        data = library.load_images(self.folder)
+    def images(self) -> Images:
+        data = pcmref.load_images(self.folder)
         return replace(data, calibration=data.calibration[:-HELD_BACK])
 
 

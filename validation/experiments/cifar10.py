@@ -24,14 +24,18 @@ from paired import reclassified, reclassified_cell, standard_error
 from retention import cell, losses, lowest_in_a_day
 from studies import N_CALIBRATION, accuracies, result_of, study
 
-from pcmref import adabs, library, recipes, tables
+import pcmref
+from pcmref import adabs
 from pcmref.cli.progress import ProgressBar
-from pcmref.data import load_cifar10
 from pcmref.errors import PcmrefError, SettingError
-from pcmref.plots import plot_retention
-from pcmref.sensitivity import FIGURE_2_SAME, NOISES
-from pcmref.study import COMPENSATIONS, RetentionResult
-from pcmref.times import STANDARD_TIMES_S, human_time
+from pcmref.experiments import recipes, tables
+from pcmref.experiments.pictures import plot_retention
+from pcmref.experiments.retention import COMPENSATIONS, RetentionResult
+from pcmref.experiments.sensitivity import FIGURE_2_SAME, NOISES
+from pcmref.experiments.times import STANDARD_TIMES_S, human_time
+from pcmref.files.datasets import load_cifar10
+from pcmref.files.images import Images
+from pcmref.files.networks import find, read_network
 from pcmref.training import Augmentation, Recipe, accuracy, augment
 
 VALIDATION = Path(__file__).parents[1]
@@ -56,8 +60,8 @@ class KeptCifar(Kept):
     normalisation = None  # (mean, std) where the network's file says nothing
 
     @cached_property
-    def images(self) -> library.Images:
-        return library.load_images(self.folder)
+    def images(self) -> Images:
+        return pcmref.load_images(self.folder)
 
     @cached_property
     def constants(self) -> tuple:
@@ -92,7 +96,7 @@ class KeptCifar(Kept):
 
 def kept(kind: str, network, arguments, **settings) -> KeptCifar:
     """Where what is measured on a network is kept; kind is one of KINDS."""
-    name = f"cifar10-{kind}-{library.find(network).stem}"
+    name = f"cifar10-{kind}-{find(network).stem}"
     settings = {"calibration": N_CALIBRATION} | settings | {"images": arguments.images}
     settings |= {"calibrated_on": CROPPED} if kind.startswith("re") else {}
     found = KeptCifar(name, network, studies.__file__, arguments.engine, **settings)
@@ -146,7 +150,7 @@ def measure(kind: str, network, arguments) -> None:
 def run(arguments) -> None:
     load_cifar10(arguments.data)  # what is wrong with the files, the third network's or PyTorch is said before the work
     if arguments.third:
-        library.read_network(arguments.third)
+        read_network(arguments.third)
     if arguments.engine == "torch":
         torch_network()
     found = networks(arguments)

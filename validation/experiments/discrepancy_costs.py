@@ -19,9 +19,9 @@ from measurements import Kept, from_command
 from paired import READ_SO, accuracy_cells, difference, difference_cells, heading
 
 from pcmref import Chip, PCMModel, adabs, tables
+from pcmref.experiments.statistics import LEVEL
 from pcmref.pcm.crossbar import tile_scales
 from pcmref.pcm.mapping import crossbars
-from pcmref.statistics import LEVEL
 from pcmref.training import accuracy
 
 VALIDATION = Path(__file__).parents[1]

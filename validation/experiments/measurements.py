@@ -20,9 +20,10 @@ from types import ModuleType
 import numpy as np
 
 import pcmref
-from pcmref import library, store
+from pcmref import store
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import MissingExtraError
+from pcmref.files import networks
 from pcmref.threads import map_chunks
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -32,14 +33,15 @@ def code_digest(script: str) -> str:
     """Of the code that a study computes with, comments and layout left out, and of the script that measures."""
     top = Path(pcmref.__file__).parent
     rooms = [path for room in ("nn", "fast", "pcm") for path in sorted((top / room).glob("*.py"))]
-    files = [*rooms, *(top / f"{name}.py" for name in ("study", "draws", "library")), Path(script)]
+    others = ("experiments/retention", "draws", "files/networks", "files/images")
+    files = [*rooms, *(top / f"{name}.py" for name in others), Path(script)]
     code = "".join(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) for path in files)
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
 def file_digest(network) -> str:
     """SHA-256 of a network's file, by its shipped name or its path."""
-    return hashlib.sha256(library.find(network).read_bytes()).hexdigest()
+    return hashlib.sha256(networks.find(network).read_bytes()).hexdigest()
 
 
 @cache
@@ -59,8 +61,8 @@ class Kept:
     """
 
     def __init__(self, name: str, network: str, script: str, engine: str = "fast", **settings):
-        path = library.find(network)
-        self.file = library.read_network(path)
+        path = networks.find(network)
+        self.file = networks.read_network(path)
         self.about = {"network": path.stem, "sha256": file_digest(path)}
         self.about |= {"trained by commit": self.file.about.get("commit"), "code": code_digest(script), **settings}
         if engine == "torch":
@@ -77,7 +79,7 @@ class Kept:
     @cached_property
     def evaluation(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(images, labels, calibration images) that ship, normalised; as many images as the settings say."""
-        data, n = library.load_images("fashionmnist-evaluation"), self.about["images"]
+        data, n = pcmref.load_images("fashionmnist-evaluation"), self.about["images"]
         return data.normalized(data.images[:n]), data.labels[:n], data.normalized(data.calibration)
 
     def measure(self, tasks: dict[object, Callable[[int], object]], n_chips: int) -> dict[object, list]:

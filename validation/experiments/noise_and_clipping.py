@@ -18,9 +18,9 @@ from measurements import RESULTS, engine, evaluated_by
 from scipy import stats
 from studies import accuracies, kept_study, result_of, study, study_parser, trained
 
-from pcmref import tables
-from pcmref.data import load_fashion_mnist
-from pcmref.study import COMPENSATIONS
+from pcmref.experiments import tables
+from pcmref.experiments.retention import COMPENSATIONS
+from pcmref.files.datasets import load_fashion_mnist
 from pcmref.training import ALPHA, ETA
 
 VALIDATION = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from scipy import stats
 
 from pcmref import Chip, PCMModel, adabs, predict, tables
 from pcmref.errors import SettingError
-from pcmref.statistics import FEWEST, LEVEL, Interval, spread
+from pcmref.experiments.statistics import FEWEST, LEVEL, Interval, spread
 from pcmref.training import accuracy
 
 DAY_S = 86_400.0

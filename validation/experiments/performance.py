@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 import pcmref
-from pcmref import store, tables
+from pcmref import store
 from pcmref.cli.bench import flops_per_image, our_tasks, seconds, table, workload
 from pcmref.cli.executors import open_executor
-from pcmref.plots import PALETTE, picture
+from pcmref.experiments import tables
+from pcmref.experiments.pictures import PALETTE, picture
 
 VALIDATION = Path(__file__).parents[1]
 PICTURE, GROWTH = VALIDATION / "performance.png", VALIDATION / "results" / "growth.json"

@@ -10,10 +10,12 @@ of the two networks comes from retention.py.
 import sys
 from pathlib import Path
 
-from pcmref import library, tables
+import pcmref
 from pcmref.cli.progress import ProgressBar
+from pcmref.experiments import tables
+from pcmref.experiments.retention import RetentionResult, retention
+from pcmref.files.networks import read_network, shipped
 from pcmref.pcm.model import PCMModel
-from pcmref.study import RetentionResult, retention
 
 TOP = Path(__file__).parents[2]
 RESULTS, DEMO, PICTURE = TOP / "validation" / "results", "readme-demo.h5", TOP / "docs" / "retention.png"
@@ -22,7 +24,7 @@ NETWORK = "resnet32-fashionmnist-noise"
 
 def run(name: str, n_images: int, n_chips: int, n_calibration: int) -> RetentionResult:
     """The retention experiment on the shipped images, otherwise with the command's defaults."""
-    file, data = library.read_network(name), library.load_images("fashionmnist-evaluation")
+    file, data = read_network(name), pcmref.load_images("fashionmnist-evaluation")
     x, calibration = data.normalized(data.images[:n_images]), data.normalized(data.drawn_calibration(n_calibration))
     with ProgressBar(name, "measurement") as bar:
         settings = {"n_chips": n_chips, "x_calibration": calibration, "name": name, "progress": bar.update}
@@ -32,8 +34,8 @@ def run(name: str, n_images: int, n_chips: int, n_calibration: int) -> Retention
 def networks() -> str:
     """What each shipped network says of itself, as a Markdown table."""
     lines = [["name", "weights", "starts from", "epochs", "eta, alpha", "software accuracy"]]
-    for name in sorted(n for n in library.shipped() if n != "fashionmnist-evaluation"):
-        file = library.read_network(name)
+    for name in sorted(n for n in shipped() if n != "fashionmnist-evaluation"):
+        file = read_network(name)
         about, recipe = file.about, file.about["recipe"]
         weights = sum(file.state[n].size for n in file.net.synaptic())
         noise = f"{recipe['eta']}, {recipe['alpha']}" if recipe["eta"] else "none"

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from pcmref import PCMModel
+from pcmref.experiments.pictures import picture, time_axis
+from pcmref.experiments.times import STANDARD_TIMES_S, human_time
 from pcmref.pcm.moments import read_correlation
-from pcmref.plots import picture, time_axis
-from pcmref.times import STANDARD_TIMES_S, human_time
 
 FIRST_READS_S = (20.0, 3600.0, 86_400.0)
 

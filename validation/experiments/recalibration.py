@@ -14,7 +14,7 @@ from measurements import Kept, from_command
 from paired import heading, range_cell
 
 from pcmref import Chip, PCMModel, adabs, tables
-from pcmref.times import human_time
+from pcmref.experiments.times import human_time
 from pcmref.training import accuracy
 
 PATH = Path(__file__).parents[1] / "recalibration.md"

@@ -19,12 +19,12 @@ from measurements import RESULTS, evaluated_by
 from paired import reclassified, reclassified_cell
 from studies import N_CALIBRATION, accuracies, kept_study, result_of, study, study_parser, trained
 
-from pcmref import tables
-from pcmref.data import load_fashion_mnist
-from pcmref.plots import PALETTE, picture, plot_retention
-from pcmref.statistics import bootstrap, spread
-from pcmref.study import COMPENSATIONS, RetentionResult
-from pcmref.times import human_time
+from pcmref.experiments import tables
+from pcmref.experiments.pictures import PALETTE, picture, plot_retention
+from pcmref.experiments.retention import COMPENSATIONS, RetentionResult
+from pcmref.experiments.statistics import bootstrap, spread
+from pcmref.experiments.times import human_time
+from pcmref.files.datasets import load_fashion_mnist
 
 VALIDATION = Path(__file__).parents[1]
 TOP, DOCUMENT = VALIDATION.parent, VALIDATION / "retention.md"

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from measurements import RESULTS, Kept
 
-from pcmref import tables
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
+from pcmref.experiments import tables
+from pcmref.experiments.sensitivity import OFF, SensitivityResult, conditions, rows_of, sensitivity
+from pcmref.experiments.statistics import spread
+from pcmref.experiments.tasks import measure_chips
 from pcmref.nn.resnet import ResNet
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
-from pcmref.sensitivity import OFF, SensitivityResult, conditions, rows_of, sensitivity
-from pcmref.statistics import spread
-from pcmref.tasks import measure_chips
 
 PART = 1_000  # images
 

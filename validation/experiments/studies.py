@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 from measurements import RESULTS, Kept, add_engine, file_digest
 
-from pcmref import library, recipes
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
+from pcmref.experiments import recipes
+from pcmref.experiments.retention import COMPENSATIONS, RetentionResult, retention, rows_of
+from pcmref.experiments.statistics import by_chip
+from pcmref.experiments.times import STANDARD_TIMES_S
+from pcmref.files import networks
 from pcmref.pcm.model import PCMModel
-from pcmref.statistics import by_chip
-from pcmref.study import COMPENSATIONS, RetentionResult, retention, rows_of
-from pcmref.times import STANDARD_TIMES_S
 
 N_CALIBRATION = 1280
 
@@ -52,8 +53,8 @@ def trained(name: str, recipe: Path, folder: Path, data, workers: int | None, **
     plan = recipes.read_plan(recipe)
     (baseline, first), (_, second) = plan.stages.items()
     folder.mkdir(parents=True, exist_ok=True)
-    for shipped in {baseline, name} & library.shipped().keys():
-        shutil.copy(library.find(shipped), folder)
+    for shipped in {baseline, name} & networks.shipped().keys():
+        shutil.copy(networks.find(shipped), folder)
     plan = replace(plan, name=name, stages={baseline: first, name: replace(second, **changes)})
     with ProgressBar(name, "image") as bar:
         options = {"resume": True, "progress": lambda _, *done: bar.update(*done), "workers": workers}

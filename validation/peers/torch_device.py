@@ -21,9 +21,9 @@ from scipy import stats
 from torch_network import DEVICE
 
 import pcmref
-from pcmref import library
+from pcmref.experiments.retention import COMPENSATIONS
+from pcmref.files import networks
 from pcmref.peers import torch_resnet
-from pcmref.study import COMPENSATIONS
 
 DAY_S, T_0_S, T_READ_S, G_MAX_US = 86_400.0, 20.0, 250e-9, 25.0
 LEVEL = 0.01 / len(COMPENSATIONS)
@@ -125,7 +125,7 @@ def kept_on_cifar(name: str, folder: str):
 
     result = result_of(f"cifar10-retention-{name}")
     found = cifar10.KeptCifar.__new__(cifar10.KeptCifar)
-    found.folder, found.about, found.file = folder, result.settings, library.read_network(name)
+    found.folder, found.about, found.file = folder, result.settings, networks.read_network(name)
     ours = np.stack([accuracies(result, c, DAY_S) for c in COMPENSATIONS], -1)
     return result.software_accuracy, ours, found.evaluation
 
@@ -138,11 +138,11 @@ def main() -> int:
     parser.add_argument("--chips", type=int, default=10, help="default: %(default)s")
     parser.add_argument("--reads", type=int, default=2, help="default: %(default)s")
     arguments = parser.parse_args()
-    file, size = library.read_network(arguments.network), (arguments.chips, arguments.reads)
+    file, size = networks.read_network(arguments.network), (arguments.chips, arguments.reads)
     if arguments.data:
         software, ours, evaluation = kept_on_cifar(arguments.network, arguments.data)
     else:
-        data = library.load_images("fashionmnist-evaluation")
+        data = pcmref.load_images("fashionmnist-evaluation")
         x, labels = data.normalized(data.images[: arguments.images]), data.labels[: arguments.images]
         evaluation = x, labels, data.normalized(data.calibration)
         options = {"times_s": (DAY_S,), "n_chips": size[0], "reads": size[1], "x_calibration": evaluation[2]}

@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
     parser.add_argument("--bounded", type=int, default=200)
     arguments = parser.parse_args()
-    data = pcmref.library.load_images(arguments.data)
+    data = pcmref.load_images(arguments.data)
     images = data.normalized(data.images, NORMALISATION).astype(arguments.dtype)
     print(f"pcmref {pcmref.__version__}, torch {torch.__version__}")
     fine = [compare(arguments.folder / name, images, data.labels, arguments.bounded) for name in AUTHORS]

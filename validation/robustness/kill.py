@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 import pcmref
-from pcmref import cli, draws, library, store
+from pcmref import cli, draws, store
+from pcmref.files import networks
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import small_files
@@ -53,7 +54,7 @@ NOT_REPEATABLE = {"bench.json"}  # figures of time: a whole JSON document is all
 def prepare(folder: Path) -> None:
     """The inputs of all commands, in the current folder."""
     np.savez(folder / "state.npz", **NET.init(0))
-    library.save(folder / "net.h5", NET, NET.init(0))
+    networks.save(folder / "net.h5", NET, NET.init(0))
     x = draws.standard_normal(0, "kill/x", (30, 8, 8, 1)).astype(np.float32)
     np.savez(folder / "images.npz", images=x, labels=draws.integers(0, "kill/y", 3, (30,)), calibration=x)
     np.savez(folder / "relu.npz", x=np.array([-1.0, 0.0, 2.0]))

@@ -23,15 +23,19 @@ import h5py
 import numpy as np
 
 import pcmref
-from pcmref import data, draws, library, recipes
+from pcmref import draws
 from pcmref.cli import info
+from pcmref.experiments import recipes
+from pcmref.experiments.retention import RetentionResult, Row
+from pcmref.files import datasets, networks
+from pcmref.files.datasets import load_cifar10
+from pcmref.files.foreign import read_npz
+from pcmref.files.images import Images, load_images, save_images
 from pcmref.golden import file as golden_file
 from pcmref.golden import report
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.check import Recorded, check
 from pcmref.golden.verify import Verdict
-from pcmref.readers import read_npz
-from pcmref.study import RetentionResult, Row
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import small_files
@@ -90,14 +94,14 @@ def _content(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
         return json.loads(file.attrs["meta"]), arrays
 
 
-def _check_network(path: Path, read: library.NetworkFile) -> None:
+def _check_network(path: Path, read: networks.NetworkFile) -> None:
     meta, arrays = _content(path)
     sizes = {k: tuple(meta["network"][k]) for k in ("widths", "blocks")}
     assert read.net.config() == json.loads(json.dumps(meta["network"])) | sizes
     _check_state(read, arrays)
 
 
-def _check_state(read: library.NetworkFile, arrays: dict[str, np.ndarray]) -> None:
+def _check_state(read: networks.NetworkFile, arrays: dict[str, np.ndarray]) -> None:
     _same_arrays(read.state, arrays)
     assert {name: value.shape for name, value in arrays.items()} == read.net.shapes()
     assert all(np.isfinite(value).all() for value in read.state.values())
@@ -123,7 +127,7 @@ def _check_result(path: Path, result: RetentionResult) -> None:
     result.table(), result.summary()
 
 
-def _check_images(path: Path, images: library.Images) -> None:
+def _check_images(path: Path, images: Images) -> None:
     arrays = _content(path)[1] if path.suffix == ".h5" else _members(path)
     _same(images.images, arrays["images"])
     assert (images.labels == arrays["labels"]).all() and images.images.dtype.kind in "uf"
@@ -160,10 +164,10 @@ def _plan() -> recipes.Plan:
 
 
 @cache
-def _small_data() -> data.Dataset:
+def _small_data() -> datasets.Dataset:
     with TemporaryDirectory() as folder:
         small_files.write_fashion_mnist(Path(folder), n_train=16, n_test=4)
-        full = data.load_fashion_mnist(folder)
+        full = datasets.load_fashion_mnist(folder)
     return replace(full, train_images=full.train_images[:, :8, :8], test_images=full.test_images[:, :8, :8])
 
 
@@ -200,7 +204,7 @@ def _check_info(_: Path, text: str) -> None:
 
 def _write_images(path: Path) -> None:
     x = small_files.pixels("images", 6, 8, 8, 1)
-    library.save_images(path, "few", x, np.arange(6) % 3, x[:3], (0.3,), (0.4,), {"licence": "none"})
+    save_images(path, "few", x, np.arange(6) % 3, x[:3], (0.3,), (0.4,), {"licence": "none"})
 
 
 def _npz(**arrays) -> bytes:
@@ -225,7 +229,7 @@ def _check_npz(path: Path, arrays: dict) -> None:
     _same_arrays(arrays, _members(path))
 
 
-def _check_npz_network(path: Path, read: library.NetworkFile) -> None:
+def _check_npz_network(path: Path, read: networks.NetworkFile) -> None:
     arrays = {n: array for n, array in _members(path).items() if not n.endswith("num_batches_tracked")}
     _check_state(read, {n: array.astype("f4") if array.dtype.str[1:] == "f2" else array for n, array in arrays.items()})
 
@@ -262,11 +266,11 @@ def _raw_idx_files() -> dict[str, bytes]:
     return {name.removesuffix(".gz"): gzip.decompress(content) for name, content in _idx_files().items()}
 
 
-def _load_idx(path: Path) -> data.Dataset:
-    return data.load_fashion_mnist(path.parent)
+def _load_idx(path: Path) -> datasets.Dataset:
+    return datasets.load_fashion_mnist(path.parent)
 
 
-def _check_idx(attacked: Path, read: data.Dataset) -> None:
+def _check_idx(attacked: Path, read: datasets.Dataset) -> None:
     def array(part):
         path = next(p for p in (attacked.with_name(f"{part}.gz"), attacked.with_name(part)) if p.is_file())
         raw = path.read_bytes()
@@ -284,7 +288,7 @@ def _cifar(kind) -> dict[str, bytes]:
     return {"c.tar.gz": small_files.tar_gz(kind(small_files.cifar_batches(2)), "cifar-10-batches")}
 
 
-def _check_cifar(path: Path, read: data.Dataset) -> None:
+def _check_cifar(path: Path, read: datasets.Dataset) -> None:
     """Every image's bytes lie in the archive's own batches, one after the other; binary labels are the records' first bytes."""
     with tarfile.open(path, "r:*") as archive:
         batches = {m.name.rsplit("/", 1)[-1]: archive.extractfile(m).read() for m in archive if m.isfile()}
@@ -327,20 +331,20 @@ _NPZ_STATE = cache(lambda: {"x.npz": _npz(**NET.init(0))})
 _CHIP = cache(lambda: pcmref.Chip.program(NET.init(0), pcmref.PCMModel.joshi2020()))
 _META = {"note": "words", "history": [{"epoch": 1}], "normalisation": [[0.3], [0.4]]}
 READERS = [
-    _hdf5("network", lambda p: library.save(p, NET, NET.init(0), _META), library.read_network, _check_network),
+    _hdf5("network", lambda p: networks.save(p, NET, NET.init(0), _META), networks.read_network, _check_network),
     _hdf5("chip", lambda p: _CHIP().save(p), pcmref.Chip.load, _check_chip),
     _hdf5("golden", _write_golden, golden_file.read, _check_golden),
     _hdf5("result", lambda p: _result().to_hdf5(p), RetentionResult.from_hdf5, _check_result),
-    _hdf5("image file", _write_images, library.load_images, _check_images),
+    _hdf5("image file", _write_images, load_images, _check_images),
     _hdf5("checkpoint", lambda p: _stopped(p.parent, False), _resume, lambda p, v: None, "r.checkpoint.h5"),
-    _hdf5("info", lambda p: library.save(p, NET, NET.init(0), _META), _info, _check_info),
-    Reader("images", "npz", "x.npz", cache(lambda: {"x.npz": _npz(**_own_images())}), library.load_images, _check_images),
-    Reader("state", "npz", "x.npz", _NPZ_STATE, library.read_network, _check_npz_network),
+    _hdf5("info", lambda p: networks.save(p, NET, NET.init(0), _META), _info, _check_info),
+    Reader("images", "npz", "x.npz", cache(lambda: {"x.npz": _npz(**_own_images())}), load_images, _check_images),
+    Reader("state", "npz", "x.npz", _NPZ_STATE, networks.read_network, _check_npz_network),
     Reader("results", "npz", "x.npz", lambda: {"x.npz": _request()[1]}, _judged, _check_judged),
     Reader("idx.gz", "idx", "t10k-images-idx3-ubyte.gz", cache(_idx_files), _load_idx, _check_idx),
     Reader("idx", "idx", "train-labels-idx1-ubyte", cache(_raw_idx_files), _load_idx, _check_idx),
-    Reader("cifar binary", "tar", "c.tar.gz", cache(lambda: _cifar(small_files.cifar_binary)), data.load_cifar10, _check_cifar),
-    Reader("cifar python", "tar", "c.tar.gz", cache(lambda: _cifar(small_files.cifar_python)), data.load_cifar10, _check_cifar),
+    Reader("cifar binary", "tar", "c.tar.gz", cache(lambda: _cifar(small_files.cifar_binary)), load_cifar10, _check_cifar),
+    Reader("cifar python", "tar", "c.tar.gz", cache(lambda: _cifar(small_files.cifar_python)), load_cifar10, _check_cifar),
     Reader("recipe", "toml", "r.toml", lambda: {"r.toml": RECIPE}, recipes.read_plan, _check_plan),
     Reader("xfail", "toml", "x.toml", lambda: {"x.toml": XFAIL}, partial(report.expect_failures, VERDICTS), _check_expected),
 ]

@@ -20,7 +20,7 @@ import numpy as np
 
 import pcmref
 from pcmref import cli, draws
-from pcmref.study import RetentionResult
+from pcmref.experiments.retention import RetentionResult
 
 TOP = Path(__file__).parents[2]
 STUDY = ["retention", "resnet8-fashionmnist-noise", "--images", "200", "--calibration", "200", "--times", "20s,1d"]

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcmref import tables
 from pcmref.errors import SettingError, whole_number
+from pcmref.experiments import tables
+from pcmref.experiments.retention import COMPENSATIONS, check_evaluation
+from pcmref.experiments.statistics import FEWEST, by_chip, spread
+from pcmref.experiments.tasks import Measured, measure_chips
+from pcmref.experiments.times import human_time
 from pcmref.fast.resnet import ResNet
 from pcmref.nn.adabs import BATCH_SIZE, adabs
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
-from pcmref.statistics import FEWEST, by_chip, spread
-from pcmref.study import COMPENSATIONS, check_evaluation
-from pcmref.tasks import Measured, measure_chips
-from pcmref.times import human_time
 from pcmref.training import accuracy, inject_weight_noise
 
 NOISES = (0.0, 0.026, 0.033, 0.038, 0.043, 0.0565, 0.075, 0.113)  # sigma / max|W| of Gaussian noise on the weights
@@ -168,7 +168,7 @@ class SensitivityResult:
 
     def plot(self, path) -> None:
         """Draw what each crossbar, each kind of noise and each strength of noise costs (needs matplotlib: the extra `show`)."""
-        from pcmref.plots import plot_sensitivity
+        from pcmref.experiments.pictures import plot_sensitivity
 
         plot_sensitivity(self, path)
 
@@ -204,10 +204,10 @@ def sensitivity(
 ) -> SensitivityResult:
     """Measure n_chips chips, each read `reads` times at t_s, with one thing after the other ideal: see `conditions`.
 
-    x [N, H, W, C] normalised, labels [N]; compensation is one of study.COMPENSATIONS. Chip k has seed + k in every condition:
+    x [N, H, W, C] normalised, labels [N]; compensation one of retention.COMPENSATIONS. Chip k has seed + k in every condition:
     differences are of the same devices. eta is what the network was trained with, to be shown. The rest as in `retention`.
 
-    >>> from pcmref.sensitivity import sensitivity
+    >>> from pcmref.experiments.sensitivity import sensitivity
     >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
     >>> x, labels = pcmref.draws.standard_normal(0, "images", (6, 8, 8, 1)), np.arange(6) % 3
     >>> result = sensitivity(net, net.init(), pcmref.PCMModel.joshi2020(), x, labels, n_chips=2, reads=1)

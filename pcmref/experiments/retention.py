@@ -9,8 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcmref import store, tables
+from pcmref import store
 from pcmref.errors import FileError, SettingError, ShapeError, whole_number
+from pcmref.experiments import tables
+from pcmref.experiments.statistics import FEWEST, Spread, by_chip, spread
+from pcmref.experiments.tasks import Measured, measure_chips
+from pcmref.experiments.times import STANDARD_TIMES_S, human_time
 from pcmref.fast.resnet import ResNet
 from pcmref.nn.adabs import BATCH_SIZE, adabs, check_batches
 from pcmref.nn.functional import check_labels
@@ -18,9 +22,6 @@ from pcmref.pcm import constants
 from pcmref.pcm.chip import Chip, Reading
 from pcmref.pcm.crossbar import Periphery, multiply
 from pcmref.pcm.model import PCMModel
-from pcmref.statistics import FEWEST, Spread, by_chip, spread
-from pcmref.tasks import Measured, measure_chips
-from pcmref.times import STANDARD_TIMES_S, human_time
 from pcmref.training import accuracy
 
 COMPENSATIONS = ("none", "gdc", "adabs")
@@ -49,7 +50,8 @@ class Summary(Spread):
 class RetentionResult:
     """The rows of a study, the accuracy of the same network in software, and how the study was set up.
 
-    >>> rows = tuple(pcmref.study.Row("mine", "gdc", 20.0, chip, 0, 0.5 + 0.25 * chip) for chip in (0, 1))
+    >>> from pcmref.experiments.retention import Row
+    >>> rows = tuple(Row("mine", "gdc", 20.0, chip, 0, 0.5 + 0.25 * chip) for chip in (0, 1))
     >>> result = pcmref.RetentionResult("mine", rows, software_accuracy=0.8, settings={"n_images": 100})
     >>> result.rows[1].accuracy
     0.75
@@ -63,7 +65,8 @@ class RetentionResult:
     def summary(self) -> list[Summary]:
         """Middle, range, mean and spread over chips and reads, one entry a compensation and time, in the order of the study.
 
-        >>> rows = tuple(pcmref.study.Row("mine", "gdc", 20.0, chip, 0, 0.5 + 0.25 * chip) for chip in (0, 1))
+        >>> from pcmref.experiments.retention import Row
+        >>> rows = tuple(Row("mine", "gdc", 20.0, chip, 0, 0.5 + 0.25 * chip) for chip in (0, 1))
         >>> (summary,) = pcmref.RetentionResult("mine", rows, 0.8, {}).summary()
         >>> summary.mean, summary.lowest, round(summary.std, 4), summary.n_chips
         (0.625, 0.5, 0.1768, 2)
@@ -106,7 +109,8 @@ class RetentionResult:
     def table(self) -> str:
         """`lines` as an aligned table; below it `spread_lines`, where every chip was read several times.
 
-        >>> rows = (pcmref.study.Row("mine", "gdc", 86_400.0, 0, 0, 0.75),)
+        >>> from pcmref.experiments.retention import Row
+        >>> rows = (Row("mine", "gdc", 86_400.0, 0, 0, 0.75),)
         >>> print(pcmref.RetentionResult("mine", rows, 0.8, {}).table())
          time  software    gdc
         1 day     80.00  75.00
@@ -125,7 +129,8 @@ class RetentionResult:
         """Columns name, compensation, t_s, chip, read, accuracy; written atomically.
 
         >>> from pathlib import Path
-        >>> rows = (pcmref.study.Row("mine", "gdc", 86_400.0, 0, 0, 0.75),)
+        >>> from pcmref.experiments.retention import Row
+        >>> rows = (Row("mine", "gdc", 86_400.0, 0, 0, 0.75),)
         >>> pcmref.RetentionResult("mine", rows, 0.8, {}).to_csv("retention.csv")
         >>> print(Path("retention.csv").read_text(), end="")
         name,compensation,t_s,chip,read,accuracy
@@ -136,7 +141,8 @@ class RetentionResult:
     def to_hdf5(self, path) -> None:
         """Rows, software accuracy and settings in one checked file; `RetentionResult.from_hdf5` reads it.
 
-        >>> result = pcmref.RetentionResult("mine", (pcmref.study.Row("mine", "gdc", 86_400.0, 0, 0, 0.75),), 0.8, {})
+        >>> from pcmref.experiments.retention import Row
+        >>> result = pcmref.RetentionResult("mine", (Row("mine", "gdc", 86_400.0, 0, 0, 0.75),), 0.8, {})
         >>> result.to_hdf5("retention.h5")
         >>> pcmref.RetentionResult.from_hdf5("retention.h5") == result
         True
@@ -172,10 +178,11 @@ class RetentionResult:
     def plot(self, path) -> None:
         """Draw accuracy over time as a PNG or SVG (needs matplotlib: the extra `show`).
 
-        >>> rows = tuple(pcmref.study.Row("mine", "gdc", t_s, 0, 0, 0.75) for t_s in (20.0, 86_400.0))
+        >>> from pcmref.experiments.retention import Row
+        >>> rows = tuple(Row("mine", "gdc", t_s, 0, 0, 0.75) for t_s in (20.0, 86_400.0))
         >>> pcmref.RetentionResult("mine", rows, 0.8, {"n_images": 100}).plot("retention.png")
         """
-        from pcmref.plots import plot_retention
+        from pcmref.experiments.pictures import plot_retention
 
         plot_retention([self], path)
 

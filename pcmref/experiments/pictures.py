@@ -7,14 +7,14 @@ import numpy as np
 
 from pcmref import store
 from pcmref.errors import MissingExtraError, SettingError
-from pcmref.times import human_time
+from pcmref.experiments.times import human_time
 
 # Okabe & Ito's colours, distinguishable with any colour vision
 PALETTE = {"vermilion": "#D55E00", "blue": "#0072B2", "green": "#009E73", "purple": "#CC79A7", "orange": "#E69F00"}
 COLOURS = {"none": PALETTE["vermilion"], "gdc": PALETTE["blue"], "adabs": PALETTE["green"]}
 MARKERS = {"none": "v", "gdc": "s", "adabs": "o"}
 LABELS = {"none": "no compensation", "gdc": "global drift compensation", "adabs": "batch-norm recalibration (AdaBS)"}
-STYLE = "pcmref.pictures"  # pictures.mplstyle, beside this file: for `plt.style.use`
+STYLE = "pcmref.experiments.pictures"  # pictures.mplstyle, beside this file: for `plt.style.use`
 
 
 LABEL_DECADES = 0.9  # a time's label needs this much of the axis
@@ -115,7 +115,7 @@ def plot_sensitivity(result, path) -> None:
 
     A faint dot each reading of each chip, medians as markers and lines; software dashed; the training noise dotted.
     """
-    from pcmref.sensitivity import NOISES, OFF
+    from pcmref.experiments.sensitivity import NOISES, OFF
 
     bars = list(result.settings["weights"])
     ratios = {"width_ratios": (max(len(bars) / 6, 2), 1.6, 2)}

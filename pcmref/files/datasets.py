@@ -5,10 +5,14 @@ training images, per channel, and `normalized` applies them. Files from elsewher
 and against fixed limits before memory is asked for; what does not fit raises FileError with the file's name.
 """
 
+import contextlib
 import gzip
+import io
+import pickle
 import sys
 import tarfile
 import warnings
+import zipfile
 import zlib
 from dataclasses import dataclass
 from math import prod
@@ -17,10 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from pcmref import draws
-from pcmref.cifar_pickle import read_batch
-from pcmref.data_kinds import check_kind
 from pcmref.errors import FileError, MissingExtraError, ShapeError, printable
-from pcmref.readers import read_npz, read_up_to
+from pcmref.files.foreign import read_npz, read_up_to
 from pcmref.store import MAX_BYTES, size_limit
 from pcmref.threads import chunks_of
 
@@ -213,6 +215,127 @@ def _cifar_arrays(where: str, pixels: np.ndarray, labels: np.ndarray) -> tuple[n
     return np.ascontiguousarray(images), labels.astype(np.int64)
 
 
+# --------------------------------------------------------------------------------------- CIFAR-10's python version: its pickles
+
+PIXELS = 3 * 32 * 32
+
+
+class _PickledDtype:
+    """Stands in for numpy.dtype while a batch is read: remembers its code."""
+
+    def __init__(self, code=None, *_):
+        self.code = code
+
+    def __setstate__(self, state):
+        pass
+
+
+class _PickledArray:
+    """Stands in for numpy.ndarray while a batch is read: remembers shape, dtype and bytes, allocates nothing."""
+
+    def __init__(self, *_):
+        self.shape, self.code, self.columns_first, self.content = None, None, False, None
+
+    def __setstate__(self, state):
+        _version, self.shape, dtype, self.columns_first, self.content = state
+        self.code = getattr(dtype, "code", None)
+
+    @classmethod
+    def of_buffer(cls, content, dtype, shape, order="C"):
+        """As protocol 5 has arrays."""
+        array = cls()
+        array.__setstate__((1, shape, dtype, order == "F", content))
+        return array
+
+    def is_uint8(self) -> bool:
+        return isinstance(self.code, bytes | str) and self.code in (b"u1", "u1")
+
+
+class _Entries(dict):
+    """A dict whose keys are texts: a key of nested tuples could take for ever to hash."""
+
+    def __setitem__(self, key, value):
+        if not isinstance(key, bytes | str):
+            raise pickle.UnpicklingError("a dict's key is no text")
+        super().__setitem__(key, value)
+
+
+def _encoded(text, encoding):
+    """As protocols 0 to 2 of Python 3 have byte strings."""
+    if type(text) is not str or encoding not in ("latin1", b"latin1"):
+        raise pickle.UnpicklingError("a byte string that is no latin1")
+    return text.encode("latin1")
+
+
+class _BatchUnpickler(pickle._Unpickler):  # the pure-Python one: its memo cannot be made to allocate by an index
+    """Lists, tuples, dicts of texts, numbers, strings, and arrays as _PickledArray; any other name or opcode is refused."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch[pickle.EMPTY_DICT[0]] = lambda self: self.append(_Entries())
+    dispatch[pickle.FRAME[0]] = lambda self: self.read(8)  # a frame is only a hint how to read
+    for opcode in (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET):  # these would hash what they are given
+        del dispatch[opcode[0]]
+
+    def load_dict(self):
+        items, entries = self.pop_mark(), _Entries()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            entries[key] = value
+        self.append(entries)
+
+    def load_bytearray8(self):  # the library's would allocate what it declares
+        self.append(self.read(int.from_bytes(self.read(8), "little")))
+
+    dispatch[pickle.DICT[0]], dispatch[pickle.BYTEARRAY8[0]] = load_dict, load_bytearray8
+
+    ADMITTED = {
+        ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
+        ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
+        ("numpy", "ndarray"): _PickledArray,
+        ("numpy", "dtype"): _PickledDtype,
+        ("numpy.core.numeric", "_frombuffer"): _PickledArray.of_buffer,
+        ("numpy._core.numeric", "_frombuffer"): _PickledArray.of_buffer,
+        ("_codecs", "encode"): _encoded,
+    }
+
+    def find_class(self, module, name):
+        if (module, name) not in self.ADMITTED:
+            raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, which a CIFAR-10 batch does not need")
+        return self.ADMITTED[module, name]
+
+
+class _Counted(io.BytesIO):
+    """Bytes that can be read from a limited number of times: every opcode of a pickle is a read."""
+
+    n_reads = 0
+
+    def read(self, size=-1, /):
+        self.n_reads += 1
+        if self.n_reads > 1_000_000:  # the official ones take about 100,000
+            raise pickle.UnpicklingError("over a million opcodes")
+        return super().read(size)
+
+
+def read_batch(where: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """(pixels uint8 [N, 3072], labels int64 [N]) of one batch file of the python version; FileError, which names `where`."""
+    try:
+        batch = _BatchUnpickler(_Counted(content), encoding="bytes").load()
+        entries = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
+        data, labels = entries["data"], entries["labels"]
+        if type(data) is not _PickledArray or type(data.content) is not bytes or not data.is_uint8():
+            raise FileError(f"{where}: 'data' must be an array of uint8")
+        n, rest = divmod(len(data.content), PIXELS)
+        if rest or type(data.shape) is not tuple or [type(v) for v in data.shape] != [int, int] or data.shape != (n, PIXELS):
+            raise FileError(f"{where}: 'data' must be [N, 3072] and have as many bytes, it has {len(data.content)}")
+        if type(labels) is not list or not all(type(v) is int and 0 <= v < 10 for v in labels):
+            raise FileError(f"{where}: 'labels' must be a list of whole numbers 0 to 9")
+    except FileError:
+        raise
+    except Exception as error:  # whatever hostile bytes make the unpickler raise
+        raise FileError(f"{where}: not a CIFAR-10 python batch: {type(error).__name__}: {error}") from error
+    order = "F" if data.columns_first is True else "C"
+    return np.frombuffer(data.content, np.uint8).reshape((n, PIXELS), order=order), np.array(labels, np.int64)
+
+
 # ---------------------------------------------------------------------------------------------- one's own, and which it is
 
 
@@ -335,3 +458,39 @@ def _image(path: Path, like: np.ndarray | None, limit: int) -> np.ndarray:
         raise
     except Exception as error:  # whatever hostile bytes make Pillow raise, its warnings included
         raise FileError(f"{path}: not an image that Pillow reads: {error}") from error
+
+
+# ------------------------------------------------------------------------------------------------------ files that are not read
+
+_OTHERS = {  # beginnings of files that people have images in, and how these become images that are read
+    b"\x93NUMPY": "one array (.npy). With its labels: numpy.savez('images.npz', images=numpy.load(FILE), labels=LABELS)",
+    b"MATLAB": "a file of MATLAB. As SVHN has it, in Python: d = scipy.io.loadmat(FILE); "
+    "numpy.savez('images.npz', images=d['X'].transpose(3, 0, 1, 2), labels=d['y'].ravel() % 10)",
+    b"PAR1": "a parquet file. As Hugging Face has CIFAR-10, in Python: d = pandas.read_parquet(FILE); "
+    "x = [numpy.array(PIL.Image.open(io.BytesIO(v['bytes']))) for v in d['img']]; "
+    "numpy.savez('images.npz', images=x, labels=d['label'])",
+    b"\x89HDF": "an HDF5 file of other software: read it with h5py and write images [N, H, W, C] and labels with numpy.savez",
+    b"\x89PNG": "one image; a data set is a folder of train/CLASS/FILE and test/CLASS/FILE",
+    b"\xff\xd8\xff": "one image; a data set is a folder of train/CLASS/FILE and test/CLASS/FILE",
+    b"\0\0\x08": "one of four IDX files; name the folder in which they are",
+    b"\x80": "a Python pickle; of CIFAR-10's batches, name the folder in which they are",
+} | dict.fromkeys((b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"(\xb5/\xfd"), "packed; unpack it and name the folder")
+
+
+def check_kind(path: Path) -> None:
+    """FileError where a file is known to hold no data set, with what it is and what makes one of it."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+    if head.startswith(b"PK"):
+        names = []
+        with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # what is damaged, its reader names
+            names = archive.namelist()
+        if "data.pkl" in (name.rsplit("/", 1)[-1] for name in names):
+            raise FileError(f"{path}: a PyTorch file; in Python: numpy.savez('images.npz', images=X.numpy(), labels=Y.numpy())")
+        if names and not any(name.endswith(".npy") for name in names):
+            raise FileError(f"{path}: a zip archive of other files ({names[0][:80]!r}); unpack it and name the folder")
+    if head.startswith(b"\x1f\x8b"):
+        with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(path) as file:
+            head = file.read(3)
+    if what := next((what for start, what in _OTHERS.items() if head.startswith(start)), None):
+        raise FileError(f"{path}: {what}")

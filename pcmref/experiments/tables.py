@@ -5,13 +5,13 @@ import io
 from pathlib import Path
 
 from pcmref import store
-from pcmref.statistics import Interval, Spread
+from pcmref.experiments.statistics import Interval, Spread
 
 
 def aligned(lines: list[list[str]]) -> str:
     """Columns as wide as they must be, flush right.
 
-    >>> from pcmref.tables import aligned
+    >>> from pcmref.experiments.tables import aligned
     >>> print(aligned([["time", "gdc"], ["1 day", "75.00"]]))
      time    gdc
     1 day  75.00
@@ -34,7 +34,7 @@ def markdown(lines: list[list[str]]) -> str:
 def filled(document: str, parts: dict[str, str]) -> str:
     """A Markdown document with the text of each part between its <!-- name --> and the next <!-- end -->.
 
-    >>> from pcmref.tables import filled
+    >>> from pcmref.experiments.tables import filled
     >>> filled("a\\n<!-- b -->\\nold\\n<!-- end -->\\n", {"b": "new"})
     'a\\n<!-- b -->\\nnew\\n<!-- end -->\\n'
     """
@@ -52,8 +52,8 @@ def fill(path: Path, parts: dict[str, str]) -> None:
 def range_cell(found: Spread, digits: int = 2) -> str:
     """`median [lowest, highest] mean` in percent; a single reading as it is.
 
-    >>> from pcmref.statistics import spread
-    >>> from pcmref.tables import range_cell
+    >>> from pcmref.experiments.statistics import spread
+    >>> from pcmref.experiments.tables import range_cell
     >>> range_cell(spread(np.array([[0.5, 0.7], [0.9, 0.9]])), 1)
     '80.0 [50.0, 90.0] 75.0'
     """

@@ -16,10 +16,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pcmref import library, store, tables
-from pcmref.data import Dataset, load_cifar10, load_dataset, load_fashion_mnist
+from pcmref import store
 from pcmref.errors import FileError, SettingError, whole_number
+from pcmref.experiments import tables
 from pcmref.fast.resnet import ResNet
+from pcmref.files import networks
+from pcmref.files.datasets import Dataset, load_cifar10, load_dataset, load_fashion_mnist
 from pcmref.training import Progress, Recipe, accuracy, train
 
 NETWORKS = {"joshi32": ResNet.joshi32, "resnet8": ResNet.resnet8, "imagenet34": ResNet.imagenet34}
@@ -31,7 +33,7 @@ DATA_SETS = {"fashion-mnist": load_fashion_mnist, "cifar-10": load_cifar10, "own
 class Start:
     """The network that training starts from, and which it is: the name in the recipe and the digest of the file."""
 
-    file: library.NetworkFile
+    file: networks.NetworkFile
     identity: str
 
 
@@ -91,10 +93,10 @@ def read_plan(path) -> Plan:
 
 def _read_start(recipe, name: str) -> Start:
     try:
-        path = library.shipped().get(name) or library.find(Path(recipe).parent / name)
+        path = networks.shipped().get(name) or networks.find(Path(recipe).parent / name)
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Start(library.read_network(path), f"{name}, sha256 {digest}")
+        return Start(networks.read_network(path), f"{name}, sha256 {digest}")
     except (FileError, OSError) as error:
         raise FileError(f"{recipe}: start: {error}") from error
 
@@ -150,7 +152,7 @@ def carry_out(
         at = train(net, state, data, recipe, start, after_step, **options)
         state = at.best
         _write_log(out / f"{name}.csv", at.history)
-        library.save(path, net, state, {**_about(identity, at, net, data, options), "commit": commit})
+        networks.save(path, net, state, {**_about(identity, at, net, data, options), "commit": commit})
         done.append(identity)
         checkpoint.unlink(missing_ok=True)
     return written
@@ -171,7 +173,7 @@ def _about(identity: dict, at: Progress, net: ResNet, data: Dataset, options: di
 
 def _finished(path: Path, identity: dict) -> dict:
     """The state of a stage that is already done; FileError where the file is from another recipe."""
-    file = library.read_network(path)
+    file = networks.read_network(path)
     if {k: file.about.get(k) for k in identity} != identity:
         raise FileError(f"{path}: was made by another recipe; move it away, or train without --resume")
     return file.state

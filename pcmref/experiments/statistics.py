@@ -47,7 +47,7 @@ def variance_components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     so that between may come out below 0 where it is small (the analysis of variance of one random factor, balanced: Searle,
     Casella & McCulloch, Variance Components, 1992). Needs 2 chips and 2 reads.
 
-    >>> from pcmref.statistics import variance_components
+    >>> from pcmref.experiments.statistics import variance_components
     >>> between, within = variance_components(np.array([[0.5, 0.7], [0.9, 0.9]]))
     >>> round(float(between), 4), round(float(within), 4)
     (0.04, 0.01)
@@ -73,7 +73,7 @@ def bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray])
 def spread(values: np.ndarray) -> Spread:
     """Middle, range, mean and the two deviations of values [chips, reads], with intervals.
 
-    >>> from pcmref.statistics import spread
+    >>> from pcmref.experiments.statistics import spread
     >>> found = spread(np.array([[0.5, 0.7], [0.9, 0.9]]))
     >>> round(found.median, 4), round(found.mean, 4), round(found.between, 4), round(found.within, 4)
     (0.8, 0.75, 0.2, 0.1)
