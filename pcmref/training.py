@@ -190,8 +190,7 @@ def augment(x: np.ndarray, choice: Augmentation, index: np.ndarray, recipe: Reci
         for i, (top, left) in enumerate(choice.crop[index]):
             out[i] = padded[i, top : top + h, left : left + w]
     if choice.flip is not None:
-        mirrored = choice.flip[index]
-        out[mirrored] = out[mirrored, :, ::-1]
+        out = np.where(choice.flip[index, None, None, None], out[:, :, ::-1], out)
     if choice.cutout is not None:
         half = recipe.cutout // 2
         for i, (row, column) in enumerate(choice.cutout[index]):
