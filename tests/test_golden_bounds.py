@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from right_backends import Fourier, Winograd
 
-from pcmref.golden import Capabilities, Reference, covering, special
+from pcmref.golden import Capabilities, Reference, design, special
 from pcmref.golden.bounds import LARGEST, STORAGE, UNIT_ROUNDOFF, Precision, accumulation_roundoff, is_representable, tolerance
 from pcmref.golden.case import Case, narrow, normal
 from pcmref.golden.check import check_case, in_dtype
@@ -84,7 +84,7 @@ def test_winograd_needs_to_be_declared():
 
 def test_a_block_of_transforms_may_leave_its_bound_by_their_growth_and_no_more():
     """Its bound is that of sums: outside by less than the growth is inconclusive, by more, or without a transform, wrong."""
-    golden = covering.golden("basic_block/v1/cover-float64-0", Capabilities())
+    golden = design.golden("basic_block/v1/cover-float64-0", Capabilities())
     e = golden.expected["y"]
     capabilities = {name: Capabilities(conv_algorithm=name) for name in ("direct", "winograd F(2,3)", "fft")}
     for off, statuses in ((50, "fail inconclusive inconclusive"), (200, "fail fail inconclusive"), (1000, "fail fail fail")):
@@ -96,8 +96,8 @@ def test_no_case_judges_a_transform_that_may_overflow_on_its_way():
     """conv2d's terms stay in the range one by one; a transform adds up a whole image first."""
     x = np.zeros((1, 40, 40, 1)) + LARGEST["float32"] / 64
     case = Case("conv2d", "large", "", {"x": x, "w": np.ones((1, 1, 1, 1))}, {}, {"stride": 1, "padding": 0}, dtype="float32")
-    assert covering.made(case, Capabilities(dtypes=("float32",))) is not None
-    assert covering.made(case, Fourier().capabilities()) is None
+    assert design.made(case, Capabilities(dtypes=("float32",))) is not None
+    assert design.made(case, Fourier().capabilities()) is None
 
 
 def test_denormals_in_a_convolution_are_judged_where_it_is_direct():

@@ -7,7 +7,7 @@ import pytest
 from right_backends import Blocked, Reordered
 
 from pcmref.fast.backend import Backend as Fast
-from pcmref.golden import covering, drawn, factors, file
+from pcmref.golden import design, file, make
 from pcmref.golden.backends import adapted
 from pcmref.golden.bounds import in_dtype
 from pcmref.golden.check import check_case
@@ -19,8 +19,8 @@ CAPABILITIES = Reference().capabilities()
 
 
 def verdicts(backend, op, dtype, level=2):
-    keys = covering.keys([op], [dtype], level)
-    made = (golden for key in keys if (golden := covering.golden(key, CAPABILITIES)) is not None)
+    keys = design.keys([op], [dtype], level)
+    made = (golden for key in keys if (golden := design.golden(key, CAPABILITIES)) is not None)
     return (check_case(backend, CAPABILITIES, golden, dtype, relate=False) for golden in made)
 
 
@@ -31,62 +31,57 @@ def is_noticed(backend, op, dtype):
 # ------------------------------------------------------------------------------------------------------------ the design
 
 
-def test_every_operation_has_a_design():
-    assert factors.FACTORS.keys() == OPS.keys()
-
-
-@pytest.mark.parametrize("op", factors.FACTORS)
+@pytest.mark.parametrize("op", OPS)
 def test_every_pair_of_levels_that_fits_occurs(op):
-    levels, settings = factors.FACTORS[op], covering.design(op)
+    levels, settings = design.levels(op), design.settings(op)
     covered = {pair for s in settings for pair in combinations(s.items(), 2)}
-    assert all(s.keys() == levels.keys() and factors.fits(op, s) for s in settings)
-    assert covering.design(op, 6) == settings[:6]
+    assert all(s.keys() == levels.keys() and design.fits(op, s) for s in settings)
+    assert design.settings(op, 6) == settings[:6]
     for a, b in combinations(levels, 2):
         for pair in [((a, x), (b, y)) for x in levels[a] for y in levels[b]]:
-            if (a, b) in factors.APART or pair in covered:
+            if {a, b} == design.APART or pair in covered:
                 continue
             others = [f for f in levels if f not in (a, b)]
             picks = np.random.default_rng(0).integers(0, 10**6, (200, len(others)))
             tried = ({f: levels[f][n % len(levels[f])] for f, n in zip(others, row, strict=True)} for row in picks)
-            assert not any(factors.fits(op, dict(pair) | other) for other in tried), pair
+            assert not any(design.fits(op, dict(pair) | other) for other in tried), pair
 
 
 def test_the_design_reaches_what_kernels_get_wrong():
-    conv = factors.FACTORS["conv2d"]
+    conv = design.levels("conv2d")
     assert {2**k + d for k in range(1, 8) for d in (-1, 0, 1)} <= {*conv["c"]} and max(conv["c"]) == 130
     assert {k for kernel in conv["kernel"] for k in kernel} == {*range(1, 8)} and any(a != b for a, b in conv["kernel"])
     assert conv["stride"] == (1, 2, 3, 4) and conv["padding"] == tuple(range(7)) and conv["n"] == (1, 2, 3, 5, 17, 64)
     assert all(h != w for h, w in conv["size"]) and max(min(size) for size in conv["size"]) > 8
-    assert max(factors.FACTORS["linear"]["o"]) == 1000 and max(factors.FACTORS["read"]["devices"]) == 10**6
-    assert max(factors.FACTORS["read"]["t_s"]) >= 30 * 365 * 86_400 and min(factors.FACTORS["read"]["t_s"]) == 20.0
+    assert max(design.levels("linear")["o"]) == 1000 and max(design.levels("read")["devices"]) == 10**6
+    assert max(design.levels("read")["t_s"]) >= 30 * 365 * 86_400 and min(design.levels("read")["t_s"]) == 20.0
 
 
 def test_beyond_the_design_each_range_goes_on():
     """Every operation has settings there, of factors that it has, from level 2 on."""
-    for op, levels in factors.FACTORS.items():
-        assert factors.beyond(op) and all(s.keys() >= levels.keys() for s in factors.beyond(op)), op
-        keys = covering.keys([op], OPS[op].dtypes[:1], 2)
-        assert sum("beyond" in key for key in keys) == len(factors.beyond(op)) and not any(
-            "beyond" in k for k in covering.keys([op], OPS[op].dtypes, 1)
+    for op in OPS:
+        assert design.far(op) and all(s.keys() >= design.levels(op).keys() for s in design.far(op)), op
+        keys = design.keys([op], OPS[op].dtypes[:1], 2)
+        assert sum("beyond" in key for key in keys) == len(design.far(op)) and not any(
+            "beyond" in k for k in design.keys([op], OPS[op].dtypes, 1)
         )
-        known = {*levels, *factors.EXTRA.get(op, {})}
-        assert all(s.keys() <= known for s in factors.beyond(op)), op
+        assert all(s.keys() <= design.levels(op, True).keys() for s in design.far(op)), op
 
     def reach(op, factor):
-        return max(s[factor] for s in factors.beyond(op))
+        return max(s[factor] for s in design.far(op))
 
     assert reach("linear", "c") > 4096 and reach("conv2d", "c") > 2048 and reach("conv2d", "o") > 2048
     assert reach("softmax_cross_entropy", "n") > 1024 and reach("relu", "n") > 128 and reach("draws", "n") > 2048
-    assert any(s["n"] >= 4 * s["batch_size"] for s in factors.beyond("adabs")) and reach("resnet", "widths") == (65,)
-    assert any(s["c"] * s["o"] > 1024 and s["g_max_us"] != 25 for s in factors.beyond("gdc")) and reach("dac", "steps") > 2**15
-    assert all(s["c"] * s["o"] > 2**16 for s in factors.beyond("gdc")[-4:]) and reach("chip", "c") * 9 > 2**11
-    assert any(9 * s["widths"][0] ** 2 > 2**14 for s in factors.beyond("chip"))
+    assert any(s["n"] >= 4 * s["batch_size"] for s in design.far("adabs")) and reach("resnet", "widths") == (65,)
+    assert any(s["c"] * s["o"] > 1024 and s["g_max_us"] != 25 for s in design.far("gdc")) and reach("dac", "steps") > 2**15
+    assert all(s["c"] * s["o"] > 2**16 for s in design.far("gdc")[-4:]) and reach("chip", "c") * 9 > 2**11
+    assert any(9 * s["widths"][0] ** 2 > 2**14 for s in design.far("chip"))
 
 
 def test_wild_cases_have_many_magnitudes_and_a_gamma_of_0():
     def case(op, **setting):
-        first = next(s for s in factors.beyond(op) if s.get("wild"))
-        return drawn.make(op, "wild", first | setting, "float32")
+        first = next(s for s in design.far(op) if s.get("wild"))
+        return make.make(op, "wild", first | setting, "float32")
 
     a = case("batch_norm_train_backward").inputs
     spread = np.log2(a["x"].std((0, 1, 2)))
@@ -105,34 +100,34 @@ def test_a_case_is_the_same_for_ever_and_holds_numbers_of_its_dtype():
         "linear/v1/cover-float16-2",
         "sgd_step/v1/beyond-float32-1",
     ):
-        one, again = (covering.golden(key, CAPABILITIES) for _ in range(2))
-        assert one.case.key == key and covering.is_key(key)
+        one, again = (design.golden(key, CAPABILITIES) for _ in range(2))
+        assert one.case.key == key and design.is_key(key)
         for name, value in one.case.inputs.items():
             assert value.tobytes() == again.case.inputs[name].tobytes()
             np.testing.assert_array_equal(in_dtype({"": value}, one.case.dtype)[""], value)
-    assert not covering.is_key("conv2d/v1/cover-float32-9999") and not covering.is_key("conv2d/v1/3x3")
-    full = covering.golden("conv2d/v1/joshi32-float32-0", CAPABILITIES).case.inputs["x"]
+    assert not design.is_key("conv2d/v1/cover-float32-9999") and not design.is_key("conv2d/v1/3x3")
+    full = design.golden("conv2d/v1/joshi32-float32-0", CAPABILITIES).case.inputs["x"]
     assert np.any(full != full.astype(np.float16))  # more bits than half precision has
 
 
 def test_of_many_devices_each_has_the_value_of_its_like():
     setting = {"profile": "joshi2020", "devices": 1000, "t_s": 3600.0}
-    golden = covering.made(drawn.make("read", "many", setting, "float64"), CAPABILITIES)
+    golden = design.made(make.make("read", "many", setting, "float64"), CAPABILITIES)
     again = Reference().run("read", 1, golden.case.inputs, golden.case.noise, golden.case.params)["g_us"]
-    assert golden.expected["g_us"].value.shape == (1000,) and len(np.unique(golden.expected["g_us"].value)) <= drawn.POOL
+    assert golden.expected["g_us"].value.shape == (1000,) and len(np.unique(golden.expected["g_us"].value)) <= make.POOL
     np.testing.assert_allclose(golden.expected["g_us"].value, again, rtol=1e-13)
 
 
 # ------------------------------------------------------------------------------------------ right ones pass, wrong ones fail
 
 
-@pytest.mark.parametrize("devices", [7, drawn.POOL + 1, 3 * drawn.POOL - 1])
-@pytest.mark.parametrize("op", drawn.ELEMENTWISE)
+@pytest.mark.parametrize("devices", [7, make.POOL + 1, 3 * make.POOL - 1])
+@pytest.mark.parametrize("op", [op for op in OPS if make.is_pooled(op)])
 def test_of_many_devices_most_of_which_are_0_too(op, devices):
-    setting = covering.design(op)[0] | {"devices": devices}
-    golden = covering.made(drawn.sparse(drawn.make(op, "fuzz-float64", setting, "float64"), 3, False), CAPABILITIES)
+    setting = design.settings(op)[0] | {"devices": devices}
+    golden = design.made(make.sparse(make.make(op, "fuzz-float64", setting, "float64"), 3, False), CAPABILITIES)
     largest = max(golden.case.inputs.values(), key=np.size)
-    assert 0 < np.count_nonzero(largest[: drawn.POOL]) <= 3
+    assert 0 < np.count_nonzero(largest[: make.POOL]) <= 3
     assert check_case(Reference(), CAPABILITIES, golden, "float64", relate=False).status == "pass"
 
 

@@ -11,7 +11,7 @@ import pytest
 from pcmref import cli, json_files
 from pcmref.cli import golden as golden_command
 from pcmref.errors import FileError
-from pcmref.golden import Capabilities, Recorded, Reference, check, covering, file, json_vectors
+from pcmref.golden import Capabilities, Recorded, Reference, check, design, file, json_vectors
 from pcmref.golden.check import in_dtype
 from pcmref.golden.json_vectors import hexadecimal
 
@@ -302,7 +302,7 @@ def test_generated_cases_of_a_dtype_are_written_and_judged_too(tmp_path, monkeyp
     keys = [key for cases in written for key, case in cases.items() if "dtype" in case]
     assert len(keys) > 6 and {key.split("/")[0] for key in keys} == {"linear", "drift"}
     assert {"inputs-cut", "tail-of-a-vector"} <= {m for cases in written for case in cases.values() for m in case["mistakes"]}
-    generated = [covering.golden(key, Capabilities(dtypes=("float32",))) for key in written[0] if "cover" in key]
+    generated = [design.golden(key, Capabilities(dtypes=("float32",))) for key in written[0] if "cover" in key]
     right = computed([*generated, *(g for g in GOLDEN if g.case.key in written[0])], "float32")
     assert right.keys() == {f"{key}/y" for key in written[0]}
     path = as_json(tmp_path / "r.json", right)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import pcmref
-from pcmref.golden import Capabilities, covering, file
+from pcmref.golden import Capabilities, design, file
 from pcmref.golden.mistakes import MISTAKES, mistakes_of
 from pcmref.golden.ops import OPS
 
@@ -45,8 +45,8 @@ def test_draws_that_are_sampled_notice_what_shares_them():
 def test_a_generated_case_notices_what_few_bits_and_small_sizes_hide():
     seen = set()
     for op in ("linear", "drift"):
-        for key in covering.keys([op], ["float32"], 1):
-            seen |= {(op, name) for name in mistakes_of(covering.golden(key, Capabilities(dtypes=("float32",))))}
+        for key in design.keys([op], ["float32"], 1):
+            seen |= {(op, name) for name in mistakes_of(design.golden(key, Capabilities(dtypes=("float32",))))}
     assert {("linear", "inputs-cut"), ("drift", "inputs-cut"), ("drift", "tail-of-a-vector")} <= seen
 
 

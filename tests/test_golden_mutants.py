@@ -10,12 +10,12 @@ from planted_kernels import kernel_mutants
 from right_backends import CORRECT, Copying, Flushing, Fourier, Fused, Longer, Sampled, Sequential, Winograd, Winograd4
 
 from pcmref import draws
-from pcmref.golden import covering, file, special
+from pcmref.golden import design, file, special
 from pcmref.golden.reference import Reference
 from pcmref.nn import functional as F
 
 RELU = [g for g in file.read() if g.case.op == "relu"]
-CASES = cache(special.cases), cache(covering.golden)
+CASES = cache(special.cases), cache(design.golden)
 
 
 def normal(*shape):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import pcmref
 from pcmref import draws
-from pcmref.golden import covering, drawn, factors, file
+from pcmref.golden import design, file, make
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.bounds import LARGEST, TINY, UNIT_ROUNDOFF, Precision
 from pcmref.golden.case import Case, narrow
@@ -59,9 +59,9 @@ def test_every_stored_case_has_the_bound_of_the_decimal_numbers(case):
 def test_a_bound_that_float64_does_not_hold_is_none():
     """Found by a stranger's search: the sums over 1,284 products of large numbers had the bound infinity, and failed."""
     setting = {"o": 1, "kernel": (1, 1), "stride": 1, "padding": 0, "c": 1, "n": 214, "size": (3, 2), "fill": "large"}
-    case = drawn.make("conv2d_backward", "large", setting, "float64")
-    assert covering.made(case, Reference().capabilities()) is None
-    few = covering.made(drawn.make("conv2d_backward", "large", setting | {"n": 2}, "float64"), Reference().capabilities())
+    case = make.make("conv2d_backward", "large", setting, "float64")
+    assert design.made(case, Reference().capabilities()) is None
+    few = design.made(make.make("conv2d_backward", "large", setting | {"n": 2}, "float64"), Reference().capabilities())
     assert all(np.isfinite(e.scale).all() for e in few.expected.values())
 
 
@@ -74,26 +74,26 @@ def test_a_bound_that_float64_does_not_hold_is_none():
 )
 def test_no_bound_is_made_of_a_number_beyond_the_largest(op, inputs):
     case = Case(op, "beyond", "", {k: v.astype(np.float16) for k, v in inputs.items()}, {}, {}, dtype="float16")
-    assert covering.made(case, Reference().capabilities()) is None
+    assert design.made(case, Reference().capabilities()) is None
     less = {k: v[:, :100] if v.ndim > 2 else np.nan_to_num(v, posinf=2.0) for k, v in case.inputs.items()}
-    assert covering.made(replace(case, inputs=less), Reference().capabilities()) is not None
+    assert design.made(replace(case, inputs=less), Reference().capabilities()) is not None
 
 
 @pytest.mark.parametrize("op", sorted(TWINS.keys() - set(IN_DECIMALS)))
 def test_the_devices_equations_have_the_bound_of_the_decimal_numbers(op):
     few = {"devices": 17, "shape": (5, 7), "c": 3, "o": 9, "widths": (2,), "classes": 4}
     settings = [
-        *covering.design(op)[: 3 if op == "chip" else 8],
-        *(s for s in factors.beyond(op) if s.get("wild") or s.get("top")),
+        *design.settings(op)[: 3 if op == "chip" else 8],
+        *(s for s in design.far(op) if s.get("wild") or s.get("top")),
     ]
     for setting in ({k: few.get(k, v) for k, v in setting.items()} for setting in settings):
-        case = drawn.make(op, "both", setting, "float64")
+        case = make.make(op, "both", setting, "float64")
         hold_together(op, case.inputs, case.params, case.noise)
 
 
 @pytest.mark.parametrize("generated", ["inject_weight_noise/v1/beyond-float64-1", "chip/v1/cover-float64-0"])
 def test_draws_of_the_backends_own_may_be_off_by_4_ulp_in_generated_cases_too(generated, monkeypatch):
-    golden, plain = covering.golden(generated, Reference().capabilities()), draws.standard_normal
+    golden, plain = design.golden(generated, Reference().capabilities()), draws.standard_normal
     for ulp, status in ((3, "pass"), (1000, "fail")):
         monkeypatch.setattr(draws, "standard_normal", lambda *a, ulp=ulp: plain(*a) * (1 + ulp * 2.0**-52))
         assert check_case(Reference(), Reference().capabilities(), golden, "float64", relate=False).status == status
@@ -327,7 +327,7 @@ def test_a_factor_that_folds_may_lose_an_underflow_by_itself(dtype):
         def batch_norm(self, x, weight, bias, mean, var, eps):
             return x * (weight / np.sqrt(var + var.dtype.type(eps))) + bias
 
-    golden = covering.made(case, Folded().capabilities())
+    golden = design.made(case, Folded().capabilities())
     verdict = check_case(Folded(), Folded().capabilities(), golden, dtype, relate=False)
     assert verdict.status in ("pass", "loose") and verdict.times_bound > 0.2
 

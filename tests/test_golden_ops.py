@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from pcmref.golden import Reference, covering, drawn, factors, file
+from pcmref.golden import Reference, design, file, make
 from pcmref.golden.ops import OPS, upstream
 
 STORED = file.read()
@@ -21,9 +21,9 @@ def test_the_dimensions_of_an_operation_are_those_of_all_its_cases(name):
     for g in (g for g in STORED if g.case.op == name):
         outputs = shapes({k: law.location for k, law in g.law.items()} if g.law else g.expected)
         assert not op.misfit(inputs=shapes(g.case.inputs), noise=shapes(g.case.noise), outputs=outputs), g.case.key
-    settings = [*covering.design(name), *factors.beyond(name)]
+    settings = [*design.settings(name), *design.far(name)]
     for i, setting in enumerate(s for s in settings if s.get("devices", 0) < 5000):
-        case = drawn.make(name, "shape", setting, "float64")
+        case = make.make(name, "shape", setting, "float64")
         outputs = Reference().run(name, 1, case.inputs, case.noise, case.params) if i < 8 else {}
         assert not op.misfit(inputs=shapes(case.inputs), noise=shapes(case.noise), outputs=shapes(outputs)), setting
 

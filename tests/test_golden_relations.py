@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pcmref.golden import Capabilities, Reference, Unsupported, check, covering, file, relations, report
+from pcmref.golden import Capabilities, Reference, Unsupported, check, design, file, relations, report
 from pcmref.golden.check import check_case
 
 GOLDEN = {g.case.key: g for g in file.read()}
@@ -156,7 +156,7 @@ def test_many_images_give_the_same_bits_twice():
                 found["dx"] = np.roll(found["dx"], -self.calls, axis=0)
             return found
 
-    many = covering.golden("conv2d_backward/v1/beyond-float32-3", PLAIN)
+    many = design.golden("conv2d_backward/v1/beyond-float32-3", PLAIN)
     ((v,),) = (check(Atomics(), [many], ["float32"], related=()),)
     assert v.status == "fail" and "a second call: other bits" in v.message, v
     ((v,),) = (check(Reference(), [many], ["float32"], related=()),)

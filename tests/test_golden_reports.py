@@ -17,7 +17,7 @@ from pcmref.golden import (
     Reference,
     Unsupported,
     check,
-    covering,
+    design,
     exit_status,
     file,
     report,
@@ -173,7 +173,7 @@ def test_failures_are_the_smallest_few_with_their_settings_and_what_is_not_suppo
         def relu(self, x):
             return x
 
-    named = [covering.golden(f"relu/v1/cover-float64-{i}", PLAIN) for i in range(9)]
+    named = [design.golden(f"relu/v1/cover-float64-{i}", PLAIN) for i in range(9)]
     text = report.terminal(report.Report("b", "1", "r", tuple(check(Wrong(), [*named, LINEAR], ["float64"]))))
     assert text.count("FAIL relu") == report.SHOWN and "4 more: relu float64 fail" in text and "not supported: linear\n" in text
     smallest = min(named, key=lambda g: g.case.inputs["x"].size)

@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from test_golden_covering import CAPABILITIES, Wrong, _when
 
 from pcmref.cli import main
-from pcmref.golden import drawn, factors, file
-from pcmref.golden import fuzz as searching
+from pcmref.golden import design, file, make, search
 from pcmref.golden.check import check_case
-from pcmref.golden.fuzz import WORK, fuzz
-from pcmref.golden.fuzz import _setting as fuzzed_setting
+from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
+from pcmref.golden.search import WORK, fuzz
+from pcmref.golden.search import _setting as fuzzed_setting
 
 
 def test_a_search_finds_the_same_again_and_shrinks_it():
@@ -40,7 +40,7 @@ def test_a_search_by_time_reduces_a_failure_for_some_time_only(monkeypatch):
     """Of few seconds the failure is kept as it is then; of none, as it was found."""
     sizes = {}
     for limit_s in (0.0, 60.0):
-        monkeypatch.setattr(searching, "REDUCING_S", limit_s)
+        monkeypatch.setattr(search, "REDUCING_S", limit_s)
         found = fuzz(
             Wrong("linear", _when(lambda a: len(a["w"]) > 16)), CAPABILITIES, ["float32"], ["linear"], seconds=60, seed=5
         )
@@ -65,14 +65,14 @@ def test_a_search_takes_no_more_memory_than_its_work_says(op):
     arrays()
 
 
-@pytest.mark.parametrize("op", factors.FACTORS)
+@pytest.mark.parametrize("op", OPS)
 def test_the_ends_of_a_search_are_parameters_that_pcmref_takes(op):
     """Of every factor that is no size: momentum 1 once was an end, which no optimiser of ours takes."""
-    levels = factors.FACTORS[op] | factors.EXTRA.get(op, {})
+    levels = design.levels(op, True)
     first = {factor: of[0] for factor, of in levels.items()}
-    ends = {factor: ends for factor, ends in factors.REACH.items() if factor in levels and isinstance(ends[0], float)}
+    ends = {factor: ends for factor, ends in make.DATA["reach"].items() if factor in levels and isinstance(ends[0], float)}
     for factor, end in ((factor, end) for factor, ends in ends.items() if factor != "profile" for end in ends):
-        case = drawn.make(op, "ends", first | {factor: end}, "float64")
+        case = make.make(op, "ends", first | {factor: end}, "float64")
         with np.errstate(all="ignore"):
             Reference().run(op, 1, case.inputs, case.noise, case.params)
 

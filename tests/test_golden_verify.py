@@ -10,7 +10,7 @@ from scipy.stats import chi2
 from selfcheck import selfcheck
 
 from pcmref import draws
-from pcmref.golden import Capabilities, Recorded, Reference, Unsupported, check, covering, exit_status, file, judge, sampled
+from pcmref.golden import Capabilities, Recorded, Reference, Unsupported, check, design, exit_status, file, judge, sampled
 from pcmref.golden.backends import BackendError, load_backend
 from pcmref.golden.case import Case
 from pcmref.golden.check import check_case, in_dtype, mark_suspects
@@ -80,7 +80,7 @@ def test_a_failure_says_in_which_part_of_the_array_it_lies():
 def test_a_failure_near_zero_is_measured_in_the_dtypes_own_ulp():
     zero = {"x": np.zeros((1, 2)), "w": np.ones((1, 2)), "b": np.zeros(1)}
     for dtype, denormal in (("float64", 2.0**-1074), ("float32", 2.0**-149)):
-        golden = covering.made(Case("linear", "zero", "", zero, {}, {}, dtype=dtype), PLAIN)
+        golden = design.made(Case("linear", "zero", "", zero, {}, {}, dtype=dtype), PLAIN)
         found = judge(golden, {"y": np.full((1, 1), 2.0**20 * denormal, dtype)}, PLAIN, dtype)
         assert found.status == "fail" and found.ulp == 2.0**20
 

@@ -35,11 +35,12 @@ from pcmref import store
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import PcmrefError, SettingError
 from pcmref.files.foreign import read_npz
-from pcmref.golden import covering, file, fuzz, json_vectors, report, special
+from pcmref.golden import design, file, json_vectors, report, special
 from pcmref.golden.backends import CONV_ALGORITHMS, Capabilities, check_backend, load_backend
 from pcmref.golden.case import Case
 from pcmref.golden.check import Recorded, check, exit_status, mark_suspects
 from pcmref.golden.ops import DTYPES, OPS
+from pcmref.golden.search import fuzz
 
 NO_CASE = "no case fits --level, --op and --case; `pcmref golden list` shows them"
 MOST_NUMBERS = 100_000  # in the inputs of a generated case that is written to a file
@@ -143,7 +144,7 @@ def _judge(arguments, backend, dtypes, stored, generated, route: str, **options)
     verdicts = check(backend, stored, dtypes, **options)
     with ProgressBar("generated cases", "case") as bar:
         for done, key in enumerate(generated, 1):
-            if (one := covering.golden(key, capabilities)) is not None:
+            if (one := design.golden(key, capabilities)) is not None:
                 verdicts += check(backend, [one], dtypes, related=one.case.op if arguments.case else ())
             bar.update(done, len(generated))
     verdicts = mark_suspects(verdicts)
@@ -163,8 +164,8 @@ def _judge(arguments, backend, dtypes, stored, generated, route: str, **options)
 def _generated(arguments, capabilities, dtypes) -> list[str]:
     """The keys of the generated cases that are asked for."""
     if arguments.case:
-        return [key for key in arguments.case if covering.is_key(key)]
-    return covering.keys(arguments.op or capabilities.ops or OPS, dtypes, arguments.level)
+        return [key for key in arguments.case if design.is_key(key)]
+    return design.keys(arguments.op or capabilities.ops or OPS, dtypes, arguments.level)
 
 
 def _run(arguments) -> int:
@@ -182,7 +183,7 @@ def _fuzz(arguments) -> int:
     options = {"seconds": seconds, "examples": arguments.examples, "seed": arguments.seed}
     with ProgressBar("fuzz", "second" if seconds is not None else "case") as bar:
         dtypes = arguments.dtype or capabilities.dtypes
-        found = fuzz.fuzz(backend, capabilities, dtypes, arguments.ops, **options, progress=bar.update)
+        found = fuzz(backend, capabilities, dtypes, arguments.ops, **options, progress=bar.update)
     for _, verdict in found.failures:
         print(report.line(verdict))
     print(found.line())
@@ -227,7 +228,7 @@ def _write(arguments) -> int:
 def _generated_values(arguments) -> list[file.Golden]:
     """The generated cases that are asked for, but those too large for a file, which are named."""
     capabilities = Capabilities(dtypes=(arguments.dtype,))
-    made = (covering.golden(key, capabilities) for key in _generated(arguments, capabilities, [arguments.dtype]))
+    made = (design.golden(key, capabilities) for key in _generated(arguments, capabilities, [arguments.dtype]))
     fit, large = [], []
     for one in (one for one in made if one is not None):
         (fit if sum(v.size for v in one.case.inputs.values()) <= MOST_NUMBERS else large).append(one)
@@ -242,7 +243,7 @@ def _verify(arguments) -> int:
     results = json_vectors.read_results(path) if path.suffix == ".json" else read_npz(path)
     backend = Recorded(str(path), results, capabilities)
     stored = {g.case.key: g for g in file.read(arguments.file or file.SHIPPED)}
-    generated = [key for key in backend.results if key not in stored and not arguments.file and covering.is_key(key)]
+    generated = [key for key in backend.results if key not in stored and not arguments.file and design.is_key(key)]
     if unknown := backend.results.keys() - stored.keys() - set(generated):
         raise SettingError(f"{path}: no case is called {sorted(unknown)[0]!r}; `pcmref golden list --level 2` shows them")
 

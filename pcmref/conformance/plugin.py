@@ -62,10 +62,10 @@ def _stored(option, capabilities, dtypes, cases):
 
 
 def _generated(option, capabilities, dtypes, cases):
-    from pcmref.golden import covering
+    from pcmref.golden import design
     from pcmref.golden.ops import OPS
 
-    keys = [] if option.pcmref_file else covering.keys(capabilities.ops or OPS, dtypes, option.pcmref_level)
+    keys = [] if option.pcmref_file else design.keys(capabilities.ops or OPS, dtypes, option.pcmref_level)
     return ("key",), [(key, key) for key in keys]
 
 

@@ -5,10 +5,10 @@ import shlex
 import pytest
 
 from pcmref.conformance.plugin import COMPARED
-from pcmref.golden import covering
+from pcmref.golden import design
 from pcmref.golden.check import check_case
-from pcmref.golden.fuzz import fuzz
 from pcmref.golden.report import line
+from pcmref.golden.search import fuzz
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_case(backend, capabilities, golden, dtype, n_tests, accept):
 
 
 def test_generated_case(backend, capabilities, key, accept):
-    golden = covering.golden(key, capabilities)
+    golden = design.golden(key, capabilities)
     if golden is None:
         pytest.skip("inconclusive: no bound says anything of it")
     accept(check_case(backend, capabilities, golden, golden.case.dtype, relate=False))

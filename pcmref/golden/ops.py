@@ -50,6 +50,11 @@ class Op:
     libm: bool = False  # takes exponentials, logarithms or powers: a backend's `libm_ulp` counts
     rows: str = "apart"  # or "together": they depend on each other, not on their order; or "fixed": on their order too
     law: str = ""  # of draws that can be sampled: "gaussian", "clipped" at 0, or "nu_law", as the model has it
+    levels: dict = field(default_factory=dict)  # of the factors that a case is made by (design.py)
+    search: dict = field(default_factory=dict)  # of factors that only a search and the cases far beyond the design have
+    far: tuple[str, ...] = ()  # the groups of settings far beyond the design that go for it
+    special: tuple[dict, ...] = ()  # cases made of stored ones, with values planted in elements of their arrays (special.py)
+    scaled: dict = field(default_factory=dict)  # the stored case of which arrays are scaled down to denormals
     of_batch: bool = False  # takes the variance of a batch: two values a channel, whose squares are in range
     cost: float = 1.0  # of a case's expected values, for every product of the case
     version: int = 1
@@ -72,6 +77,21 @@ class Op:
                 if not array.binds(tuple(shape), sizes if param is None else known):
                     return f"{name!r} must be [{array.dims}]{' with ' * bool(before)}{before}, got {list(shape)}"
         return ""
+
+    def streams(self, shapes: dict[str, tuple], params: dict) -> dict[str, tuple[str, tuple]]:
+        """{noise: (stream, shape)} where params name the streams of the noise of each parameter: shapes {input: shape}."""
+        found = {}
+        for key, array in self.noise.items():
+            if array.kind.startswith("stream ") and not (key.endswith("(with gdc)") and not params["gdc"]):
+                stream, pair = array.kind.split(" ")[1].format(**params), (2,) * array.dims.startswith("2,")
+                for name in self.on_crossbars(shapes):
+                    found[key.split(" ")[0].replace("{param}", name)] = f"{stream}/{name}", (*pair, *shapes[name])
+        return found
+
+    def on_crossbars(self, shapes: dict[str, tuple]) -> list[str]:
+        """Which of the parameters lie on crossbars: of a network no batch norms."""
+        params = [name for name in shapes if name not in self.inputs]
+        return [name for name in params if "network" not in self.params or len(shapes[name]) > 1 or name == "fc.bias"]
 
 
 def _entry(table: dict[str, Array], name: str) -> tuple[Array | None, str | None]:

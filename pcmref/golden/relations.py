@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcmref.golden import covering
+from pcmref.golden import design
 from pcmref.golden.backends import Capabilities, Unsupported
 from pcmref.golden.bounds import KINK_SHARE, in_dtype, native
 from pcmref.golden.case import Case
-from pcmref.golden.cases_pcm import chip_noise
+from pcmref.golden.make import streamed
 from pcmref.golden.ops import OPS
 from pcmref.golden.verify import Golden, Verdict, judge
 
@@ -157,7 +157,7 @@ def _other_rows(golden: Golden) -> Iterator[tuple[str, Golden]]:
         yield "rows in another order", rows(golden, np.roll(np.arange(n), 1))
     if table.rows == "together" or case.params.get("train"):
         return
-    alone = _only(golden, golden.expected.keys() if case.op == "chip" else _by_row(table.outputs))
+    alone = _only(golden, golden.expected.keys() - (table.outputs.keys() - _by_row(table.outputs)))  # what a device is stays
     for i in range(n if 1 < n <= 4 else 0):
         yield f"row {i} alone", rows(alone, [i])
     if n < MANY and MANY * max(v[0].size for v in by_row) <= MANY_NUMBERS:
@@ -175,21 +175,21 @@ def _other(golden: Golden, capabilities: Capabilities, dtype: str, changes: Call
     )
     first = next((k for k, v in inputs.items() if v.dtype.kind == "f" and changes(k, v)), "")
     inputs |= {first: inputs[first] / 2} if first else {}
-    params = case.params | ({"seed": case.params["seed"] + 1} if case.op == "draws" else {})
+    params = case.params
+    if "seed" in params and not case.inputs:
+        params = params | {"seed": params["seed"] + 1}
     if "seed" in params:  # it names the noise, which a backend may draw by itself
-        noise = case.noise
-    if case.op == "chip":
-        params |= {"t_s": 27.3612345}  # a stream's name has all its digits
-        noise = noise | chip_noise(inputs, params["seed"], params["t_s"], params["read"], params["gdc"])
+        params = params | ({"t_s": 27.3612345} if "t_s" in params else {})  # a stream's name has all its digits
+        noise = streamed(case.op, inputs, params)
     other = replace(case, inputs=inputs, noise=noise, params=params, dtype=dtype)
-    return (None if golden.special else covering.made(other, capabilities)) or Golden(other, {})
+    return (None if golden.special else design.made(other, capabilities)) or Golden(other, {})
 
 
 def _others(golden: Golden, capabilities: Capabilities, dtype: str) -> Iterator[tuple[str, Golden]]:
     """Other inputs: all; of a small case of two arrays or more the matrices alone and the vectors alone, or each by itself."""
     yield "other inputs", _other(golden, capabilities, dtype)
     arrays, case = golden.case.inputs, golden.case
-    if golden.special or case.op == "chip" or case.level > 1 or len(arrays) < 2:
+    if golden.special or case.level > 1 or len(arrays) < 2 or {"network", "model"} <= case.params.keys():  # a chip is slow
         return
     if len(arrays) <= FEW:
         for one in arrays:

@@ -19,7 +19,7 @@ def check_case_fits(case, to_be_sampled: bool = False) -> None:
     A case to be sampled has no noise.
     """
     where, op = f"{case.key}: its arrays or params do not fit {case.op}", OPS[case.op]
-    noise = [] if to_be_sampled else [n for n in op.noise if case.params.get("gdc", True) or not n.endswith("(with gdc)")]
+    noise = {} if to_be_sampled else op.noise
     lacking = _lacking(case.inputs, op.inputs) or _lacking(case.noise, noise) or _lacking(case.params, op.params)
     if lacking:
         raise GoldenError(f"{where}: {lacking!r} is missing")
@@ -32,10 +32,8 @@ def check_case_fits(case, to_be_sampled: bool = False) -> None:
     for name, shape in _state_shapes(case, where).items():
         if np.shape(case.inputs.get(name)) != shape:
             raise GoldenError(f"{where}: the input {name!r} must have shape {list(shape)}")
-        if len(shape) > 1 or name == "fc.bias" or "network" not in op.params:  # a network's batch norms are digital
-            wanted = (kind.split(" ")[0].replace("{param}", name) for kind in noise)
-            if lacking := _lacking(case.noise, wanted):
-                raise GoldenError(f"{where}: {lacking!r} is missing")
+    if noise and (lacking := _lacking(case.noise, op.streams(_shapes(case.inputs), case.params))):
+        raise GoldenError(f"{where}: {lacking!r} is missing")
     if any("{" in name for name in op.inputs) and not any("." in name for name in case.inputs):
         raise GoldenError(f"{where}: it has no parameters under torchvision's names")
 

@@ -32,7 +32,7 @@ import numpy as np
 from right_backends import CORRECT, Reference
 
 from pcmref import fast
-from pcmref.golden import bounds, covering, file, ops, relations, special
+from pcmref.golden import bounds, design, file, ops, relations, special
 from pcmref.golden.backends import Capabilities, adapted
 from pcmref.golden.check import check
 from pcmref.golden.twin import TWINS
@@ -52,8 +52,8 @@ ROUTES = {
 
 def generated(op: str, dtype: str, capabilities: Capabilities) -> Iterator:
     """(key, case with what is expected, or None where no bound says anything)."""
-    for key in covering.keys([op], [dtype], 2):
-        yield key, covering.golden(key, capabilities)
+    for key in design.keys([op], [dtype], 2):
+        yield key, design.golden(key, capabilities)
 
 
 @cache
@@ -91,7 +91,7 @@ def shares(backend, own, dtype: str) -> Iterator[tuple[str, float]]:
     """(operation, share of the bound) of each case that a backend passes."""
     capabilities = backend.capabilities()
     cases = [g for g in (*stored(), *specials(capabilities)) if g.case.op in own and g.case.dtype in (None, dtype)]
-    cases += [g for op in own for key in covering.keys([op], [dtype], 1) if (g := covering.golden(key, capabilities))]
+    cases += [g for op in own for key in design.keys([op], [dtype], 1) if (g := design.golden(key, capabilities))]
     for verdict in check(backend, cases, [dtype], related=()):
         if verdict.status in ("pass", "loose"):
             yield verdict.op, verdict.times_bound

@@ -13,7 +13,7 @@ from planted import mutants
 from planted_kernels import kernel_mutants
 from right_backends import CORRECT
 
-from pcmref.golden import covering, file, special
+from pcmref.golden import design, file, special
 from pcmref.golden.check import check, check_case, exit_status
 from pcmref.golden.mistakes import MISTAKES, Mistaken
 from pcmref.golden.ops import OPS, RANDOM
@@ -48,7 +48,7 @@ class _Mute(Reference):
 
 def selfcheck(golden: list[Golden], found: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
     """Findings on correct backends, on every mutant, and on a check that compares nothing; `found(finding)` after each."""
-    specials, generated = cache(special.cases), cache(covering.golden)
+    specials, generated = cache(special.cases), cache(design.golden)
     steps: list[Callable[[], Finding]] = [lambda one=one: _correct(one(), golden, specials, generated) for one in CORRECT]
     steps += [lambda mutant=mutant: _caught(mutant, golden) for mutant in mutants()]
     kernels = [*(_Named(name, op) for name, m in MISTAKES.items() for op in m.ops), *kernel_mutants()]
@@ -67,7 +67,7 @@ def _correct(backend, golden: list[Golden], specials: Callable, generated: Calla
     dtypes, capabilities = ["float64", "float32"], backend.capabilities()
     ops = (own or OPS) if capabilities.accepts_noise else RANDOM
     verdicts = check(backend, [g for g in (*golden, *specials(capabilities)) if g.case.op in ops], dtypes)
-    more = [g for key in covering.keys(ops, dtypes, 1) if (g := generated(key, capabilities)) is not None]
+    more = [g for key in design.keys(ops, dtypes, 1) if (g := generated(key, capabilities)) is not None]
     verdicts += [check_case(backend, capabilities, g, g.case.dtype, relate=False) for g in more]
     wrong = [v.case for v in verdicts if v.status in FAILED]
     compared = sum(v.status in ("pass", "loose") for v in verdicts)
@@ -91,7 +91,7 @@ def _noticed(mutant, golden: list[Golden], specials: Callable, generated: Callab
     op, dtype, capabilities = mutant.planted, mutant.dtype, mutant.capabilities()
     stored = (g for g in chain(golden, specials(capabilities)) if g.case.op == op and g.law is None)
     stored = ((g, True) for g in stored if g.case.dtype in (None, dtype))
-    more = ((g, False) for key in covering.keys([op], [dtype], 2) if (g := generated(key, capabilities)) is not None)
+    more = ((g, False) for key in design.keys([op], [dtype], 2) if (g := generated(key, capabilities)) is not None)
     verdicts = (check_case(mutant, capabilities, g, dtype, relate=relate) for g, relate in chain(stored, more))
     failed = next((v for v in verdicts if v.status in FAILED), None)
     detail = "no case failed" if failed is None else f"{failed.case}: {failed.message}"

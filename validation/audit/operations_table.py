@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pcmref import store
 from pcmref.experiments import tables
-from pcmref.golden import covering, factors, special
+from pcmref.golden import design, special
+from pcmref.golden.make import DATA
 from pcmref.golden.mistakes import MISTAKES
 from pcmref.golden.ops import OPS, Array, Op
 
@@ -44,9 +45,12 @@ def document(text: str) -> str:
     equations = "\n\n".join(f"`{name}`\n```\n{op.equation.strip()}\n```" for name, op in OPS.items())
     mistakes = [[f"`{name}`", m.kind, m.effect, m.hits] for name, m in MISTAKES.items()]
     parts = {"operations": tables.markdown([HEAD, *map(_row, OPS.values())]), "equations": equations}
-    covered = [[f"`{op}`", str(len(covering.design(op))), _levels(levels)] for op, levels in factors.FACTORS.items()]
+    covered = [[f"`{op}`", str(len(design.settings(op))), _levels(design.levels(op))] for op in OPS]
     parts["covered"] = tables.markdown([["operation", "cases a dtype", "every pair of these levels that fits"], *covered])
-    further = [[", ".join(f"`{op}`" for op in g["ops"]), "; ".join(map(_setting, g["settings"]))] for g in factors.BEYOND]
+    further = [
+        [", ".join(f"`{name}`" for name, op in OPS.items() if group in op.far), "; ".join(map(_setting, settings))]
+        for group, settings in DATA["far"].items()
+    ]
     parts["beyond"] = tables.markdown([["operations", "settings beyond those levels, all else small"], *further])
     parts["mistakes"] = tables.markdown([["mistake", "kind", "what it does", "whom it hits"], *mistakes])
     parts["special"] = tables.markdown([["operation", "case", "planted", "outputs of pcmref, in float32"], *special.table()])

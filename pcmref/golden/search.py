@@ -1,4 +1,4 @@
-"""Looking for inputs on which a backend is wrong: any case that `drawn` can make, by hypothesis, and a small one that fails.
+"""Looking for inputs on which a backend is wrong: any case that `make` can make, by hypothesis, and a small one that fails.
 
 A round asks for a few cases of every operation in every dtype, and the next round for others. The same seed gives the same
 cases in the same order, however many of them there is time for. Needs hypothesis.
@@ -8,13 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import product
 from math import prod
 from zlib import crc32
 
 import numpy as np
 
 from pcmref.errors import MissingExtraError
-from pcmref.golden import covering, drawn, factors
+from pcmref.golden import design, make
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.check import check_case
 from pcmref.golden.ops import OPS, RANDOM
@@ -70,7 +71,7 @@ def fuzz(
     except ImportError as error:
         raise MissingExtraError("fuzzing needs hypothesis: install pcmref with the extra `test`") from error
     found, started, turn = Found(), time.monotonic(), 0
-    todo = [(op, d) for op in ops or capabilities.ops or OPS for d in dtypes if op in factors.FACTORS and d in OPS[op].dtypes]
+    todo = [(op, d) for op in ops or capabilities.ops or OPS for d in dtypes if d in OPS[op].dtypes]
     todo = [(op, d) for op, d in todo if capabilities.accepts_noise or op not in RANDOM]
     while todo:
         for op, dtype in list(todo):
@@ -93,7 +94,6 @@ def _search(backend, capabilities, op, dtype, number: int, found: Found, limit_s
     """The smallest failure among a round's cases that is found within limit_s of the first."""
     import hypothesis
     from hypothesis import HealthCheck, Phase, Verbosity, given, settings
-    from hypothesis import strategies as st
 
     last, until = [], np.inf
 
@@ -107,20 +107,17 @@ def _search(backend, capabilities, op, dtype, number: int, found: Found, limit_s
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )
-    @given(_setting(op), st.integers(0, 2**16), st.integers(0, 9))
-    def one(setting, draws_seed, sparse):
+    @given(_recipes(op))
+    def one(recipe):
         nonlocal until
         if time.monotonic() > until:  # hypothesis takes this for success, and comes to an end
             return
-        case = drawn.make(op, f"fuzz-{dtype}", setting, dtype, draws_seed)
-        if sparse < len(SPARSE):
-            case = drawn.sparse(case, *SPARSE[sparse])
-        golden = covering.made(case, capabilities)
+        golden = _made(recipe, op, dtype, capabilities)
         hypothesis.assume(golden is not None)
         verdict = check_case(backend, capabilities, golden, dtype)
         if not last:  # what a failure is reduced by counts no more
             found.judged[Verdict(op, "", dtype, verdict.status, refused=verdict.refused[:1])] += 1
-        for factor, level in setting.items():
+        for factor, level in recipe[0].items():
             if isinstance(level, int) and not isinstance(level, bool):
                 low, high = found.ranges.get(factor, (level, level))
                 found.ranges[factor] = min(low, level), max(high, level)
@@ -140,12 +137,38 @@ def _search(backend, capabilities, op, dtype, number: int, found: Found, limit_s
     return None
 
 
-def _setting(op: str):
-    """A strategy of settings: of every factor a level, or a number in its REACH; now and then of more work than a design's."""
+def cases(op: str, dtype: str, capabilities: Capabilities):
+    """A strategy of any cases that `make` can make, with what is expected of a backend of these capabilities."""
+    golden = _recipes(op).map(lambda recipe: _made(recipe, op, dtype, capabilities))
+    return golden.filter(lambda one: one is not None)
+
+
+def _made(recipe: tuple, op: str, dtype: str, capabilities: Capabilities) -> Golden | None:
+    """The case of (setting, seed, how sparse); None where no bound says anything of it."""
+    setting, seed, sparse = recipe
+    case = make.make(op, f"fuzz-{dtype}", setting, dtype, seed)
+    return design.made(make.sparse(case, *SPARSE[sparse]) if sparse < len(SPARSE) else case, capabilities)
+
+
+def _recipes(op: str):
     from hypothesis import strategies as st
 
-    levels = factors.FACTORS[op] | factors.EXTRA.get(op, {})
-    levels = {factor: sorted(of, key=_size) for factor, of in levels.items()}  # it shrinks to the first
+    return st.tuples(_setting(op), st.integers(0, 2**16), st.integers(0, 9))
+
+
+def _beginnings(op: str) -> list[dict]:
+    """What a setting begins with: nothing, or, in about two of five (154 of 400), a shape that kernels have fast paths for."""
+    shapes = product(*make.DATA["fast"].values())
+    fast = [{"kernel": (k, k), "padding": k // 2, "c": c} for k, c in shapes]
+    return [{}] * len(fast) + fast if OPS[op].is_convolution else [{}]
+
+
+def _setting(op: str):
+    """A strategy of settings: of every factor a level, or a number in its reach; now and then of more work than a design's."""
+    from hypothesis import strategies as st
+
+    reach = make.DATA["reach"]
+    levels = {factor: sorted(of, key=_size) for factor, of in design.levels(op, True).items()}  # it shrinks to the first
 
     @st.composite
     def build(draw):
@@ -156,16 +179,16 @@ def _setting(op: str):
             number = low * (high / low) ** (draw(st.integers(0, 4095)) / 4095)
             return round(number) if isinstance(like, int) else f"G_max {number} uS" if isinstance(like, str) else number
 
-        setting, begun, work = {}, draw(st.sampled_from(factors.BEGINNINGS.get(op, [{}]))), draw(st.sampled_from(WORK))
+        setting, begun, work = {}, draw(st.sampled_from(_beginnings(op))), draw(st.sampled_from(WORK))
 
         def fits(s):
-            second = {"c": s["o"]} if op.startswith("basic_block") and "o" in s else {}  # a block's other convolution
-            return factors.fits(op, s, work) and factors.fits(op, s | second, work)
+            second = {"c": s["o"]} if OPS[op].composite and "o" in s else {}  # a block's other convolution
+            return design.fits(op, s, work) and design.fits(op, s | second, work)
 
         for factor in sorted(draw(st.permutations(list(levels))), key=lambda factor: factor not in begun):
             level = begun.get(factor, draw(st.sampled_from(levels[factor])))  # drawn in any case: it may shrink to no beginning
-            if factor in factors.REACH and level is not None and draw(st.booleans()) and factor not in begun:
-                low, high = factors.REACH[factor]
+            if factor in reach and level is not None and draw(st.booleans()) and factor not in begun:
+                low, high = reach[factor]
                 level = free(level, levels[factor][0] if factor == "n" else low, high)
             if not fits(setting | {factor: level}):
                 possible = [v for v in levels[factor] if fits(setting | {factor: v})]
