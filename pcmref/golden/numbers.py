@@ -137,7 +137,7 @@ class Numbers(np.ndarray):
 
 def _made(precision: Precision, folds: bool, value, error, magnitude, terms, roundings, rounded: int = 0) -> Numbers:
     """Sums after `rounded` more roundings of every term to the backend's precision."""
-    if np.any(rounded):
+    if isinstance(rounded, np.ndarray) or rounded:
         error = error + rounded * (magnitude + error * precision.u + terms * precision.underflow)
     plain = np.empty(np.shape(value), _STORED[precision.carrier])
     plain["value"], plain["error"], plain["magnitude"], plain["terms"] = value, error, magnitude, terms
@@ -167,8 +167,8 @@ def _operand(v, like: Numbers) -> Numbers:
     if isinstance(v, np.ndarray) and v.dtype == like.dtype:
         return v if isinstance(v, Numbers) else like.wrap(v)
     if isinstance(v, Numbers):
-        values = np.asarray(np.frompyfunc(str, 1, 1)(v.close().value), like.precision.carrier)
-        return _made(like.precision, v.folds, values, *list(_fields(v.close()).values())[1:])
+        values, *rest = _fields(v.close()).values()
+        return _made(like.precision, v.folds, np.asarray(np.frompyfunc(str, 1, 1)(values), like.precision.carrier), *rest)
     whole = isinstance(v, (int, np.integer))
     made = Numbers.of(v, like.precision, not whole, 0 if whole else 1)
     made.view(np.ndarray)["terms"] = v != 0  # a plain 0 is no term
