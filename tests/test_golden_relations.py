@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pcmref.golden import Capabilities, Reference, Unsupported, check, design, file, relations, report
-from pcmref.golden.check import check_case
+from pcmref.golden.check import _judged, check_case
 
 GOLDEN = {g.case.key: g for g in file.read()}
 LINEAR = GOLDEN["linear/v1/plain"]
@@ -147,14 +147,9 @@ def test_many_images_give_the_same_bits_twice():
 
         def conv2d_backward(self, dy, x, w, stride, padding):
             self.calls += 1
+            dx, _ = super().conv2d_backward(dy, x, w, stride, padding)
             order = np.roll(np.arange(len(x)), self.calls)
-            return super().conv2d_backward(dy[order], x[order], w, stride, padding)
-
-        def call(self, op, arguments):
-            found = super().call(op, arguments)
-            if op == "conv2d_backward":
-                found["dx"] = np.roll(found["dx"], -self.calls, axis=0)
-            return found
+            return dx, sum(Reference.conv2d_backward(dy[[i]], x[[i]], w, stride, padding)[1] for i in order)
 
     many = design.golden("conv2d_backward/v1/beyond-float32-3", PLAIN)
     ((v,),) = (check(Atomics(), [many], ["float32"], related=()),)
@@ -270,7 +265,7 @@ def test_other_inputs_are_judged_in_every_operation(op):
     other = relations._other(g, PLAIN, "float64")
     first = Reference().run(op, 1, g.case.inputs, g.case.noise, g.case.params)
     assert other.expected.keys() == first.keys()
-    assert relations._judge(other, first, PLAIN, "float64").status == "fail"
+    assert _judged(other, first, PLAIN, "float64", 1, True).status == "fail"
 
 
 def relations_size(golden):
@@ -282,7 +277,7 @@ def test_what_is_related_to_each_operation():
     found = {}
     for g in GOLDEN.values():
         if not g.law:
-            names = (r.name for r in relations._relations(g, PLAIN, "float64"))
+            names = (r.name for r in relations.related(g, PLAIN, "float64"))
             found.setdefault(g.case.op, set()).update(names)
     layouts = {"a second call", "other inputs", *relations._layouts(None)}
     assert all(layouts <= names for names in found.values())

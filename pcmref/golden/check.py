@@ -8,13 +8,14 @@ import zlib
 from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
 from pcmref.golden import relations, sampled
 from pcmref.golden.backends import BackendError, Capabilities, Unsupported, adapted, check_backend
-from pcmref.golden.bounds import STORAGE, in_dtype, native
+from pcmref.golden.bounds import KINK_SHARE, STORAGE, in_dtype, native
 from pcmref.golden.ops import OPS, upstream
 from pcmref.golden.verify import Golden, Verdict, judge, judge_samples
 
@@ -68,29 +69,57 @@ def check_case(
     seed: int = 0,
     relate: bool = True,
 ) -> Verdict:
-    """The verdict on one case in one dtype; its relations too where `relate`."""
-    recorded = isinstance(backend, Recorded)
+    """The verdict on one case in one dtype, or on the first of its relations that is broken, where `relate`.
+
+    `refused` names the relations that the backend raised Unsupported for.
+    """
     if left_out := _left_out(backend, capabilities, golden, dtype):
         return Verdict.of(golden, dtype, left_out[0], message=left_out[1])
-    try:
-        results, fault = _results(backend, capabilities, golden, dtype, n, seed)
-        verdict = (
-            judge(golden, results, capabilities, dtype)
-            if golden.law is None
-            else judge_samples(golden, results, dtype, n_tests)
-        )
-    except Unsupported as reason:
-        return Verdict.of(golden, dtype, "unsupported", message=str(reason))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a stranger's code: whatever it raises, sys.exit too, is a verdict, not our end
-        return Verdict.of(golden, dtype, "error", message=relations.crash(error), trace=_trace(error))
-    if fault:
-        return replace(verdict, status="fail", message="; ".join(filter(None, (fault, verdict.message))))
+    first, results, verdict, refused = {}, {}, None, []
+    of_values = golden.law is None and not isinstance(backend, Recorded)
     most = None if relate else golden.case.name.startswith("beyond")  # of these a second call, for its bits
-    if verdict.status == "fail" or golden.law is not None or recorded or most == 0:
-        return verdict
-    return relations.check(backend, capabilities, golden, dtype, results, verdict, most)
+    others = islice(relations.related(golden, capabilities, dtype), most) if of_values else ()
+    for name, related, arrange in chain([relations.Relation("", golden)], others):
+        try:
+            again, fault = _results(backend, related, dtype, arrange, n, seed)
+            if name == "a second call" and capabilities.deterministic and relations.other_bits(first, again):
+                fault = fault or "other bits, though the backend declares itself deterministic"
+            if relations.other_bits(first, results):
+                fault = fault or "it changed the results of an earlier call, which lie in scratch memory"
+            found = _judged(related, again, capabilities, dtype, n_tests, bool(name))
+            if golden.law is not None and found.status != "fail" and not fault:
+                fault = _of_another_seed(backend, capabilities, golden, dtype, seed)
+        except Unsupported as reason:
+            if not name:
+                return Verdict.of(golden, dtype, "unsupported", message=str(reason))
+            refused.append(f"{name}: {reason}")
+            continue
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a stranger's code: whatever it raises, sys.exit too, is a verdict, not our end
+            fault = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            if not name:
+                return Verdict.of(golden, dtype, "error", message=fault, trace=_trace(error))
+            found = Verdict.of(related, dtype)
+        if fault:
+            found = replace(found, status="fail", message="; ".join(filter(None, (fault, found.message))))
+        if found.status == "fail":
+            return replace(found, message=f"{name}: {found.message}" if name else found.message)
+        if not name:
+            verdict, results, first = found, again, {k: np.array(v) for k, v in again.items()}
+    return replace(verdict, refused=tuple(refused))
+
+
+def _judged(golden: Golden, results, capabilities: Capabilities, dtype: str, n_tests: int, related: bool) -> Verdict:
+    """The verdict on results; of a case made of a case only on what is expected of it, skip where that is nothing."""
+    if golden.law is not None:
+        return judge_samples(golden, results, dtype, n_tests)
+    if related:
+        kinks = [np.isfinite(e.kink).mean() for e in golden.expected.values() if e.kink is not None and e.kink.size]
+        if not golden.expected or any(share > KINK_SHARE for share in kinks):  # of few rows, more may be either value
+            return Verdict.of(golden, dtype, "skip")
+        results = {k: v for k, v in results.items() if k in golden.expected} if isinstance(results, dict) else results
+    return judge(golden, results, capabilities, dtype)
 
 
 def _left_out(backend, capabilities: Capabilities, golden: Golden, dtype: str) -> tuple[str, str] | None:
@@ -110,26 +139,29 @@ def _left_out(backend, capabilities: Capabilities, golden: Golden, dtype: str) -
     return None
 
 
-def _results(backend, capabilities: Capabilities, golden: Golden, dtype: str, n: int, seed: int) -> tuple[dict, str]:
-    """(results, what the backend did that no right one does); of a law n draws, the same twice where that is declared."""
-    case = golden.case
+def _results(backend, golden: Golden, dtype: str, arrange, n: int, seed: int) -> tuple[dict, str]:
+    """(results, what the backend did that no right one does); of a law n draws."""
     if isinstance(backend, Recorded):
         return backend.run(golden, dtype), ""
     if golden.law is None:
-        return relations.call(backend, case, dtype)
-    inputs = in_dtype(case.inputs, dtype)
+        return relations.call(backend, golden.case, dtype, arrange)
+    inputs = in_dtype(golden.case.inputs, dtype)
+    return _sample(backend, golden, inputs, n, seed), relations.changed(inputs, golden.case.inputs, dtype)
 
-    def sample(n):
-        stream = zlib.crc32(case.key.encode()) + seed  # another stream for every case
-        return backend.sample(case.op, case.version, dict(inputs), deepcopy(case.params), n=n, seed=stream)
 
-    results = sample(n)
-    fault = relations.changed(inputs, case.inputs, dtype)
-    if not fault and capabilities.deterministic:
-        first = {k: np.array(v) for k, v in sample(100).items()}
-        if relations.other_bits(first, sample(100)):
-            fault = "the same seed twice: other draws, though the backend declares itself deterministic"
-    return results, fault
+def _sample(backend, golden: Golden, inputs: dict, n: int, seed: int) -> dict:
+    case, stream = golden.case, zlib.crc32(golden.case.key.encode()) + seed  # another stream for every case
+    return backend.sample(case.op, case.version, dict(inputs), deepcopy(case.params), n=n, seed=stream)
+
+
+def _of_another_seed(backend, capabilities: Capabilities, golden: Golden, dtype: str, seed: int) -> str:
+    """What is wrong, in words, where determinism is declared and the same seed gives other draws."""
+    if not capabilities.deterministic or isinstance(backend, Recorded):
+        return ""
+    inputs = in_dtype(golden.case.inputs, dtype)
+    first = {k: np.array(v) for k, v in _sample(backend, golden, inputs, 100, seed).items()}
+    other = relations.other_bits(first, _sample(backend, golden, inputs, 100, seed))
+    return "the same seed twice: other draws, though the backend declares itself deterministic" if other else ""
 
 
 def _trace(error: BaseException) -> str:

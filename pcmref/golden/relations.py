@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from itertools import combinations, cycle, islice
+from itertools import combinations, cycle
 from typing import NamedTuple
 
 import numpy as np
 
 from pcmref.golden import design
-from pcmref.golden.backends import Capabilities, Unsupported
-from pcmref.golden.bounds import KINK_SHARE, in_dtype, native
+from pcmref.golden.backends import Capabilities
+from pcmref.golden.bounds import in_dtype, native
 from pcmref.golden.case import Case
 from pcmref.golden.make import streamed
 from pcmref.golden.ops import OPS
-from pcmref.golden.verify import Golden, Verdict, judge
+from pcmref.golden.verify import Golden
 
 MANY = 23  # rows: more than any case of the file has, and 3 more than a multiple of 4, 7 more than one of 8 and 16
 MANY_NUMBERS = 30_000  # no more of them in an input of MANY rows
@@ -60,11 +60,6 @@ def _shared(results, handed: dict[str, np.ndarray]) -> str:
         if np.may_share_memory(x, y) and np.shares_memory(x, y):
             return f"{a} lies in the memory of {b}"
     return ""
-
-
-def crash(error: BaseException) -> str:
-    """One line."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 # ------------------------------------------------------------------------------------------------------------- layouts
@@ -222,7 +217,8 @@ class Relation(NamedTuple):
     arrange: Callable = np.array
 
 
-def _relations(golden: Golden, capabilities: Capabilities, dtype: str) -> Iterator[Relation]:
+def related(golden: Golden, capabilities: Capabilities, dtype: str) -> Iterator[Relation]:
+    """All relations of a case, a second call first."""
     first, again = _in_the_same_memory()
     yield Relation("a second call", golden, first)
     for name, other in _others(golden, capabilities, dtype):
@@ -230,43 +226,3 @@ def _relations(golden: Golden, capabilities: Capabilities, dtype: str) -> Iterat
     with tempfile.TemporaryFile() as file:
         yield from (Relation(name, golden, arrange) for name, arrange in _layouts(file).items())
     yield from (Relation(*other) for other in _other_rows(golden))
-
-
-def check(
-    backend, capabilities: Capabilities, golden: Golden, dtype: str, results: dict, verdict: Verdict, most: int | None = None
-) -> Verdict:
-    """The verdict on a case's results, or the failure of the first relation that is broken, of all or so many.
-
-    `refused` of it names the relations that the backend raised Unsupported for.
-    """
-    first, refused = {k: np.array(v) for k, v in results.items()}, []
-    for name, related, arrange in islice(_relations(golden, capabilities, dtype), most):
-        found = Verdict.of(related, dtype, "fail")
-        try:
-            again, fault = call(backend, related.case, dtype, arrange)
-            if not fault and name == "a second call" and capabilities.deterministic and other_bits(first, again):
-                fault = "other bits, though the backend declares itself deterministic"
-            if not fault and other_bits(first, results):
-                fault = "it changed the results of an earlier call, which lie in scratch memory"
-            if not fault:
-                found = _judge(related, again, capabilities, dtype)
-        except Unsupported as reason:
-            refused.append(f"{name}: {reason}")
-            continue
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # as in check: a stranger's code
-            fault = crash(error)
-        if found.status == "fail":
-            return replace(found, message=f"{name}: {fault or found.message}")
-    return replace(verdict, refused=tuple(refused))
-
-
-def _judge(golden: Golden, results, capabilities: Capabilities, dtype: str) -> Verdict:
-    """The verdict on a case made of a case; skip where there is nothing to judge."""
-    kinks = [np.isfinite(e.kink).mean() for e in golden.expected.values() if e.kink is not None and e.kink.size]
-    if not golden.expected or any(share > KINK_SHARE for share in kinks):  # of few rows, more may be either value
-        return Verdict.of(golden, dtype, "skip")
-    if isinstance(results, dict):
-        results = {k: v for k, v in results.items() if k in golden.expected}
-    return judge(golden, results, capabilities, dtype)

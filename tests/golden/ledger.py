@@ -67,7 +67,7 @@ def specials(capabilities: Capabilities) -> list:
 
 def related(golden, capabilities: Capabilities, dtype: str) -> Iterator[tuple]:
     """(name, case with what is expected, the function that arranges an array in memory) of each relation."""
-    return relations._relations(golden, capabilities, dtype)
+    return relations.related(golden, capabilities, dtype)
 
 
 def tolerance(golden, output: str, capabilities: Capabilities, dtype: str) -> tuple[np.ndarray, np.ndarray]:
