@@ -7,12 +7,12 @@ import pytest
 from right_backends import Fourier, Winograd
 
 from pcmref.golden import Capabilities, Reference, design, special
-from pcmref.golden.bounds import LARGEST, STORAGE, UNIT_ROUNDOFF, Precision, accumulation_roundoff, is_representable, tolerance
+from pcmref.golden.bounds import STORAGE, accumulation_roundoff, is_representable, tolerance
 from pcmref.golden.case import Case, narrow, normal
 from pcmref.golden.check import check_case, in_dtype
 from pcmref.golden.expected import on_the_spot
 from pcmref.golden.file import make
-from pcmref.golden.numbers import TooCoarse
+from pcmref.golden.numbers import LARGEST, UNIT_ROUNDOFF, Precision, TooCoarse
 from pcmref.golden.ops import OPS
 from pcmref.golden.verify import judge
 from pcmref.nn import functional as F

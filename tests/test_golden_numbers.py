@@ -12,11 +12,10 @@ import pcmref
 from pcmref import draws
 from pcmref.golden import design, file, make
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.bounds import LARGEST, TINY, UNIT_ROUNDOFF, Precision
 from pcmref.golden.case import Case, narrow
 from pcmref.golden.check import check_case, in_dtype
 from pcmref.golden.expected import evaluate, on_the_spot
-from pcmref.golden.numbers import DIGITS, LIBM, Numbers, TooCoarse, is_narrow
+from pcmref.golden.numbers import DIGITS, LARGEST, LIBM, TINY, UNIT_ROUNDOFF, Numbers, Precision, TooCoarse, is_narrow
 from pcmref.golden.reference import Reference
 from pcmref.golden.twin import IN_DECIMALS, TWINS
 from pcmref.golden.verify import Golden, judge

@@ -9,7 +9,7 @@ import pytest
 from right_backends import Sampled
 
 from pcmref.golden import Capabilities, Reference, check, special
-from pcmref.golden.bounds import LARGEST, TINY
+from pcmref.golden.numbers import LARGEST, TINY
 from pcmref.golden.ops import OPS
 
 BOTH = Capabilities(dtypes=("float64", "float32"))

@@ -10,10 +10,9 @@ import pytest
 
 from pcmref import draws
 from pcmref.golden import twin
-from pcmref.golden.bounds import Precision
 from pcmref.golden.cases_pcm import JOSHI2020
 from pcmref.golden.expected import evaluate, expected
-from pcmref.golden.numbers import DIGITS, Numbers, TooCoarse
+from pcmref.golden.numbers import DIGITS, Numbers, Precision, TooCoarse
 
 DECIMAL = Precision.decimal(2.0**-24)
 

@@ -11,20 +11,15 @@ backend declares that it flushes.
 """
 
 from dataclasses import dataclass
-from decimal import Decimal
 from math import log2, prod, sqrt
-from typing import NamedTuple
 
 import numpy as np
 
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.case import Case
+from pcmref.golden.numbers import TINY, UNIT_ROUNDOFF
 from pcmref.golden.ops import OPS
 
-UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-TINY = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
-LARGEST = {"float64": (2 - 2.0**-52) * 2.0**1023, "float32": 2.0**128 - 2.0**104, "float16": 65_504.0}
-LARGEST["bfloat16"] = 2.0**128 - 2.0**120
 STORAGE = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": np.float32}
 LIBM_ULP = 2.0  # of exp, log and power that the stored scale allows for
 KINK_SHARE = 0.1  # at most this part of an output may lie where two branches are right
@@ -36,36 +31,6 @@ WINOGRAD_GROWTH = {"winograd F(2,3)": (81.0, 64.0), "winograd F(4,3)": (36_100.0
 _FACTORS = {"y": ("x", "w"), "dx": ("dy", "w"), "dw": ("dy", "x")}  # what a convolution's outputs are sums of products of
 LAYERS_GROWTH = {"direct": 1.0, **{k: v[0] for k, v in WINOGRAD_GROWTH.items()}, "fft": 21 * 20 + 6.0}  # FFT: of 2^20 points
 _CHANNELS = {"y": "nc,oc->no", "dx": "no,oc->nc", "dw": "no,nc->oc"}
-
-
-class Precision(NamedTuple):
-    """What a bound is for: the unit roundoff, what underflow takes in units of it, the largest number; what carries values."""
-
-    u: float
-    underflow: float
-    largest: float
-    carrier: type = object
-    is_held: bool = True  # whether a backend holds every input as it is, or those of eight bits alone
-
-    @classmethod
-    def of(cls, dtype: str, u: float = 0.0, flush: bool = False) -> "Precision":
-        """That of a dtype whose sums are kept at roundoff u, where that is coarser; with `flush`, denormals may become 0."""
-        u = max(u, UNIT_ROUNDOFF[dtype])
-        underflow = TINY[dtype] / u if flush else TINY[dtype]
-        return cls(u, underflow, LARGEST[dtype], np.longdouble if dtype == "float64" else np.float64)
-
-    @classmethod
-    def decimal(cls, u: float, is_held: bool = False) -> "Precision":
-        """That of the stored values: 50 digits, and no end to the range."""
-        return cls(u, 0.0, np.inf, is_held=is_held)
-
-    def carried(self, values) -> np.ndarray:
-        """Values as what carries them."""
-        if self.carrier is not object:
-            return np.asarray(values, self.carrier)
-        return np.frompyfunc(lambda v: v if isinstance(v, Decimal) else Decimal(v.item() if hasattr(v, "item") else v), 1, 1)(
-            values
-        )
 
 
 @dataclass(frozen=True)

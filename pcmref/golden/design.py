@@ -16,10 +16,10 @@ import numpy as np
 
 from pcmref.golden import make
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.bounds import KINK_SHARE, Precision, accumulation_roundoff, is_transformed, transform_scale
+from pcmref.golden.bounds import KINK_SHARE, accumulation_roundoff, is_transformed, transform_scale
 from pcmref.golden.case import Case
 from pcmref.golden.expected import Expected, on_the_spot
-from pcmref.golden.numbers import TooCoarse
+from pcmref.golden.numbers import Precision, TooCoarse
 from pcmref.golden.ops import DTYPES, OPS
 from pcmref.golden.verify import Golden
 

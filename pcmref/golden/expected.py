@@ -13,8 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from pcmref.golden.backends import by_name
-from pcmref.golden.bounds import Precision
-from pcmref.golden.numbers import DIGITS, Numbers, TooCoarse, is_narrow
+from pcmref.golden.numbers import DIGITS, Numbers, Precision, TooCoarse, is_narrow
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
 from pcmref.golden.twin import DRAW, IN_DECIMALS, TWINS

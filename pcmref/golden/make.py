@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from pcmref import draws, store
-from pcmref.golden.bounds import LARGEST, TINY, UNIT_ROUNDOFF, in_dtype
+from pcmref.golden.bounds import in_dtype
 from pcmref.golden.case import Case
+from pcmref.golden.numbers import LARGEST, TINY, UNIT_ROUNDOFF
 from pcmref.golden.ops import OPS
 from pcmref.nn.resnet import ResNet
 

@@ -21,17 +21,48 @@ which `expected` adds.
 """
 
 from decimal import Decimal
+from typing import NamedTuple
 
 import numpy as np
-
-from pcmref.golden.bounds import Precision
 
 DIGITS = 50  # of the decimals; set by `expected.evaluate` for the time of one evaluation
 LIBM = 4  # roundings that one exp, log or power may cost: 2 ulp, see Capabilities.libm_ulp
 
+# of each dtype: the unit roundoff, the smallest normal number, the largest
+UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+TINY = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
+LARGEST = {"float64": (2 - 2.0**-52) * 2.0**1023, "float32": 2.0**128 - 2.0**104, "float16": 65_504.0}
+LARGEST["bfloat16"] = 2.0**128 - 2.0**120
+
 _SUMMED = ("value", "error", "magnitude", "terms")
 _NAMES = (*_SUMMED, "roundings")
 _STORED = {of: np.dtype([("value", of), *((name, float) for name in _NAMES[1:])]) for of in (object, np.float64, np.longdouble)}
+
+
+class Precision(NamedTuple):
+    """What a bound is for: the unit roundoff, what underflow takes in units of it, the largest number; what carries values."""
+
+    u: float
+    underflow: float
+    largest: float
+    carrier: type = object
+    is_held: bool = True  # whether a backend holds every input as it is, or those of eight bits alone
+
+    @classmethod
+    def of(cls, dtype: str, u: float = 0.0, flush: bool = False) -> "Precision":
+        """That of a dtype whose sums are kept at roundoff u, where that is coarser; with `flush`, denormals may become 0."""
+        u = max(u, UNIT_ROUNDOFF[dtype])
+        underflow = TINY[dtype] / u if flush else TINY[dtype]
+        return cls(u, underflow, LARGEST[dtype], np.longdouble if dtype == "float64" else np.float64)
+
+    @classmethod
+    def decimal(cls, u: float, is_held: bool = False) -> "Precision":
+        """That of the stored values: 50 digits, and no end to the range."""
+        return cls(u, 0.0, np.inf, is_held=is_held)
+
+    def carried(self, values) -> np.ndarray:
+        """Values as what carries them."""
+        return np.asarray(values, self.carrier) if self.carrier is not object else np.frompyfunc(Decimal, 1, 1)(values)
 
 
 class TooCoarse(Exception):

@@ -12,11 +12,11 @@ import numpy as np
 
 from pcmref.golden import file
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.bounds import LARGEST, TINY, Precision, accumulation_roundoff
+from pcmref.golden.bounds import accumulation_roundoff
 from pcmref.golden.case import Case
 from pcmref.golden.expected import Expected, on_the_spot
 from pcmref.golden.make import PROFILES, rounded
-from pcmref.golden.numbers import TooCoarse
+from pcmref.golden.numbers import LARGEST, TINY, Precision, TooCoarse
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
 from pcmref.golden.twin import TWINS

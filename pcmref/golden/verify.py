@@ -12,6 +12,7 @@ from pcmref.golden import bounds, sampled
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.case import Case
 from pcmref.golden.expected import Expected
+from pcmref.golden.numbers import TINY, UNIT_ROUNDOFF
 from pcmref.golden.ops import OPS
 from pcmref.golden.twin import TWINS
 
@@ -111,14 +112,14 @@ def _judge_output(golden: Golden, name: str, got, capabilities: Capabilities, dt
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         wanted = wanted.astype(got.dtype) if exact else wanted
         if exact:
-            flushed = capabilities.flush_denormals & (got == 0) & (np.abs(wanted) < bounds.TINY[dtype])
+            flushed = capabilities.flush_denormals & (got == 0) & (np.abs(wanted) < TINY[dtype])
             error = np.where((got == wanted) | (got == kink) | flushed, 0.0, np.inf)
         else:  # the other right value has the same scale: it lies one code away
             error = np.abs(got.astype(np.float64) - wanted)
             error = np.where(got == wanted, 0.0, np.where(np.isfinite(error), error, np.inf))
             error = np.fmin(error, np.abs(got - kink))
         times = np.where(np.isfinite(limits.fail), np.where(error == 0, 0.0, error / limits.fail), np.inf)  # no bound, no pass
-        ulp = error / (2 * bounds.UNIT_ROUNDOFF[dtype] * np.maximum(np.abs(wanted.astype(np.float64)), bounds.TINY[dtype]))
+        ulp = error / (2 * UNIT_ROUNDOFF[dtype] * np.maximum(np.abs(wanted.astype(np.float64)), TINY[dtype]))
     index = np.unravel_index(int(times.argmax()), got.shape)
     worst = {
         "got": got[index].item(),
@@ -178,7 +179,7 @@ def judge_samples(golden: Golden, results, dtype: str, n_tests: int) -> Verdict:
 
     n_tests: the tests of the whole run, over which the family-wise error is split.
     """
-    verdict, u = Verdict.of(golden, dtype), bounds.UNIT_ROUNDOFF[dtype]
+    verdict, u = Verdict.of(golden, dtype), UNIT_ROUNDOFF[dtype]
     if not isinstance(results, dict) or results.keys() != golden.law.keys():
         return replace(verdict, status="fail", message=f"samples of {sorted(golden.law)} wanted")
     samples = {name: bounds.native(results[name]) for name in golden.law}
