@@ -1,12 +1,14 @@
-"""Hypothesis strategies for property tests of networks and devices: tensors, weights, chips, times, networks.
+"""Hypothesis strategies for property tests of networks and devices: tensors, weights, chips, times, networks, golden cases.
 
 Everything shrinks towards something readable: numbers become eighths (zeros and whole numbers in the end), shapes get small,
 networks lose blocks. Needs hypothesis, which is imported when a strategy is made.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from pcmref.errors import MissingExtraError
+from pcmref.errors import MissingExtraError, SettingError
 
 STEPS = 8  # numbers shrink to multiples of 1/8: exact in every dtype, readable in a counterexample
 SMALLEST = 2.0**-14  # of the other magnitudes: normal in every dtype, and no quotient or product of a few overflows
@@ -102,3 +104,37 @@ def chips():
     return st.builds(
         lambda net, model, seed: Chip.program(net.init(seed, np.float64), model, seed, workers=1), networks(), models, seeds
     )
+
+
+def cases(op: str, dtype=np.float64, capabilities=None):
+    """Cases of an operation of GOLDEN.md, each with its expected values and their bounds: any that `pcmref golden fuzz` draws.
+
+    A value is a `pcmref.golden.Golden`. The arrays of its `case` are in dtype ("bfloat16": float32 arrays of such numbers), to be
+    handed on as they are; `pcmref.golden.judge` compares results with it. `capabilities` (`golden.Capabilities`; default: direct
+    sums in dtype) says what the bounds are for. Whole networks and chips take hypothesis longer than its health check wants.
+    SettingError for an operation that is unknown, or not checked in dtype.
+
+        @given(strategies.cases("linear", np.float32))
+        def test_linear(golden):
+            case, declared = golden.case, Capabilities(dtypes=("float32",))
+            results = {"y": my_linear(case.inputs["x"], case.inputs["w"], case.inputs["b"])}
+            verdict = judge(golden, results, declared, "float32")
+            assert verdict.status in ("pass", "loose"), verdict
+    """
+    _hypothesis()
+    from pcmref.golden import search
+    from pcmref.golden.backends import Capabilities
+    from pcmref.golden.bounds import in_dtype
+    from pcmref.golden.ops import OPS
+
+    dtype = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    if op not in OPS or dtype not in OPS[op].dtypes:
+        known = f"is checked in {', '.join(OPS[op].dtypes)}" if op in OPS else f"is none of {', '.join(OPS)}"
+        raise SettingError(f"cases of {op!r} in {dtype}: the operation {known}")
+
+    def handed(golden):
+        case = golden.case
+        arrays = {"inputs": in_dtype(case.inputs, dtype), "noise": in_dtype(case.noise, dtype)}
+        return replace(golden, case=replace(case, **arrays))
+
+    return search.cases(op, dtype, capabilities or Capabilities(dtypes=(dtype,))).map(handed)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from narrow import narrow
 from roundings import gamma, without_rounding
 
 import pcmref
@@ -17,8 +18,7 @@ from pcmref.fast import functional as fast
 from pcmref.fast import layers
 from pcmref.fast.gather import Recycled, scratch
 from pcmref.golden import Capabilities, Golden, judge
-from pcmref.golden.case import Case, narrow
-from pcmref.golden.cases_nn import network_state
+from pcmref.golden.case import Case
 from pcmref.golden.expected import expected
 from pcmref.nn import functional as F
 from pcmref.nn import resnet as plain_resnet
@@ -98,7 +98,8 @@ def cases(draw):
     widths = draw(st.lists(st.integers(1, 2), min_size=1, max_size=2))
     net = pcmref.ResNet(draw(st.integers(1, 2)), 2, widths, [1] * len(widths), draw(st.sampled_from(["small", "imagenet"])))
     seed, size = draw(st.integers(0, 99)), draw(st.tuples(st.sampled_from([2, 17]), st.integers(2, 4), st.integers(2, 4)))
-    state = network_state(f"test/{seed}", {k: list(v) if isinstance(v, tuple) else v for k, v in net.config().items()})
+    batch_norms = {k: 0.5 + draws.uniform(seed, f"test/{k}", v.shape) for k, v in net.init(seed).items() if v.ndim == 1}
+    state = {k: narrow(v) for k, v in (net.init(seed, np.float64) | batch_norms).items()}
     return net, state, narrow(normal("x", *size, net.in_channels, seed=seed))
 
 

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from narrow import narrow, normal
 from right_backends import Fourier, Winograd
 
 from pcmref.golden import Capabilities, Reference, design, special
 from pcmref.golden.bounds import STORAGE, accumulation_roundoff, is_representable, tolerance
-from pcmref.golden.case import Case, narrow, normal
+from pcmref.golden.case import Case
 from pcmref.golden.check import check_case, in_dtype
 from pcmref.golden.expected import on_the_spot
 from pcmref.golden.file import make

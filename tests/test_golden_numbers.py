@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from narrow import narrow
 
 import pcmref
 from pcmref import draws
 from pcmref.golden import design, file, make
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.case import Case, narrow
+from pcmref.golden.case import Case
 from pcmref.golden.check import check_case, in_dtype
 from pcmref.golden.expected import evaluate, on_the_spot
 from pcmref.golden.numbers import DIGITS, LARGEST, LIBM, TINY, UNIT_ROUNDOFF, Numbers, Precision, TooCoarse, is_narrow

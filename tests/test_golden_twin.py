@@ -10,8 +10,8 @@ import pytest
 
 from pcmref import draws
 from pcmref.golden import twin
-from pcmref.golden.cases_pcm import JOSHI2020
 from pcmref.golden.expected import evaluate, expected
+from pcmref.golden.make import PROFILES
 from pcmref.golden.numbers import DIGITS, Numbers, Precision, TooCoarse
 
 DECIMAL = Precision.decimal(2.0**-24)
@@ -51,9 +51,9 @@ def test_device_equations_at_pinned_numbers():
     """By hand: sigma_prog (D1) at x = 0, 0.5, 1; mu_nu at x = 0.1; Q_s at 1 and 0.01."""
     with localcontext(prec=DIGITS):
         g = [Numbers.of(np.array(values), DECIMAL) for values in ([0, 12.5, 25], [2.5], [25, 0.25, 0])]
-        sigma = twin.programming_std_us(g[0], JOSHI2020).nearest()
-        mu = twin.drift_exponent_mean(g[1], JOSHI2020).nearest()
-        q = twin.read_noise_q(g[2], JOSHI2020).nearest()
+        sigma = twin.programming_std_us(g[0], PROFILES["joshi2020"]).nearest()
+        mu = twin.drift_exponent_mean(g[1], PROFILES["joshi2020"]).nearest()
+        q = twin.read_noise_q(g[2], PROFILES["joshi2020"]).nearest()
     assert sigma == pytest.approx([0.26348, 0.952705, 1.05538], rel=1e-12)
     assert mu == pytest.approx(0.06009, abs=5e-6) and q == pytest.approx([0.0088, 0.175583, 0.2], abs=5e-7)
 
@@ -69,6 +69,7 @@ def test_a_branch_takes_the_finest_roundoff_that_decides_it():
 
 def test_evaluate_takes_noise_and_rounds_what_is_not_narrow():
     z = draws.standard_normal(0, "golden/test", (1,))
-    got = evaluate("program", {"g_target_us": np.array([12.5])}, {"z": z}, {"model": JOSHI2020}, DECIMAL)["g_prog_us"]
+    params = {"model": PROFILES["joshi2020"]}
+    got = evaluate("program", {"g_target_us": np.array([12.5])}, {"z": z}, params, DECIMAL)["g_prog_us"]
     assert got.nearest() == pytest.approx(max(12.5 + 0.952705 * z[0], 0), rel=1e-12)
     assert got.error > got.nearest()

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
-from pcmref import Chip, ResNet, strategies
+from pcmref import Chip, ResNet, golden, strategies
+from pcmref.errors import SettingError
+from pcmref.golden.bounds import in_dtype
 from pcmref.nn import functional as F
 from pcmref.pcm.mapping import map_weights, unmap_weights
 
@@ -107,3 +109,39 @@ def test_the_ci_profile_is_deterministic():
         assert settings.default.derandomize and settings.default.max_examples == 7 and settings.default.deadline is None
     finally:
         settings.load_profile(before)
+
+
+@pytest.mark.parametrize("op, dtype", [("conv2d", np.float32), ("softmax_cross_entropy", "bfloat16"), ("drift", float)])
+def test_golden_cases_come_in_the_dtype_and_with_a_bound_that_right_results_keep(op, dtype):
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    declared, stored = golden.Capabilities(dtypes=(name,)), np.float32 if name == "bfloat16" else dtype
+
+    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(strategies.cases(op, dtype))
+    def keeps_it(one):
+        case = one.case
+        assert case.op == op and {v.dtype for v in case.inputs.values() if v.dtype.kind == "f"} == {np.dtype(stored)}
+        with np.errstate(all="ignore"):
+            results = golden.Reference().run(op, 1, case.inputs, case.noise, case.params)
+        results = in_dtype({k: v.astype(stored) for k, v in results.items()}, name)
+        assert golden.judge(one, results, declared, name).status in ("pass", "loose")
+
+    keeps_it()
+
+
+def test_a_wrong_kernel_is_found_by_golden_cases_and_shrinks():
+    """It loses all channels but the first sixteen."""
+
+    def wrong(one):
+        x, w, b = (one.case.inputs[name] for name in "xwb")
+        results = {"y": F.linear(x[:, :16], w[:, :16], b)}
+        return golden.judge(one, results, golden.Capabilities(dtypes=("float32",)), "float32").status == "fail"
+
+    found = find(strategies.cases("linear", "float32"), wrong, settings=settings(max_examples=200, database=None))
+    assert found.case.inputs["x"].shape == (1, 17) and found.case.inputs["w"].shape == (1, 17)
+
+
+@pytest.mark.parametrize(("op", "dtype"), [("linear", "int8"), ("read", "float16"), ("convolution", "float32")])
+def test_what_has_no_golden_cases_is_refused(op, dtype):
+    with pytest.raises(SettingError, match=f"cases of '{op}' in {dtype}: the operation is"):
+        strategies.cases(op, dtype)

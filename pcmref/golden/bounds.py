@@ -78,7 +78,7 @@ def transform_scale(case: Case, output: str, terms: int, capabilities: Capabilit
     Winograd: growth * terms * max|a| max|b|. FFT of N points: transforms lose 7 log2(N) u each in the 2-norm, products
     and their sum 6 + terms, of the sum over channels of |a|_2 |b|_1, norms over pixels (Higham 2002, theorem 24.2).
     """
-    a, b = (case.inputs[name] for name in _FACTORS[output])
+    a, b = (np.asarray(case.inputs[name], np.float64) for name in _FACTORS[output])
     if capabilities.conv_algorithm != "fft":
         scale = WINOGRAD_GROWTH[capabilities.conv_algorithm][output == "dw"] * terms * np.abs(a).max() * np.abs(b).max()
         return np.array(scale), float(scale)

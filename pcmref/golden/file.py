@@ -15,11 +15,10 @@ from pcmref import store
 from pcmref.errors import FileError, printable
 from pcmref.golden import sampled
 from pcmref.golden.backends import Capabilities
-from pcmref.golden.case import Case
+from pcmref.golden.case import Case, GoldenError, check_case_fits, check_values_fit
 from pcmref.golden.expected import Expected, expected, law
 from pcmref.golden.ops import DTYPES, OPS, TABLES
 from pcmref.golden.reference import Reference
-from pcmref.golden.valid_cases import GoldenError, check_case_fits, check_values_fit
 from pcmref.golden.verify import Golden, judge
 
 SCHEMA, SCHEMA_VERSION = "pcmref-golden", 1
