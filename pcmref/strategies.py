@@ -107,12 +107,12 @@ def chips():
 
 
 def cases(op: str, dtype=np.float64, capabilities=None):
-    """Cases of an operation of GOLDEN.md, each with its expected values and their bounds: any that `pcmref golden fuzz` draws.
+    """Cases of an operation of GOLDEN.md with their expected values and bounds: any that `pcmref golden fuzz` draws.
 
-    A value is a `pcmref.golden.Golden`. The arrays of its `case` are in dtype ("bfloat16": float32 arrays of such numbers), to be
-    handed on as they are; `pcmref.golden.judge` compares results with it. `capabilities` (`golden.Capabilities`; default: direct
-    sums in dtype) says what the bounds are for. Whole networks and chips take hypothesis longer than its health check wants.
-    SettingError for an operation that is unknown, or not checked in dtype.
+    A value is a `pcmref.golden.Golden`: `pcmref.golden.judge` compares results with it. The arrays of its `case` are in dtype
+    ("bfloat16": float32 arrays of such numbers). `capabilities` (`golden.Capabilities`; default: direct sums in dtype) says
+    what the bounds are for. Whole networks and chips take hypothesis longer than its health check wants. SettingError for an
+    operation that is unknown, or not checked in dtype.
 
         @given(strategies.cases("linear", np.float32))
         def test_linear(golden):
