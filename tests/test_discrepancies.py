@@ -136,6 +136,22 @@ def test_d04_aihwkit_resplit_stretches_to_g_max_measured(toolkit):
     assert float(got) > 1.05 * float(AK.read_noise_q(2.75)) * band
 
 
+def test_d04_a_layer_with_the_same_draws_measured(monkeypatch):
+    """Programming, drift, read noise and the stretch between them, in float64: some ten roundings of weights below 2."""
+    torch, module = pytest.importorskip("torch"), pytest.importorskip("aihwkit.inference.noise.pcm")
+    w = draws.standard_normal(1, "layer", (4, 6))
+    chip = Chip.program({"fc.weight": w}, AK, seed=3)
+    program, drift, read = (
+        draws.standard_normal(3, f"{name}/fc.weight", (2, 4, 6)) for name in ("program", "drift", f"read/0/{DAY_S!r}")
+    )
+    z = iter([program[0], drift[0], program[1], drift[1], *read])
+    monkeypatch.setattr(module, "randn_like", lambda g: torch.tensor(next(z)))
+    theirs = module.PCMLikeNoiseModel(g_max=25.0)
+    programmed, nu = theirs.apply_programming_noise(torch.tensor(w))
+    got = theirs.apply_drift_noise(programmed, nu, DAY_S - 20)
+    np.testing.assert_allclose(got.numpy(), chip.read(DAY_S)["fc.weight"], rtol=0, atol=10 * 2.0**-53 * 2)
+
+
 @pytest.mark.confirms(8)
 def test_d05_argument_of_q():
     q = JOSHI.read_noise_q(25 * np.array([1.0, 0.1, 0.01, 0.0081, 0.0]))
