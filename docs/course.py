@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 TOP = Path(__file__).parent.parent
-CHAPTERS = sorted((TOP / "docs").glob("[1-9]-*.md"))
+CHAPTERS = sorted((TOP / "docs").glob("[0-9]*-*.md"), key=lambda page: int(page.stem.split("-")[0]))
 RUNNABLE = [TOP / "README.md", *CHAPTERS, TOP / "docs" / "solutions.md"]
 LINKED = [*CHAPTERS, TOP / "docs" / "solutions.md", TOP / "CONTRIBUTING.md"]
 
 _FENCED = re.compile(r"^```python(?P<tags>[^\n]*)\n(?P<code>.*?)^```\n(?:\n*^```text\n(?P<printed>.*?)^```\n)?", re.M | re.S)
 LINK = re.compile(r"\[`(?P<name>[\w.]+)`\]\((?P<path>[\w./-]+\.py)#L(?P<first>\d+)(?:-L(?P<last>\d+))?\)")
 _NAMED = re.compile(
-    r"^#.*$|^\s*\d+\. |\[\d\]\([^)]*\)|\]\([^)]*\)|`[^`]*`|"
-    r"chapters? \d(?:(?:, | and | to )\d(?!\.?\d))*|\b20[0-2]\d\b|ResNet-\d+",
+    r"^#.*$|^\s*\d+\. |\[\d+\]\([^)]*\)|\]\([^)]*\)|`[^`]*`|"
+    r"chapters? \d+(?:(?:, | and | to )\d+(?!\.?\d))*|\b20[0-2]\d\b|ResNet-\d+",
     re.M | re.I,
 )
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[,_]\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?", re.ASCII)

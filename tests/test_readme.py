@@ -100,8 +100,8 @@ def software(picture: Path) -> bytes:
     return re.search(rb"tEXtSoftware\0(.*?),", picture.read_bytes())[1]
 
 
-def test_there_are_nine_short_chapters():
-    assert [int(page.name[0]) for page in course.CHAPTERS] == list(range(1, 10))
+def test_there_are_ten_short_chapters():
+    assert [int(page.name.split("-")[0]) for page in course.CHAPTERS] == list(range(1, 11))
     index = (TOP / "docs" / "README.md").read_text(encoding="utf-8")
     for page in course.CHAPTERS:
         text = page.read_text(encoding="utf-8")

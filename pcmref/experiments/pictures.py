@@ -159,7 +159,7 @@ def plot_fit(fit, path) -> None:
         ("spread of drift exponents", fit.model.drift_exponent_std(targets_us), 2),
         ("read noise Q", fit.model.read_noise_q(targets_us), 3),
     )
-    with picture(path, 2, 2, figsize=(8.0, 6.0), sharex=True, layout="constrained") as (figure, axes):
+    with picture(path, 2, 2, figsize=(8.0, 6.0), sharex=True) as (figure, axes):
         figure.suptitle(f"{fit.model.name}: levels (2 standard errors) and fitted laws")
         for axis, (label, law, i) in zip(axes.flat, laws, strict=True):
             axis.plot(targets_us, law, color=PALETTE["blue"])

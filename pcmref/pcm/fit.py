@@ -227,6 +227,19 @@ def polynomial(x, y, std, degree: int) -> np.ndarray:
     return np.linalg.lstsq(np.vander(x, degree + 1, increasing=True) / std[:, None], y / std, rcond=None)[0]
 
 
+def any_polynomial(x, y, std) -> np.ndarray:
+    """The coefficients [4] of the polynomial of the degree with the least chi^2 and 2 for each coefficient; 0 beyond it.
+
+    Resampled devices choose their degree too, so that the intervals hold the doubt about it.
+    """
+    best = (np.inf, np.zeros(4))
+    for degree in range(min(4, len(x))):
+        c = polynomial(x, y, std, degree)
+        chi2 = (((np.vander(x, degree + 1, increasing=True) @ c - y) / std) ** 2).sum() + 2 * (degree + 1)
+        best = min(best, (chi2, np.pad(c, (0, 3 - degree))), key=lambda pair: pair[0])
+    return best[1]
+
+
 def clipped_line(x, y, std, bounded: tuple[bool, bool], least: int = 0) -> tuple[np.ndarray, float]:
     """((slope, intercept, the bound at low x, the bound at high x), its chi^2 and 2 for each number) of the nearest law.
 
@@ -342,8 +355,8 @@ def _what_can_be_told(readings: Readings, model: PCMModel):
 def _laws(values, samples, levels: list[Level], model: PCMModel, base: PCMModel, free) -> tuple[PCMModel, list[Estimate]]:
     """The model with the laws of the levels' values [L, 4], and every number of it with its interval over samples [B, L, 4]."""
     x, std = np.array([level.x for level in levels]), np.array([level.std for level in levels])
-    degree = _degree(levels, x)
-    estimates = _estimates("programming", *_over(lambda y: polynomial(x, y, std[:, 0], degree), values, samples, 0))
+    coefficients = polynomial(x, values[:, 0], std[:, 0], _degree(levels, x))
+    estimates = _estimates("programming", coefficients, np.array([any_polynomial(x, y, std[:, 0]) for y in samples[..., 0]]))
     model = replace(model, programming=tuple(e.value for e in estimates))
     for quantity, line, bounds in ((1, "nu_mean_line", "nu_mean_range"), (2, "nu_std_line", "nu_std_range")):
         if free[quantity]:
@@ -379,10 +392,7 @@ def _digits(value) -> float:
 
 
 def _degree(levels: list[Level], x) -> int:
-    """The least degree of sigma_prog's polynomial, at most 3, whose likelihood of held-out devices is within 2 of the best.
-
-    Each of five parts is held out once. (A number too many gains 2 by chance about once in twenty times.)
-    """
+    """The degree of sigma_prog's polynomial, at most 3, by the likelihood of devices that were held out: five parts."""
     scores = np.zeros(4)
     std = np.array([level.std[0] for level in levels])
     for part in range(5):
@@ -395,8 +405,7 @@ def _degree(levels: list[Level], x) -> int:
         for degree in range(min(4, len(np.unique(x)))):
             off = np.vander(x, degree + 1, increasing=True) @ polynomial(x, np.array(rest), std, degree) - held
             scores[degree] -= ((off / held_std) ** 2).sum() / 2
-    scores = scores[: min(4, len(np.unique(x)))]
-    return int(np.flatnonzero(scores >= scores.max() - 2)[0])
+    return int(np.argmax(scores[: min(4, len(np.unique(x)))]))
 
 
 def _with_line(model, base, x, law, samples, line: str, bounds: str) -> tuple[PCMModel, list[Estimate]]:
