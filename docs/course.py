@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +56,9 @@ def blocks(text: str) -> list[Block]:
 def run(page: Path, folder: Path) -> list[tuple[Block, str]]:
     """Run a page's blocks with `folder` as the current one (pictures go to figures/ there): (block, what it printed)."""
     (folder / "figures").mkdir(exist_ok=True)
+    for table in page.parent.glob("*.csv"):
+        if not (folder / table.name).exists():
+            shutil.copy(table, folder)
     namespace, results = {"__name__": "page"}, []
     with contextlib.chdir(folder), _own_pictures() as can_draw:
         for block in blocks(page.read_text(encoding="utf-8")):

@@ -1,4 +1,4 @@
-"""Write measurements.csv, the table that chapter 10 fits: drawn from a device model that is nobody's, so that the answer is known.
+"""Write measurements.csv, the table that chapter 10 fits: drawn from a device model of no device, so that the answer is known.
 
 python docs/make_measurements.py
 """
