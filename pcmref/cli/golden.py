@@ -48,36 +48,41 @@ MOST_NUMBERS = 100_000  # in the inputs of a generated case that is written to a
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    selection = argparse.ArgumentParser(add_help=False)
+
+    def options(*parents) -> argparse.ArgumentParser:
+        return argparse.ArgumentParser(add_help=False, parents=parents)
+
+    ops, strict, backend, case = (options() for _ in range(4))
+    ops.add_argument(
+        "--op",
+        "--ops",
+        action="extend",
+        type=_ops,
+        metavar="OP",
+        help="only this operation, or several with commas (may repeat)",
+    )
+    selection = options(ops)
     selection.add_argument("--file", help="a golden file (default: the one that ships with pcmref)")
     selection.add_argument(
         "--level", type=int, choices=(1, 2, 3), default=1, help="1: seconds, 2: a minute, 3: ResNet-34's layers too (default 1)"
     )
-    selection.add_argument(
-        "--op", action="extend", type=_ops, metavar="OP", help="only this operation, or several with commas (may repeat)"
-    )
     selection.add_argument("--case", action="append", metavar="OP/vN/NAME", help="only this case (may repeat)")
-    strict = argparse.ArgumentParser(add_help=False)
     strict.add_argument("--strict", action="store_true", help="exit 1 for a missing result or a partly supported operation too")
-    judging = argparse.ArgumentParser(add_help=False, parents=[strict])
+    judging = options(strict)
     judging.add_argument("--xfail", metavar="TOML", help="expected failures")
     judging.add_argument("--json", metavar="FILE", help="write the report as JSON")
     judging.add_argument("--markdown", metavar="FILE", help="write the table of operations and dtypes")
+    backend.add_argument("backend", help="package.module:Backend")
+    drawn = options(backend)
+    drawn.add_argument("--dtype", action="append", choices=DTYPES, help="may repeat (default: all the backend has)")
+    drawn.add_argument("--seed", type=int, default=0, help="of what is drawn: samples, or the cases of fuzz (default 0)")
 
-    one = actions.add_parser("check", parents=[selection, judging], help="run a backend, package.module:Backend")
-    one.add_argument("backend", help="package.module:Backend")
-    one.add_argument("--dtype", action="append", choices=DTYPES, help="may repeat (default: all the backend has)")
-    one.add_argument("--seed", type=int, default=0, help="of the sampled operations (default 0)")
-    one = actions.add_parser("run", parents=[judging], help="run a backend on one case or file, relations included")
-    one.add_argument("what", metavar="CASE", help="op/vN/name, or a golden file such as fuzz has written")
-    one.add_argument("backend", help="package.module:Backend")
-    one = actions.add_parser("fuzz", parents=[strict], help="look for a small input on which a backend is wrong")
-    one.add_argument("backend", help="package.module:Backend")
-    one.add_argument("--dtype", action="append", choices=DTYPES, help="may repeat (default: all the backend has)")
-    one.add_argument("--ops", type=_ops, help="only these, with commas (default: all the backend has)")
+    actions.add_parser("check", parents=[drawn, selection, judging], help="run a backend, package.module:Backend")
+    case.add_argument("what", metavar="CASE", help="op/vN/name, or a golden file such as fuzz has written")
+    actions.add_parser("run", parents=[case, backend, judging], help="run a backend on one case or file, relations included")
+    one = actions.add_parser("fuzz", parents=[drawn, ops, strict], help="look for a small input on which a backend is wrong")
     one.add_argument("--seconds", type=float, help="how long to look (default 60, without --examples)")
     one.add_argument("--examples", type=int, help="cases of every operation in every dtype")
-    one.add_argument("--seed", type=int, default=0, help="of the cases (default 0)")
     one.add_argument("--out", default="fuzz.h5", metavar="FILE.h5", help="where failing cases go (default fuzz.h5)")
     one = actions.add_parser("write", parents=[selection], help="write cases to a file")
     one.add_argument("path", nargs="?", metavar="FILE.h5")
@@ -183,7 +188,7 @@ def _fuzz(arguments) -> int:
     options = {"seconds": seconds, "examples": arguments.examples, "seed": arguments.seed}
     with ProgressBar("fuzz", "second" if seconds is not None else "case") as bar:
         dtypes = arguments.dtype or capabilities.dtypes
-        found = fuzz(backend, capabilities, dtypes, arguments.ops, **options, progress=bar.update)
+        found = fuzz(backend, capabilities, dtypes, arguments.op, **options, progress=bar.update)
     for _, verdict in found.failures:
         print(report.line(verdict))
     print(found.line())
