@@ -1,14 +1,17 @@
 """The operations' records: their dimensions are those of every case."""
 
+import ast
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pcmref.golden import Reference, design, file, make
+from pcmref.golden import Reference, design, file, make, ops
 from pcmref.golden.ops import OPS, upstream
 
 STORED = file.read()
+STEMS = {name[:n] for name in OPS for n in range(3, len(name))}  # with which an operation might be asked for
 
 
 def shapes(arrays):
@@ -48,3 +51,15 @@ def test_what_has_other_dimensions_is_named(op, inputs, outputs, message):
 def test_what_an_operation_is_made_of_is_an_operation():
     assert all({*op.needs} <= OPS.keys() and op.rows in ("apart", "together", "fixed") for op in OPS.values())
     assert {"conv2d", "draws", "batch_norm"} <= upstream("chip") and upstream("relu") == set()
+
+
+def test_no_line_asks_for_an_operation_by_its_spelling():
+    """What is one operation's own stands in its record, or is found under its name: golden compares with no such name."""
+    asked, folder = [], Path(ops.__file__).parent
+    for path in sorted({*folder.glob("*.py")} - {*folder.glob("mistakes*.py")}):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_start = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("startswith", "endswith")
+            if isinstance(node, (ast.Compare, ast.MatchValue)) or is_start:
+                texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+                asked += [f"{path.name}:{node.lineno}: {text}" for text in texts if text in OPS or (is_start and text in STEMS)]
+    assert asked == []

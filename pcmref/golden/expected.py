@@ -47,7 +47,7 @@ def evaluate(op: str, inputs: dict, noise: dict, params: dict, precision: Precis
         drawn = DRAW if "seed" in params else None  # by the backend itself, perhaps
         z = {name: _given(v, exactly, roundings=drawn) for name, v in noise.items()}
         found = TWINS[op](arrays, z, params, exactly)
-        if op == "chip":  # and one forward pass with the weights as read
+        if "network" in params:  # and one forward pass with the weights as read
             read = {k.removeprefix("weight/"): v for k, v in found.items() if k.startswith("weight/")}
             found |= _run_text("resnet", inputs | read, params, precision)
         return found

@@ -115,9 +115,9 @@ class Reference(Networks, NamedBackend):
 
     def sample(self, op, version, inputs, params, *, n: int, seed: int) -> dict[str, np.ndarray]:
         """n draws of a random operation; used by subclasses that say they take no noise."""
-        if op == "inject_weight_noise":  # n copies of the crossbar on one: the largest weight stays what it is
+        if "{param}" in OPS[op].inputs:  # n copies of the crossbar on one: the largest weight stays what it is
             many = {name: np.concatenate([w] * n) for name, w in inputs.items()}
-            noisy = pcmref.inject_weight_noise(many, params["eta"], seed)
+            noisy = self.run(op, version, many, {}, params | {"seed": seed})
             return {name: noisy[name].reshape(n, *w.shape) for name, w in inputs.items()}
         shape = (n, *inputs[next(iter(inputs))].shape)
         z = draws.standard_normal(seed, f"sample/{op}", shape)
