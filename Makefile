@@ -6,7 +6,7 @@ PUBLIC := pcmref $(addprefix pcmref., errors nn.functional nn.resnet nn.adabs pc
 	pcm.moments pcm.crossbar training store strategies checks golden files.networks files.foreign files.datasets files.images \
 	files.devices experiments.retention experiments.sensitivity experiments.recipes experiments.pictures experiments.times)
 
-.PHONY: demo test test-slow lint wheel audit mutation costs readme retention noise-and-clipping cifar10 imagenet against-torch torch-device figures docs docs-links docs-outputs fuzz soak same-answer clean
+.PHONY: demo test test-slow lint wheel audit mutation costs readme retention noise-and-clipping cifar10 imagenet bench against-torch torch-device figures docs docs-links docs-outputs fuzz soak same-answer clean
 
 $(VENV)/installed: pyproject.toml setup.py
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pcmref needs Python 3.11 or newer")'
@@ -36,42 +36,42 @@ wheel: $(VENV)/installed  ## build a wheel, install it alone, load a shipped net
 	cd dist && venv/bin/pcmref info
 
 audit: $(VENV)/installed  ## write validation/AUDIT.md: constants, equations, and the tests that confirm them
-	$(PYTHON) validation/audit/audit.py
+	$(PYTHON) -m validation.audit.audit
 
 mutation: $(VENV)/installed  ## plant mistakes in nn, pcm and fast and see which the tests notice (half an hour)
-	$(PYTHON) validation/audit/mutate.py --json validation/results/mutation.json
+	$(PYTHON) -m validation.audit.mutate --json validation/results/mutation.json
 
 costs: $(VENV)/installed  ## what discrepancies, converters and rare recalibration cost the shipped network, what more devices buy (hours; goes on where it was, all anew where code, sizes or what evaluates differ)
-	$(PYTHON) validation/experiments/discrepancy_costs.py
-	$(PYTHON) validation/experiments/converters.py
-	$(PYTHON) validation/experiments/recalibration.py
-	$(PYTHON) validation/experiments/devices.py
+	$(PYTHON) -m validation.experiments.discrepancy_costs
+	$(PYTHON) -m validation.experiments.converters
+	$(PYTHON) -m validation.experiments.recalibration
+	$(PYTHON) -m validation.experiments.devices
 
 readme: $(VENV)/installed  ## run the demo of the README again and put its table and picture into it
-	$(PYTHON) validation/experiments/readme.py
+	$(PYTHON) -m validation.experiments.readme
 
 retention: $(VENV)/installed  ## an experiment like the paper's, on simulated chips, into validation/retention.md (a day or two; goes on where it was, all anew where code, sizes or what evaluates differ)
-	$(PYTHON) validation/experiments/retention.py run --data $(DATA)
-	$(PYTHON) validation/experiments/retention.py report
+	$(PYTHON) -m validation.experiments.retention run --data $(DATA)
+	$(PYTHON) -m validation.experiments.retention report
 
 noise-and-clipping: $(VENV)/installed  ## noise against clipping in training, two by two, into validation/noise_and_clipping.md (hours; goes on)
-	$(PYTHON) validation/experiments/noise_and_clipping.py run --data $(DATA)
-	$(PYTHON) validation/experiments/noise_and_clipping.py report
+	$(PYTHON) -m validation.experiments.noise_and_clipping run --data $(DATA)
+	$(PYTHON) -m validation.experiments.noise_and_clipping report
 
 cifar10: $(VENV)/installed  ## train and measure the paper's network on its own data, DATA=FOLDER of official files, into validation/cifar10.md (two days or three; goes on; what ships of its results is replaced)
-	$(PYTHON) validation/experiments/cifar10.py run --train --data $(DATA)
-	$(PYTHON) validation/experiments/cifar10.py report
+	$(PYTHON) -m validation.experiments.cifar10 run --train --data $(DATA)
+	$(PYTHON) -m validation.experiments.cifar10 report
 
 imagenet: $(VENV)/installed  ## ResNet-18, -34 and -50 for ImageNet, from a file to logits inside 8 GB
-	$(PYTHON) validation/experiments/imagenet.py
+	$(PYTHON) -m validation.experiments.imagenet
 
 figures: $(VENV)/installed  ## draw every picture again, from the current code (the README's from its last result)
 	$(PYTHON) docs/course.py figures
-	$(PYTHON) validation/experiments/reads_in_time.py
-	$(PYTHON) validation/experiments/readme.py picture
-	$(PYTHON) validation/experiments/performance.py picture
-	$(PYTHON) validation/experiments/retention.py report
-	$(PYTHON) validation/experiments/cifar10.py report
+	$(PYTHON) -m validation.experiments.reads_in_time
+	$(PYTHON) -m validation.experiments.readme picture
+	$(PYTHON) -m validation.experiments.performance picture
+	$(PYTHON) -m validation.experiments.retention report
+	$(PYTHON) -m validation.experiments.cifar10 report
 
 docs-outputs: $(VENV)/installed  ## run the pages of the course and write what their code prints into them
 	$(PYTHON) docs/course.py outputs
@@ -92,22 +92,25 @@ lab-picture: $(VENV)/installed  ## write the lab page and have Chromium draw doc
 	  "file://$(CURDIR)/out/lab.html#time=86400&target=5&network=1&compensation=gdc"
 	rm -rf out/chromium
 
+bench: $(VENV)/installed  ## speed and memory of every step on this machine
+	$(PYTHON) -m validation.peers.bench
+
 against-torch:  ## compare with PyTorch autograd, where it is installed
-	PYTHONPATH=. python3 validation/peers/against_torch.py
+	python3 -m validation.peers.against_torch
 
 torch-device:  ## an independent device model in PyTorch beside pcmref's, on CIFAR-10's official files in DATA=FOLDER
-	PYTHONPATH=. python3 validation/peers/torch_device.py resnet32-cifar10-baseline --data $(DATA) --chips 15 --reads 2
-	PYTHONPATH=. python3 validation/peers/torch_device.py resnet32-cifar10-noise --data $(DATA) --chips 15 --reads 2
+	python3 -m validation.peers.torch_device resnet32-cifar10-baseline --data $(DATA) --chips 15 --reads 2
+	python3 -m validation.peers.torch_device resnet32-cifar10-noise --data $(DATA) --chips 15 --reads 2
 
 fuzz: $(VENV)/installed  ## 20,000 hostile files for the readers
-	$(PYTHON) validation/robustness/fuzz.py --files 20000
+	$(PYTHON) -m validation.robustness.fuzz --files 20000
 
 soak: $(VENV)/installed  ## kill -9 during every command that writes, then ten minutes of mixed commands in one process
-	$(PYTHON) validation/robustness/kill.py
-	$(PYTHON) validation/robustness/soak.py
+	$(PYTHON) -m validation.robustness.kill
+	$(PYTHON) -m validation.robustness.soak
 
 same-answer: $(VENV)/installed  ## the same bytes whatever the workers, executors, hash seeds, locales and time zones
-	$(PYTHON) validation/robustness/same_answer.py
+	$(PYTHON) -m validation.robustness.same_answer
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_files import cifar_batches
 
 import pcmref
 from pcmref.cli.executors import open_executor
+from tests.helpers.small_files import cifar_batches
 
 TOP = Path(__file__).parent.parent
 
@@ -19,11 +19,7 @@ TOP = Path(__file__).parent.parent
 @pytest.fixture
 def experiment(monkeypatch, tmp_path):
     """validation/experiments/cifar10.py as a module that trains, keeps and reports in tmp_path, with a small recipe."""
-    monkeypatch.syspath_prepend(str(TOP / "validation" / "experiments"))
-    import cifar10
-    import measurements
-    import sensitivity
-    import studies
+    from validation.experiments import cifar10, measurements, sensitivity, studies
 
     for module in (measurements, studies, sensitivity, cifar10):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
@@ -148,10 +144,9 @@ def test_an_engine_that_is_missing_is_named_before_the_work(experiment, folder, 
 
 def test_chips_measured_in_parts_are_those_measured_at_once(experiment, folder, monkeypatch, tmp_path):
     """What costs accuracy: parts of 4 of 10 images, one chip first, then more by a run that is stopped and goes on."""
-    import sensitivity
-
     from pcmref.experiments.sensitivity import sensitivity as at_once
     from pcmref.pcm.model import PCMModel
+    from validation.experiments import sensitivity
 
     run = ["run", "--train", "--data", folder, "--images", 10, "--workers", 1, "--kinds", "sensitivity"]
     run += ["--sensitivity-reads", 2]

@@ -9,13 +9,13 @@ import time
 
 import numpy as np
 import pytest
-import small_files as files
 
 import pcmref
 from pcmref import cli, draws
 from pcmref.cli.progress import ProgressBar
 from pcmref.experiments.retention import RetentionResult
 from pcmref.files import networks
+from tests.helpers import small_files as files
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
 

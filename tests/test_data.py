@@ -10,10 +10,10 @@ import zipfile
 
 import numpy as np
 import pytest
-import small_files as files
 
 from pcmref.errors import FileError, ShapeError
 from pcmref.files import datasets, foreign
+from tests.helpers import small_files as files
 
 
 @pytest.mark.parametrize("zipped", [True, False])

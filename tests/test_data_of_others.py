@@ -7,11 +7,11 @@ import zipfile
 
 import numpy as np
 import pytest
-import small_files as files
 
 import pcmref
 from pcmref.errors import FileError
 from pcmref.files import datasets
+from tests.helpers import small_files as files
 
 
 def zipped(*names) -> bytes:

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toolkit import inference_tile, near
 
 from pcmref import Chip, PCMModel, ResNet, clip_weights, draws, inject_weight_noise
 from pcmref.nn import functional as F
 from pcmref.pcm import gdc, moments
 from pcmref.pcm.chip import Reading
 from pcmref.training import Progress, Recipe, train_step
+from tests.helpers.toolkit import inference_tile, near
 
 JOSHI, AK, CS = PCMModel.joshi2020(), PCMModel.aihwkit(), PCMModel.crosssim()
 DAY_S = 86_400.0

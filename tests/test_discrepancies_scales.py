@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from toolkit import inference_tile, near
 
 from pcmref import PCMModel, clip_weights, map_weights, unmap_weights
 from pcmref.pcm.crossbar import Converter, Crossbar
+from tests.helpers.toolkit import inference_tile, near
 
 JOSHI = PCMModel.joshi2020()
 FLOAT32 = 4e-6  # aihwkit computes in float32: some 30 roundings of 6e-8

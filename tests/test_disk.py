@@ -15,9 +15,7 @@ import pytest
 import pcmref
 from pcmref import cli, draws
 from pcmref.experiments.retention import RetentionResult, Row
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "validation" / "robustness"))
-import kill
+from validation.robustness import kill
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
 

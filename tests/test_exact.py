@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from exact_numbers import Exact, Tie, inner, numbers, slopes, values
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from pcmref import strategies
 from pcmref.nn import blocks
 from pcmref.nn import functional as F
 from pcmref.nn.resnet import ResNet
+from tests.helpers.exact_numbers import Exact, Tie, inner, numbers, slopes, values
 
 sixteenths = st.integers(-16, 15).map(lambda k: Fraction(2 * k + 1, 16))  # none is 0, where relu has a kink
 

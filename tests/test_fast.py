@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from narrow import narrow
-from roundings import gamma, without_rounding
 
 import pcmref
 from pcmref import draws
@@ -22,6 +21,7 @@ from pcmref.golden.case import Case
 from pcmref.golden.expected import expected
 from pcmref.nn import functional as F
 from pcmref.nn import resnet as plain_resnet
+from tests.helpers.roundings import gamma, without_rounding
 
 
 def normal(name, *shape, seed=0):

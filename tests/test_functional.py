@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from roundings import gamma
 
 from pcmref import draws
 from pcmref.checks import check_gradient
 from pcmref.errors import SettingError, ShapeError
 from pcmref.nn import functional as F
 from pcmref.nn.blocks import layer
+from tests.helpers.roundings import gamma
 
 
 def normal(name, *shape, seed=0):

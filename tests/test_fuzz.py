@@ -1,13 +1,10 @@
 """Hostile files: the kept ones, each once found out, and some hundred new ones. `make fuzz` reads 20,000."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-VALIDATION = Path(__file__).parents[1] / "validation"
-sys.path.insert(0, str(VALIDATION / "robustness"))
-import fuzz  # noqa: E402
+from validation.robustness import fuzz
 
 CORPUS = Path(__file__).parent / "corpus"
 

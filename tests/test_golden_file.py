@@ -216,10 +216,9 @@ def test_the_documents_file_route_needs_no_pcmref(tmp_path, monkeypatch, capsys)
 
 
 def test_the_documents_table_is_the_packages(monkeypatch):
-    monkeypatch.syspath_prepend(VALIDATION / "audit")
-    import operations_table
+    from validation.audit import operations_table
 
-    assert operations_table.document(DOCUMENT) == DOCUMENT, "run python validation/audit/operations_table.py"
+    assert operations_table.document(DOCUMENT) == DOCUMENT, "run python -m validation.audit.operations_table"
 
 
 def test_inputs_reach_a_backend_as_copies_and_changing_them_fails():

@@ -4,13 +4,13 @@ import argparse
 
 import numpy as np
 import pytest
-import small_files as files
 
 import pcmref
 from pcmref import cli, draws
 from pcmref.cli import images
 from pcmref.errors import FileError
 from pcmref.files import networks
+from tests.helpers import small_files as files
 
 NET = pcmref.ResNet(3, 10, (3, 4), (1, 1))
 PIXELS, LABELS = files.pixels("images", 40, 8, 8, 3), np.arange(40) % 10

@@ -10,7 +10,6 @@ import pytest
 import pcmref
 from pcmref import cli
 from pcmref.files import networks
-from pcmref.peers import torch_resnet
 
 NET = pcmref.ResNet(2, 3, (3, 4), (1, 1), "imagenet")
 
@@ -82,6 +81,8 @@ def test_a_network_of_the_other_byte_order_goes_to_pytorch(tmp_path, monkeypatch
 def test_pytorch_takes_an_export_and_an_import_takes_pytorchs(saved, capsys):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: .pt files skipped")
     assert cli.main(["export", "n.h5", "n.pt"]) == 0
+    from validation.peers.torch_network import torch_resnet
+
     model = torch_resnet(NET)
     model.load_state_dict(torch.load("n.pt", weights_only=True))
     assert np.array_equal(model.fc.weight.detach().numpy(), saved["fc.weight"])
@@ -97,6 +98,8 @@ def test_pytorch_takes_an_export_and_an_import_takes_pytorchs(saved, capsys):
 def test_a_resnet34_state_of_pytorch_loads_by_name(tmp_path, monkeypatch, capsys):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: .pt files skipped")
     monkeypatch.chdir(tmp_path)
+    from validation.peers.torch_network import torch_resnet
+
     torch.save(torch_resnet(pcmref.ResNet.imagenet34()).state_dict(), "resnet34.pt")
     assert cli.main(["import", "resnet34.pt", "resnet34.h5"]) == 0
     assert pcmref.load("resnet34.h5")[0] == pcmref.ResNet.imagenet34()

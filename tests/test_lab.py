@@ -11,7 +11,6 @@ import zlib
 
 import numpy as np
 import pytest
-import small_lab
 from scipy import integrate
 from scipy.special import log_softmax, ndtr, ndtri
 from scipy.stats import chi2
@@ -23,6 +22,7 @@ from pcmref.experiments.pictures import COLOURS, PALETTE
 from pcmref.experiments.retention import COMPENSATIONS
 from pcmref.files import networks
 from pcmref.pcm import moments
+from tests.helpers import small_lab
 
 MODEL, SETTINGS, TIMES_S = small_lab.MODEL, small_lab.SETTINGS, small_lab.TIMES_S
 FULL = lab.Settings()

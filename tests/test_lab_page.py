@@ -2,9 +2,9 @@
 
 import socket
 
-import chromium
 import pytest
-import small_lab
+
+from tests.helpers import chromium, small_lab
 
 pytestmark = pytest.mark.skipif(chromium.found() is None, reason="Chromium is not installed: the lab page is not opened")
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import small_files as files
 
 import pcmref
 from pcmref import store
 from pcmref.errors import FileError, PcmrefError
 from pcmref.files import networks
+from tests.helpers import small_files as files
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
 

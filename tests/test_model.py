@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from roundings import gamma
 from scipy import integrate, stats
 
 from pcmref import draws
 from pcmref.checks import check_distribution
 from pcmref.errors import DeviceError, SettingError
 from pcmref.pcm.model import PCMModel
+from tests.helpers.roundings import gamma
 
 MODEL = PCMModel.joshi2020()
 CONDUCTANCES = st.floats(0, 25)

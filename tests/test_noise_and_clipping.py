@@ -20,10 +20,7 @@ TOP = Path(__file__).parent.parent
 @pytest.fixture
 def experiment(monkeypatch, tmp_path):
     """validation/experiments/noise_and_clipping.py as a module that trains and keeps in tmp_path."""
-    monkeypatch.syspath_prepend(str(TOP / "validation" / "experiments"))
-    import measurements
-    import noise_and_clipping
-    import studies
+    from validation.experiments import measurements, noise_and_clipping, studies
 
     for module in (measurements, studies, noise_and_clipping):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "results")

@@ -12,6 +12,7 @@ import pcmref
 from pcmref import draws
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: comparison with networks of others skipped")
+from validation.peers import trained_by_others  # noqa: E402
 
 TOP = Path(__file__).parent.parent
 CHECKPOINTS = TOP.parent / "shared" / "data"
@@ -20,15 +21,6 @@ NETWORKS = {
     "bottleneck": pcmref.ResNet(3, 5, (4, 6), (2, 1), "imagenet", block="bottleneck", eps=1e-3),
     "bottleneck, pad": pcmref.ResNet(3, 5, (2, 3), (1, 2), shortcut="pad", block="bottleneck"),
 }
-
-
-@pytest.fixture
-def others(monkeypatch):
-    """validation/peers/trained_by_others.py."""
-    monkeypatch.syspath_prepend(TOP / "validation" / "peers")
-    import trained_by_others
-
-    return trained_by_others
 
 
 def trained(net: pcmref.ResNet) -> dict:
@@ -41,11 +33,11 @@ def trained(net: pcmref.ResNet) -> dict:
     return state
 
 
-def check(others, net, state, x):
+def check(net, state, x):
     """Fast and plain text against PyTorch: within the two programs' bounds, which are small beside what they bound."""
     u = np.finfo(x.dtype).eps / 2
-    bounds = 2 * u * others.logit_bounds(net, state, x)
-    theirs = others.torch_logits(net, state, x)
+    bounds = 2 * u * trained_by_others.logit_bounds(net, state, x)
+    theirs = trained_by_others.torch_logits(net, state, x)
     for engine in ("fast", "plain"):
         assert (abs(net.forward(state, x, engine=engine) - theirs) <= bounds).all()
     assert bounds.max() < 1e-8 * abs(theirs).max() or x.dtype == np.float32
@@ -53,32 +45,32 @@ def check(others, net, state, x):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_logits_of_every_kind_of_network_are_pytorchs_within_the_bound(others, name):
+def test_logits_of_every_kind_of_network_are_pytorchs_within_the_bound(name):
     net = NETWORKS[name]
     state, x = trained(net), draws.standard_normal(0, "test/others", (3, 17, 17, 3))
-    bounds, theirs = check(others, net, state, x)
+    bounds, theirs = check(net, state, x)
     other = pcmref.ResNet(**net.config() | {"eps": net.eps + 1e-6}).forward(state, x)
     assert (abs(other - theirs) > bounds).any()  # a millionth more in eps is seen
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_bound_holds_for_what_rounding_does(others, name):
+def test_the_bound_holds_for_what_rounding_does(name):
     """Logits of float32 and float64 against those of longdouble, which are exact beside them."""
     net = NETWORKS[name]
     x = draws.standard_normal(1, "test/others", (3, 17, 17, 3)).astype(np.float32)
     state = {k: v.astype(np.float32) for k, v in trained(net).items()}
     exact = net.forward(state, x.astype(np.longdouble), engine="plain")
     for dtype in (np.float32, np.float64):
-        bounds = np.finfo(dtype).eps / 2 * others.logit_bounds(net, state, x.astype(dtype))
+        bounds = np.finfo(dtype).eps / 2 * trained_by_others.logit_bounds(net, state, x.astype(dtype))
         for engine in ("fast", "plain"):
             assert (abs(net.forward(state, x.astype(dtype), engine=engine) - exact) <= bounds).all()
 
 
 @pytest.mark.parametrize("name", ["resnet20-12fca82f.th", "resnet32-d509ac18.th"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_networks_trained_by_others_give_pytorchs_logits(others, name, dtype):
+def test_networks_trained_by_others_give_pytorchs_logits(name, dtype):
     if not (CHECKPOINTS / name).exists():
         pytest.skip(f"{name} is not in {CHECKPOINTS}: skipped")
     net, state = pcmref.load(CHECKPOINTS / name)
     assert net == pcmref.ResNet(3, 10, (16, 32, 64), (net.blocks[0],) * 3, shortcut="pad")
-    check(others, net, state, draws.standard_normal(0, "test/others", (4, 32, 32, 3)).astype(dtype))
+    check(net, state, draws.standard_normal(0, "test/others", (4, 32, 32, 3)).astype(dtype))

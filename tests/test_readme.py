@@ -68,12 +68,7 @@ def test_every_picture_is_drawn_by_make_figures(tmp_path, monkeypatch):
     cifar = sorted((TOP / "validation").glob("cifar10*.png"))
     by_browser = {TOP / "docs" / "lab.png"}  # make lab-picture
     assert ours - set((TOP / "docs" / "figures").iterdir()) - by_browser == {*drawn, *experiment, *cifar}
-    monkeypatch.syspath_prepend(TOP / "validation" / "experiments")
-    import cifar10
-    import performance
-    import readme
-    import reads_in_time
-    import retention
+    from validation.experiments import cifar10, performance, readme, reads_in_time, retention
 
     monkeypatch.setattr(readme, "PICTURE", tmp_path / "retention.png")
     readme.main(["picture"])

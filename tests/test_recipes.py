@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_files as files
-from small_files import RECIPE as TEXT
 
 from pcmref import cli, store
 from pcmref.errors import FileError
@@ -17,6 +15,8 @@ from pcmref.fast.resnet import ResNet
 from pcmref.files import networks
 from pcmref.files.datasets import load_cifar10, load_fashion_mnist
 from pcmref.training import Recipe, train
+from tests.helpers import small_files as files
+from tests.helpers.small_files import RECIPE as TEXT
 
 SHIPPED = sorted((Path(__file__).parent.parent / "reference_weights" / "recipes").glob("*.toml"))
 

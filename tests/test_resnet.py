@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from roundings import without_rounding
 from scipy.stats import chi2, norm, uniform
 
 import pcmref
@@ -12,6 +11,7 @@ from pcmref import draws
 from pcmref.checks import check_distribution, check_gradient
 from pcmref.errors import SettingError, ShapeError, StateError
 from pcmref.nn import functional as F
+from tests.helpers.roundings import without_rounding
 
 TINY = pcmref.ResNet(2, 3, (3, 4), (1, 2))
 TINY_IMAGENET = pcmref.ResNet(2, 3, (3, 4), (1, 1), "imagenet")

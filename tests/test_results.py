@@ -8,28 +8,11 @@ import numpy as np
 import pytest
 
 from pcmref.files import networks
+from validation.experiments import calibration_size, cifar10, noise_and_clipping, retention
 
 TOP = Path(__file__).parent.parent
 VALIDATION = TOP / "validation"
 KEPT = [path for path in sorted((VALIDATION / "results").glob("*.json")) if "about" in json.loads(path.read_text())]
-
-
-@pytest.fixture
-def retention(monkeypatch):
-    """validation/experiments/retention.py as a module."""
-    monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
-    import retention
-
-    return retention
-
-
-@pytest.mark.parametrize("time", [1, 2])
-def test_a_script_that_a_test_altered_is_no_other_tests(monkeypatch, time):
-    monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
-    import paired
-
-    assert not hasattr(paired, "altered")
-    paired.altered = time
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
@@ -46,8 +29,8 @@ def test_results_are_of_the_networks_as_they_ship(path):
         assert path.stem in (*trained_for_a_row, *of_others)
 
 
-def test_retention_md_and_the_readmes_comparison_are_current(retention):
-    """`python validation/experiments/retention.py report` writes both from what is kept."""
+def test_retention_md_and_the_readmes_comparison_are_current():
+    """`python -m validation.experiments.retention report` writes both from what is kept."""
     assert (VALIDATION / "retention.md").read_text(encoding="utf-8") == retention.document()
     assert f"<!-- comparison -->\n{retention.comparison()}\n<!-- end -->" in (TOP / "README.md").read_text(encoding="utf-8")
     assert all((VALIDATION / name).is_file() for name in ("retention.png", "calibration.png"))
@@ -64,9 +47,6 @@ def test_a_cpu_counts_what_a_gpu_counted():
 
 def test_how_many_calibration_images_serve_better(monkeypatch):
     """cifar10.md has what calibration_size.py prints of the training images that were held back, on chips of their own."""
-    monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
-    import calibration_size
-
     few, many, less = calibration_size.table().replace("0.", ".").splitlines()[-1].strip("| ").split(" | ")
     median, mean = ([cell.split()[i] for cell in (few, many)] for i in (0, -1))
     said = f"there 1,280 lose {median[0]} points (median; mean {mean[0]}) and 5,000 {median[1]} ({mean[1]}), less by {less} ("
@@ -74,15 +54,12 @@ def test_how_many_calibration_images_serve_better(monkeypatch):
 
 
 def test_noise_and_clipping_md_is_current(monkeypatch):
-    """`python validation/experiments/noise_and_clipping.py report` writes it from what is kept: five trainings an arm."""
-    monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
-    import noise_and_clipping
-
+    """`python -m validation.experiments.noise_and_clipping report` writes it from what is kept: five trainings an arm."""
     assert (VALIDATION / "noise_and_clipping.md").read_text(encoding="utf-8") == noise_and_clipping.document()
     assert noise_and_clipping.measured("resnet8")["gdc"].shape == (2, 2, 5, 5)
 
 
-def test_the_published_chips_images_and_conditions(retention):
+def test_the_published_chips_images_and_conditions():
     """Both networks on 20 chips, each read 5 times at eight times under three compensations, on the first 500 test images."""
     for name in retention.NETWORKS:
         result = retention.result_of(f"retention-{name}", name)
@@ -91,10 +68,7 @@ def test_the_published_chips_images_and_conditions(retention):
 
 
 def test_cifar10_md_and_the_readmes_table_are_current(monkeypatch):
-    """`python validation/experiments/cifar10.py report` writes both from what is kept."""
-    monkeypatch.syspath_prepend(str(VALIDATION / "experiments"))
-    import cifar10
-
+    """`python -m validation.experiments.cifar10 report` writes both from what is kept."""
     results = [cifar10.result_of(f"cifar10-retention-{name}") for name in cifar10.measured("retention")]
     assert f"<!-- cifar10 -->\n{cifar10.lost_in_a_day(results)}\n<!-- end -->" in (TOP / "README.md").read_text(
         encoding="utf-8"

@@ -1,13 +1,11 @@
 """pcmref against PyTorch autograd in float64, where torch is installed: the same check as validation/peers/against_torch.py."""
 
-from pathlib import Path
-
 import pytest
 
 import pcmref
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: comparison with autograd skipped")
-
+from validation.peers import against_torch  # noqa: E402
 
 NETWORKS = {
     "joshi32": (pcmref.ResNet.joshi32(), 32),
@@ -18,9 +16,6 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize(("net", "size"), NETWORKS.values(), ids=NETWORKS)
-def test_networks_agree_with_pytorch_autograd_to_1e_10(monkeypatch, net, size):
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "validation" / "peers")
-    import against_torch
-
+def test_networks_agree_with_pytorch_autograd_to_1e_10(net, size):
     differences = against_torch.compare(net, size)
     assert len(differences) == 6 and max(differences.values()) <= against_torch.LIMIT, differences

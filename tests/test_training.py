@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from roundings import gamma
 from scipy.stats import norm
 
 import pcmref
@@ -16,6 +15,7 @@ from pcmref.errors import SettingError, StateError
 from pcmref.files.datasets import Dataset
 from pcmref.nn import functional as F
 from pcmref.training import Recipe
+from tests.helpers.roundings import gamma
 
 NET = pcmref.ResNet(1, 3, (4, 6), (1, 1))
 

@@ -11,7 +11,7 @@ from threading import current_thread, main_thread
 import pcmref
 from pcmref.errors import PcmrefError, printable
 
-COMMANDS = ("retention", "sensitivity", "train", "lab", "device", "bench", "info", "import", "export", "golden")
+COMMANDS = ("retention", "sensitivity", "train", "lab", "device", "info", "import", "export", "golden")
 
 
 class _Output:

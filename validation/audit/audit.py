@@ -1,6 +1,6 @@
 """Write AUDIT.md: every constant and equation, its source, the function it stands in, and the tests that confirm it.
 
-python validation/audit/audit.py
+python -m validation.audit.audit
 
 equations.toml numbers the equations and names their functions. A test says itself which of them it confirms, in a way of its
 own: `@pytest.mark.confirms(12)`. Two tests or more confirm every equation; `make mutation` shows what the tests notice.
@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import constants
-
 from pcmref.experiments import tables
+from validation.audit import constants
 
 TOP = Path(__file__).parents[2]
 DOCUMENT = TOP / "validation" / "AUDIT.md"

@@ -1,6 +1,6 @@
 """Write draws.json, the test vectors of pcmref's random numbers.
 
-python validation/audit/draws_vectors.py
+python -m validation.audit.draws_vectors
 """
 
 import json

@@ -1,6 +1,6 @@
 """Mutation testing of nn, pcm and fast: plant one small mistake at a time and see whether the own tests notice.
 
-python validation/audit/mutate.py --sample 160 --json validation/results/mutation.json [--seed 0] [--module pcm/model.py]
+python -m validation.audit.mutate --sample 160 --json validation/results/mutation.json [--seed 0] [--module pcm/model.py]
 
 A mutant changes one place of one module: an operator, a comparison, a number, a sign, a condition, or a function such as
 maximum for minimum. It runs in a copy of the project, against the module's own tests only, under a time limit. Killed means
@@ -229,7 +229,7 @@ class Copy:
         output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        loaded = tuple(f"{TOP / room}{os.sep}" for room in ("tests", "docs"))
+        loaded = tuple(f"{TOP / room}{os.sep}" for room in ("tests", "docs", "validation"))
         for name, module in list(sys.modules.items()):  # pcmref by name: it may be installed from another checkout
             if name.partition(".")[0] == "pcmref" or str(getattr(module, "__file__", None)).startswith(loaded):
                 del sys.modules[name]

@@ -1,6 +1,6 @@
 """The tables of operations, generated cases, equations and mistakes in validation/GOLDEN.md, from the package's own.
 
-python validation/audit/operations_table.py
+python -m validation.audit.operations_table
 """
 
 from pathlib import Path

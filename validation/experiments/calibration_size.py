@@ -1,6 +1,6 @@
 """How many calibration images: chosen on training images that were held back from training, on chips of their own.
 
-    python validation/experiments/calibration_size.py --data FOLDER [--engine torch]
+    python -m validation.experiments.calibration_size --data FOLDER [--engine torch]
 
 FOLDER holds CIFAR-10's official files. What the network trained on with noise loses in a day, recalibrated on each number of
 images that cifar10.py reports of the test images; calibration images are of those that were trained on. Prints a table.
@@ -11,11 +11,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 
 import numpy as np
-import studies
-from cifar10 import CROPPED, DAY_S, MORE, KeptCifar, our_networks
-from measurements import add_engine
-from retention import cell, losses
-from studies import N_CALIBRATION, result_of
 
 import pcmref
 from pcmref import retention
@@ -25,6 +20,11 @@ from pcmref.files.datasets import load_cifar10
 from pcmref.files.images import Images
 from pcmref.pcm.model import PCMModel
 from pcmref.training import accuracy
+from validation.experiments import studies
+from validation.experiments.cifar10 import CROPPED, DAY_S, MORE, KeptCifar, our_networks
+from validation.experiments.measurements import add_engine
+from validation.experiments.retention import cell, losses
+from validation.experiments.studies import N_CALIBRATION, result_of
 
 HELD_BACK = 2_000  # training images, the last ones: the recipe's `validation`
 CHIPS, READS = range(10, 20), 5  # cifar10.py's are 0 to 9

@@ -1,7 +1,7 @@
 """The paper's network on the paper's data: train it on CIFAR-10, program it onto chips, follow these over a year.
 
-    python validation/experiments/cifar10.py run --data FOLDER [--train] [--images 1000] [--third FILE --mean ... --std ...]
-    python validation/experiments/cifar10.py report
+    python -m validation.experiments.cifar10 run --data FOLDER [--train] [--images 1000] [--third FILE --mean ... --std ...]
+    python -m validation.experiments.cifar10 report
 
 FOLDER holds CIFAR-10's official files; its images have no licence and do not ship, weights and results do. `run` measures each
 network's retention and sensitivity, and AdaBS in software with images as in training and plain; every chip is kept in results/
@@ -17,12 +17,6 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-import sensitivity
-import studies
-from measurements import RESULTS, Kept, add_engine, evaluated_by, torch_network
-from paired import reclassified, reclassified_cell, standard_error
-from retention import cell, losses, lowest_in_a_day
-from studies import N_CALIBRATION, accuracies, result_of, study
 
 import pcmref
 from pcmref import adabs
@@ -37,6 +31,11 @@ from pcmref.files.datasets import load_cifar10
 from pcmref.files.images import Images
 from pcmref.files.networks import find, read_network
 from pcmref.training import Augmentation, Recipe, accuracy, augment
+from validation.experiments import sensitivity, studies
+from validation.experiments.measurements import RESULTS, Kept, add_engine, evaluated_by, torch_network
+from validation.experiments.paired import reclassified, reclassified_cell, standard_error
+from validation.experiments.retention import cell, losses, lowest_in_a_day
+from validation.experiments.studies import N_CALIBRATION, accuracies, result_of, study
 
 VALIDATION = Path(__file__).parents[1]
 TOP, DOCUMENT = VALIDATION.parent, VALIDATION / "cifar10.md"
@@ -304,7 +303,7 @@ def report() -> None:
     """cifar10.md with its pictures, and the README's table."""
     results = [result_of(f"cifar10-retention-{name}") for name in measured("retention")]
     if not results:
-        raise SystemExit("no network is measured yet: python validation/experiments/cifar10.py run --data FOLDER")
+        raise SystemExit("no network is measured yet: python -m validation.experiments.cifar10 run --data FOLDER")
     sections = [
         f"## {r.name}\n\nSoftware {100 * r.software_accuracy:.2f} %; {r.size()}; {evaluated(r.settings)}\n\n"
         f"{tables.markdown(r.lines())}\n\n{tables.markdown(r.spread_lines())}"

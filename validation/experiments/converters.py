@@ -1,6 +1,6 @@
 """What converters, tile sizes and fresh readings cost in accuracy: converters.md.
 
-python validation/experiments/converters.py [NETWORK] [--chips 10] [--images 500]
+python -m validation.experiments.converters [NETWORK] [--chips 10] [--images 500]
 
 Every row computes the reference network on crossbars a day after programming, with global drift compensation read out
 through the row's own converters; chips, draws and images are the same in all rows, so differences are taken chip by chip.
@@ -11,12 +11,12 @@ is measured anew.
 from functools import partial
 from pathlib import Path
 
-from measurements import Kept, from_command
-from paired import READ_SO, accuracy_cells, difference_cells, heading
-
-from pcmref import Chip, PCMModel, tables
+from pcmref import Chip, PCMModel
+from pcmref.experiments import tables
 from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery, multiply
 from pcmref.training import accuracy
+from validation.experiments.measurements import Kept, from_command
+from validation.experiments.paired import READ_SO, accuracy_cells, difference_cells, heading
 
 PATH = Path(__file__).parents[1] / "converters.md"
 DAY_S = 86_400.0

@@ -1,6 +1,6 @@
 """What several devices a sign buy, on the stem alone and everywhere, a day after programming: devices.md.
 
-python validation/experiments/devices.py [--chips 10] [--images 2000] [--engine torch]
+python -m validation.experiments.devices [--chips 10] [--images 2000] [--engine torch]
 
 The first device of a sign has the same draws in every row, the images are the same: differences are taken chip by chip.
 Accuracies are kept in results/; a run goes on from there. With other code, images or networks everything is measured anew.
@@ -10,13 +10,13 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from measurements import Kept, add_engine
-from paired import READ_SO, accuracy_cells, difference_cells, heading
-from retention import NETWORKS
-from studies import N_CALIBRATION
-
-from pcmref import Chip, PCMModel, adabs, tables
+from pcmref import Chip, PCMModel, adabs
+from pcmref.experiments import tables
 from pcmref.training import accuracy
+from validation.experiments.measurements import Kept, add_engine
+from validation.experiments.paired import READ_SO, accuracy_cells, difference_cells, heading
+from validation.experiments.retention import NETWORKS
+from validation.experiments.studies import N_CALIBRATION
 
 PATH = Path(__file__).parents[1] / "devices.md"
 DAY_S = 86_400.0

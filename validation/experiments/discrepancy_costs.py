@@ -1,6 +1,6 @@
 """What a discrepancy costs in accuracy after a day: into discrepancies.md and the README, between their markers.
 
-python validation/experiments/discrepancy_costs.py [NETWORK] [--chips 10] [--images 1000]
+python -m validation.experiments.discrepancy_costs [NETWORK] [--chips 10] [--images 1000]
 
 Every variant differs from `joshi2020` in one thing and meets the same draws of the same chips and the same images, so the
 difference is taken chip by chip: its mean in points, with its interval over the chips (`paired`). Accuracies are kept in
@@ -15,14 +15,15 @@ from math import ceil
 from pathlib import Path
 
 import numpy as np
-from measurements import Kept, from_command
-from paired import READ_SO, accuracy_cells, difference, difference_cells, heading
 
-from pcmref import Chip, PCMModel, adabs, tables
+from pcmref import Chip, PCMModel, adabs
+from pcmref.experiments import tables
 from pcmref.experiments.statistics import LEVEL
 from pcmref.pcm.crossbar import tile_scales
 from pcmref.pcm.mapping import crossbars
 from pcmref.training import accuracy
+from validation.experiments.measurements import Kept, from_command
+from validation.experiments.paired import READ_SO, accuracy_cells, difference, difference_cells, heading
 
 VALIDATION = Path(__file__).parents[1]
 CALIBRATION = 400  # images

@@ -1,7 +1,7 @@
 """Networks for ImageNet on a chip, from a file to logits inside 8 GB, or what one task of a study of thousands of chips costs.
 
-    python validation/experiments/imagenet.py [resnet18 | resnet34 | resnet50] [--images 8]
-    python validation/experiments/imagenet.py --one-core [--images 8]
+    python -m validation.experiments.imagenet [resnet18 | resnet34 | resnet50] [--images 8]
+    python -m validation.experiments.imagenet --one-core [--images 8]
 
 States of torchvision's names and shapes, counters included, with initial weights (no trained ones are shipped), and images of
 noise: this is about time and memory, and about the whole path at this size. Each network has a process of its own, which may
@@ -26,7 +26,7 @@ import numpy as np
 
 import pcmref
 from pcmref import cli, store
-from pcmref.cli.bench import machine, peak_kb
+from validation.peers.bench import machine, peak_kb
 
 LIMIT_BYTES = 8 * 1024**3
 RESULT = Path(__file__).parents[1] / "results" / "imagenet.json"
@@ -118,7 +118,8 @@ def main() -> None:
     else:
         for name in NETWORKS:
             print(f"\n{name}", flush=True)
-            subprocess.run([sys.executable, __file__, name, "--images", str(arguments.images)], check=True)
+            command = [sys.executable, "-m", "validation.experiments.imagenet", name, "--images", str(arguments.images)]
+            subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

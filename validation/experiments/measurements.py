@@ -47,9 +47,8 @@ def file_digest(network) -> str:
 @cache
 def torch_network() -> ModuleType:
     """peers/torch_network.py; MissingExtraError without PyTorch."""
-    sys.path.append(str(Path(__file__).parents[1] / "peers"))
     try:
-        return import_module("torch_network")
+        return import_module("validation.peers.torch_network")
     except ImportError as error:
         raise MissingExtraError("--engine torch needs PyTorch: pip install torch") from error
 

@@ -1,7 +1,7 @@
 """Noise against clipping: the four ways to train on from one baseline, several trainings each, programmed onto chips.
 
-    python validation/experiments/noise_and_clipping.py run --data FOLDER [--network resnet32] [--trainings 2]
-    python validation/experiments/noise_and_clipping.py report
+    python -m validation.experiments.noise_and_clipping run --data FOLDER [--network resnet32] [--trainings 2]
+    python -m validation.experiments.noise_and_clipping report
 
 Every arm (with or without noise, with or without clipping) has the same epochs, schedule and baseline; training k of every arm
 has the same seed, so the arms differ in noise and clipping only. `run` goes on where it was: a training from its checkpoint, a
@@ -14,14 +14,14 @@ from itertools import count, product, takewhile
 from pathlib import Path
 
 import numpy as np
-from measurements import RESULTS, engine, evaluated_by
 from scipy import stats
-from studies import accuracies, kept_study, result_of, study, study_parser, trained
 
 from pcmref.experiments import tables
 from pcmref.experiments.retention import COMPENSATIONS
 from pcmref.files.datasets import load_fashion_mnist
 from pcmref.training import ALPHA, ETA
+from validation.experiments.measurements import RESULTS, engine, evaluated_by
+from validation.experiments.studies import accuracies, kept_study, result_of, study, study_parser, trained
 
 VALIDATION = Path(__file__).parents[1]
 RECIPES = VALIDATION.parent / "reference_weights" / "recipes"
@@ -91,7 +91,7 @@ def command(network: str, trainings: int, about: dict) -> str:
     """What was run, as far as what is kept shows."""
     chips = 1 + max(row.chip for row in result_of(named(network, *ARMS[0], 0)).rows)
     sizes = f"--trainings {trainings} --images {about['images']} --chips {chips} --reads {about['reads']}"
-    return f"python validation/experiments/noise_and_clipping.py run --data FOLDER --network {network} {sizes}{engine(about)}"
+    return f"python -m validation.experiments.noise_and_clipping run --data FOLDER --network {network} {sizes}{engine(about)}"
 
 
 def document() -> str:
@@ -127,7 +127,7 @@ def document() -> str:
         text += f"{tables.markdown([['gained by', *MEASURES], *rows])}\n"
         text += f"\nOf {len(rows) * len(MEASURES)} intervals of 95 % one or two miss what they are of by chance.\n"
     if "##" not in text.replace("# Noise", "", 1):
-        raise SystemExit("no training of every arm is kept yet: python validation/experiments/noise_and_clipping.py run")
+        raise SystemExit("no training of every arm is kept yet: python -m validation.experiments.noise_and_clipping run")
     return text
 
 

@@ -5,13 +5,14 @@ are the same throughout: how much a difference would change on others is in no i
 """
 
 import numpy as np
-from measurements import Kept
 from scipy import stats
 
-from pcmref import Chip, PCMModel, adabs, predict, tables
+from pcmref import Chip, PCMModel, adabs, predict
 from pcmref.errors import SettingError
+from pcmref.experiments import tables
 from pcmref.experiments.statistics import FEWEST, LEVEL, Interval, spread
 from pcmref.training import accuracy
+from validation.experiments.measurements import Kept
 
 DAY_S = 86_400.0
 READ_SO = (

@@ -1,7 +1,7 @@
 """Write performance.md from a benchmark's report, and measure how cost grows (performance.png).
 
-    pcmref bench --peers --out out && python validation/experiments/performance.py out/bench.json
-    python validation/experiments/performance.py picture     # only draws performance.png again, from the last measurement
+    python -m validation.peers.bench --peers --out out && python -m validation.experiments.performance out/bench.json
+    python -m validation.experiments.performance picture     # only draws performance.png again, from the last measurement
 
 Run the first two on an otherwise idle machine; the figures are those of the last such run.
 """
@@ -14,10 +14,10 @@ import numpy as np
 
 import pcmref
 from pcmref import store
-from pcmref.cli.bench import flops_per_image, our_tasks, seconds, table, workload
 from pcmref.cli.executors import open_executor
 from pcmref.experiments import tables
 from pcmref.experiments.pictures import PALETTE, picture
+from validation.peers.bench import flops_per_image, our_tasks, seconds, table, workload
 
 VALIDATION = Path(__file__).parents[1]
 PICTURE, GROWTH = VALIDATION / "performance.png", VALIDATION / "results" / "growth.json"

@@ -1,7 +1,7 @@
 """Run the README's demo and put its table and picture into it, between its markers; list the shipped networks.
 
-    python validation/experiments/readme.py           the demo: a minute
-    python validation/experiments/readme.py picture   only picture and table, from the result kept of the last run
+    python -m validation.experiments.readme           the demo: a minute
+    python -m validation.experiments.readme picture   only picture and table, from the result kept of the last run
 
 The demo's own settings; its picture becomes docs/retention.png, its result is kept in results/. The README's comparison
 of the two networks comes from retention.py.

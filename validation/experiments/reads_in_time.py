@@ -1,6 +1,6 @@
 """Draw reads_in_time.png: how much one reading of a device knows of the next.
 
-python validation/experiments/reads_in_time.py [FILE]
+python -m validation.experiments.reads_in_time [FILE]
 
 The simulators, pcmref among them, draw the 1/f noise of two readings independently. The model's own covariance says when
 that is right: the correlation of two readings against the time between them, for readings first taken 20 s, an hour and a

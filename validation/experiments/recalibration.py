@@ -1,6 +1,6 @@
 """AdaBS over a day: how often it must be repeated, and a cumulative average against a moving one: into recalibration.md.
 
-python validation/experiments/recalibration.py [NETWORK] [--chips 5] [--images 500]
+python -m validation.experiments.recalibration [NETWORK] [--chips 5] [--images 500]
 
 Chips, draws and images are the same in all cells. Accuracies are kept in results/recalibration.json; a run goes on from there.
 With other code, images or another network everything is measured anew.
@@ -10,12 +10,13 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from measurements import Kept, from_command
-from paired import heading, range_cell
 
-from pcmref import Chip, PCMModel, adabs, tables
+from pcmref import Chip, PCMModel, adabs
+from pcmref.experiments import tables
 from pcmref.experiments.times import human_time
 from pcmref.training import accuracy
+from validation.experiments.measurements import Kept, from_command
+from validation.experiments.paired import heading, range_cell
 
 PATH = Path(__file__).parents[1] / "recalibration.md"
 DAY_S = 86_400.0

@@ -1,7 +1,7 @@
 """Accuracy over time of the shipped networks on many chips: measure it (hours; goes on where it was), then write retention.md.
 
-    python validation/experiments/retention.py run [networks | calibration | sweeps --data FOLDER]
-    python validation/experiments/retention.py report
+    python -m validation.experiments.retention run [networks | calibration | sweeps --data FOLDER]
+    python -m validation.experiments.retention report
 
 `run` without more does all three; FOLDER holds Fashion-MNIST's IDX files, for the sweeps, which train resnet8 once for each
 eta and alpha. Every chip is kept in results/ as soon as it is measured; with another network, other settings or other code it
@@ -15,9 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from measurements import RESULTS, evaluated_by
-from paired import reclassified, reclassified_cell
-from studies import N_CALIBRATION, accuracies, kept_study, result_of, study, study_parser, trained
 
 from pcmref.experiments import tables
 from pcmref.experiments.pictures import PALETTE, picture, plot_retention
@@ -25,6 +22,9 @@ from pcmref.experiments.retention import COMPENSATIONS, RetentionResult
 from pcmref.experiments.statistics import bootstrap, spread
 from pcmref.experiments.times import human_time
 from pcmref.files.datasets import load_fashion_mnist
+from validation.experiments.measurements import RESULTS, evaluated_by
+from validation.experiments.paired import reclassified, reclassified_cell
+from validation.experiments.studies import N_CALIBRATION, accuracies, kept_study, result_of, study, study_parser, trained
 
 VALIDATION = Path(__file__).parents[1]
 TOP, DOCUMENT = VALIDATION.parent, VALIDATION / "retention.md"

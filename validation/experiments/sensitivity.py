@@ -8,7 +8,6 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-from measurements import RESULTS, Kept
 
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
@@ -19,6 +18,7 @@ from pcmref.experiments.tasks import measure_chips
 from pcmref.nn.resnet import ResNet
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
+from validation.experiments.measurements import RESULTS, Kept
 
 PART = 1_000  # images
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from measurements import RESULTS, Kept, add_engine, file_digest
 
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
@@ -20,6 +19,7 @@ from pcmref.experiments.statistics import by_chip
 from pcmref.experiments.times import STANDARD_TIMES_S
 from pcmref.files import networks
 from pcmref.pcm.model import PCMModel
+from validation.experiments.measurements import RESULTS, Kept, add_engine, file_digest
 
 N_CALIBRATION = 1280
 

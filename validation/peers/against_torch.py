@@ -1,6 +1,6 @@
 """pcmref's forward, backward, input gradient and updated batch-norm statistics against PyTorch autograd, in float64.
 
-    python validation/peers/against_torch.py
+    python -m validation.peers.against_torch
 
 Prints the largest difference of each kind, relative to the largest value of its array; exit status 1 above 1e-10.
 """
@@ -12,7 +12,7 @@ import torch
 
 import pcmref
 from pcmref.nn import functional as F
-from pcmref.peers import torch_resnet
+from validation.peers.torch_network import torch_resnet
 
 # Not derived: the running error bound of 32 layers exceeds the values themselves. Both sides' rounding leaves 5e-14 (joshi32);
 # the smallest mistake tried, an epsilon of batch norm 2 % off, changes the loss by 5e-9, a biased running variance by 8e-4.

@@ -1,6 +1,6 @@
 """aihwkit 1.2.0's device functions behind pcmref's backend protocol, called one by one; it draws its own noise.
 
-    cd validation/peers && pcmref golden check aihwkit_backend:Backend --dtype float32
+    pcmref golden check validation.peers.aihwkit_backend:Backend --dtype float32
 
 Conductances in uS; pcmref's t_s counts from programming, aihwkit's t_inference from t_0 = 20 s (D6).
 """

@@ -1,16 +1,16 @@
 """JAX behind pcmref's backend protocol: lax convolutions, gradients from jax.vjp; float64 and float32.
 
-cd validation/peers && pcmref golden check jax_backend:Backend --level 2
+pcmref golden check validation.peers.jax_backend:Backend --level 2
 """
 
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from autograd import Autograd, trainable
 from jax import lax
 
 from pcmref.golden import Unsupported
+from validation.peers.autograd import Autograd, trainable
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_default_matmul_precision", "highest")

@@ -1,7 +1,7 @@
 """Loops compiled by numba behind pcmref's backend protocol: what LLVM makes of the equations, strictly and with fast-math.
 
-cd validation/peers && pcmref golden check numba_backend:Backend --level 2
-cd validation/peers && pcmref golden check numba_backend:FastMath --level 2
+pcmref golden check validation.peers.numba_backend:Backend --level 2
+pcmref golden check validation.peers.numba_backend:FastMath --level 2
 
 Every number is of the dtype under test, params too: a float64 among them would make numba compute in float64.
 """

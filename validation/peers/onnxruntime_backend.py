@@ -1,6 +1,6 @@
 """ONNX Runtime behind pcmref's backend protocol: each operation as ONNX nodes, whole networks as one graph that it may fuse.
 
-cd validation/peers && pcmref golden check onnxruntime_backend:Backend --level 2
+pcmref golden check validation.peers.onnxruntime_backend:Backend --level 2
 
 ONNX keeps epsilon as float32. In float64 its batch norm is therefore another one, by 2.5e-8 of epsilon, and rightly outside the
 bound: the adapter declines float64 where epsilon is no float32. What the CPU provider has no kernel for, it declines too.

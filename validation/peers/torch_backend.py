@@ -1,20 +1,20 @@
 """PyTorch behind pcmref's backend protocol: its own layers and autograd, its own SGD; float64, float32, bfloat16; CPU and CUDA.
 
-cd validation/peers && pcmref golden check torch_backend:Backend --level 2
-cd validation/peers && pcmref golden check torch_backend:BFloat16
-cd validation/peers && pcmref golden check torch_backend:Cuda --level 2     # a GPU, float32 without TF32
-cd validation/peers && pcmref golden check torch_backend:CudaAsItComes      # as PyTorch sets it: TF32 in convolutions
+pcmref golden check validation.peers.torch_backend:Backend --level 2
+pcmref golden check validation.peers.torch_backend:BFloat16
+pcmref golden check validation.peers.torch_backend:Cuda --level 2     # a GPU, float32 without TF32
+pcmref golden check validation.peers.torch_backend:CudaAsItComes      # as PyTorch sets it: TF32 in convolutions
 """
 
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from autograd import Autograd
 
 import pcmref
 from pcmref.golden import Unsupported
-from pcmref.peers import torch_resnet
+from validation.peers.autograd import Autograd
+from validation.peers.torch_network import torch_resnet
 
 
 class Backend(Autograd):

@@ -1,7 +1,7 @@
 """The loss after one day of an independent device model, in PyTorch, beside pcmref's: the same network, the same images.
 
-    python validation/peers/torch_device.py resnet8-fashionmnist-noise [--images 1000 --chips 10 --reads 2]
-    python validation/peers/torch_device.py resnet32-cifar10-noise --data cifar-10-batches-bin
+    python -m validation.peers.torch_device resnet8-fashionmnist-noise [--images 1000 --chips 10 --reads 2]
+    python -m validation.peers.torch_device resnet32-cifar10-noise --data cifar-10-batches-bin
 
 Devices, drift, readings, both compensations and what evaluates are PyTorch's, with its own random numbers; of pcmref there are
 the weights, the images, the network's description and the other side of the comparison. With --data, a folder of CIFAR-10's
@@ -13,17 +13,15 @@ chance: Welch's t on the chips' means, 1 % for the three comparisons together. T
 import argparse
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy import stats
-from torch_network import DEVICE
 
 import pcmref
 from pcmref.experiments.retention import COMPENSATIONS
 from pcmref.files import networks
-from pcmref.peers import torch_resnet
+from validation.peers.torch_network import DEVICE, torch_resnet
 
 DAY_S, T_0_S, T_READ_S, G_MAX_US = 86_400.0, 20.0, 250e-9, 25.0
 LEVEL = 0.01 / len(COMPENSATIONS)
@@ -119,9 +117,8 @@ def compare(ours: np.ndarray, others: np.ndarray) -> tuple[float, float, bool]:
 
 def kept_on_cifar(name: str, folder: str):
     """(pcmref's software accuracy, accuracies, evaluation) as experiments/cifar10.py kept them, for their images."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
-    import cifar10
-    from studies import accuracies, result_of
+    from validation.experiments import cifar10
+    from validation.experiments.studies import accuracies, result_of
 
     result = result_of(f"cifar10-retention-{name}")
     found = cifar10.KeptCifar.__new__(cifar10.KeptCifar)

@@ -12,11 +12,12 @@ from threading import local
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from pcmref import ResNet
 from pcmref.errors import SettingError
 from pcmref.nn.functional import matrix_product
-from pcmref.peers import torch_resnet
 
 torch.backends.cudnn.allow_tf32 = False
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -30,6 +31,72 @@ _of_thread = local()
 def described() -> str:
     """The version of PyTorch and the device, to be kept beside results."""
     return f"PyTorch {torch.__version__}, {torch.cuda.get_device_name() if DEVICE == 'cuda' else 'CPU'}"
+
+
+def torch_resnet(net: ResNet):
+    """The architecture of `net` as a torch.nn.Module on NCHW batches, with the same parameter names."""
+
+    def conv_bn(c_in, c_out, kernel, stride):
+        return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(c_out, net.eps)
+
+    class Pad(nn.Module):
+        def __init__(self, new, stride):
+            super().__init__()
+            self.stride, self.border = stride, (0, 0, 0, 0, new // 2, new - new // 2)
+
+        def forward(self, x):
+            return F.pad(x[:, :, :: self.stride, :: self.stride], self.border)
+
+    class Block(nn.Module):
+        def __init__(self, c_in, c_out, stride):
+            super().__init__()
+            width = c_out // 4
+            layers = [(c_in, c_out, 3, stride), (c_out, c_out, 3, 1)]
+            if net.block == "bottleneck":
+                layers = [(c_in, width, 1, 1), (width, width, 3, stride), (width, c_out, 1, 1)]
+            for i, shape in enumerate(layers, 1):
+                for name, module in zip((f"conv{i}", f"bn{i}"), conv_bn(*shape), strict=True):
+                    self.add_module(name, module)
+            self.depth, self.downsample = len(layers), nn.Identity()
+            if stride != 1 or c_in != c_out:
+                projection = net.shortcut == "projection"
+                self.downsample = nn.Sequential(*conv_bn(c_in, c_out, 1, stride)) if projection else Pad(c_out - c_in, stride)
+
+        def forward(self, x):
+            y = x
+            for i in range(1, self.depth + 1):
+                y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
+                y = F.relu(y) if i < self.depth else F.relu(y + self.downsample(x))
+            return y
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            big = net.stem == "imagenet"
+            self.conv1, self.bn1 = conv_bn(net.in_channels, net.widths[0], *((7, 2) if big else (3, 1)))
+            self.maxpool = nn.MaxPool2d(3, 2, 1) if big else nn.Identity()
+            c_in, self.stages = net.widths[0], []
+            for s, (width, count) in enumerate(zip(net.widths, net.blocks, strict=True)):
+                c_out = width if net.block == "basic" else 4 * width
+                blocks = [Block(c_out if b else c_in, c_out, 2 if s and not b else 1) for b in range(count)]
+                self.add_module(f"layer{s + 1}", nn.Sequential(*blocks))
+                self.stages.append(f"layer{s + 1}")
+                c_in = c_out
+            self.fc = nn.Linear(c_in, net.num_classes)
+
+        def parts(self):
+            """(what the names of its parameters begin with, what it does to its input), from the stem to the head."""
+            yield ("conv1.", "bn1."), lambda x: self.maxpool(F.relu(self.bn1(self.conv1(x))))
+            for stage in self.stages:
+                yield from (((f"{stage}.{b}.",), block) for b, block in getattr(self, stage).named_children())
+            yield ("fc.",), lambda x: self.fc(x.mean((2, 3)))
+
+        def forward(self, x):
+            for _, part in self.parts():
+                x = part(x)
+            return x
+
+    return Network()
 
 
 class TorchResNet(ResNet):
@@ -56,7 +123,7 @@ class TorchResNet(ResNet):
         On a CPU of 200 images a few 1e-5 from the exact ones, where nn's float32 is 1e-7 from them: PyTorch adds one by one.
         """
         module, counts = self._module(state).train(), {}
-        norms = {name: part for name, part in module.named_modules() if isinstance(part, torch.nn.BatchNorm2d)}
+        norms = {name: part for name, part in module.named_modules() if isinstance(part, nn.BatchNorm2d)}
         hooks = [
             part.register_forward_hook(lambda _, inputs, y, name=name: counts.update({name: y.numel() // y.shape[1]}))
             for name, part in norms.items()

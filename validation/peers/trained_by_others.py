@@ -1,6 +1,6 @@
 """Networks that others trained: counted right on CIFAR-10's test images by pcmref and PyTorch, and their logits compared.
 
-    python validation/peers/trained_by_others.py FOLDER [--data cifar-10-batches-bin] [--dtype float64] [--bounded 200]
+    python -m validation.peers.trained_by_others FOLDER [--data cifar-10-batches-bin] [--dtype float64] [--bounded 200]
 
 FOLDER holds resnet20-12fca82f.th and resnet32-d509ac18.th of akamaster/pytorch_resnet_cifar10, as they are. Every test image is
 classified; the difference of the logits is held against `logit_bounds` of the first images. Exit status 1 where a count is not
@@ -17,7 +17,7 @@ import torch
 
 import pcmref
 from pcmref.fast import functional as F
-from pcmref.peers import torch_resnet
+from validation.peers.torch_network import torch_resnet
 
 AUTHORS = {"resnet20-12fca82f.th": 9173, "resnet32-d509ac18.th": 9263}  # right of 10,000, as their author states
 NORMALISATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

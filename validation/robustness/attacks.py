@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-import bombs
+from validation.robustness import bombs
 
 
 class Attacked(NamedTuple):

@@ -7,12 +7,12 @@ import random
 import zlib
 from functools import partial, wraps
 
-import bombs
 import h5py
 import numpy as np
-from attacks import flipped, hostile_json, moved, overwritten, truncated
 
 from pcmref import store
+from validation.robustness import bombs
+from validation.robustness.attacks import flipped, hostile_json, moved, overwritten, truncated
 
 
 def sealed(body: bytes) -> bytes:

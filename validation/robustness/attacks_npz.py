@@ -6,9 +6,10 @@ import random
 import zipfile
 from functools import cache
 
-import bombs
 import numpy as np
-from attacks import Payload
+
+from validation.robustness import bombs
+from validation.robustness.attacks import Payload
 
 PAYLOAD = Payload(open, "harmed", "w")
 

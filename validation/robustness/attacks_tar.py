@@ -8,9 +8,10 @@ import random
 import tarfile
 from functools import cache
 
-import bombs
 import numpy as np
-from attacks import Payload, flipped, moved, overwritten, truncated
+
+from validation.robustness import bombs
+from validation.robustness.attacks import Payload, flipped, moved, overwritten, truncated
 
 PAYLOAD = Payload(os.system, "touch harmed")
 

@@ -1,6 +1,6 @@
 """Hostile files for every reader: each must be read rightly or refused with a PcmrefError that names it, and nothing else.
 
-python validation/robustness/fuzz.py --files 20000 [--seed 0] [--reader network] [--first 0] [--keep FOLDER]
+python -m validation.robustness.fuzz --files 20000 [--seed 0] [--reader network] [--first 0] [--keep FOLDER]
 
 File i of a seed is the same on every run. A child process reads the files; it is given up when it computes for TIME_LIMIT_S on
 one file, and started again after a crash. Findings: an exception that is no PcmrefError; a message without the file's name, or
@@ -23,16 +23,12 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-import attacks
-import attacks_hdf5
-import attacks_npz
-import attacks_tar
-from attacks import Attacked
-from readers import READERS as OTHERS
-from readers import Reader
-from readers_json import JSON_READERS
-
 from pcmref.errors import PcmrefError
+from validation.robustness import attacks, attacks_hdf5, attacks_npz, attacks_tar
+from validation.robustness.attacks import Attacked
+from validation.robustness.readers import READERS as OTHERS
+from validation.robustness.readers import Reader
+from validation.robustness.readers_json import JSON_READERS
 
 TIME_LIMIT_S = 30.0
 MEMORY_LIMIT = 1 << 30  # bytes beyond what the process had before, for one file of at most 40 MB

@@ -7,7 +7,6 @@ AssertionError where the value is not what they say.
 import gzip
 import io
 import json
-import sys
 import tarfile
 import tomllib
 import zipfile
@@ -36,9 +35,7 @@ from pcmref.golden import report
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.check import Recorded, check
 from pcmref.golden.verify import Verdict
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-import small_files
+from tests.helpers import small_files
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
 GOLDEN_CASES = ("conv2d/v1/3x3", "relu_backward/v1/kink", "dac/v1/round_first", "program/v1/law", "sgd_step/v1/")

@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from readers import GOLDEN_CASES, Reader
 
 from pcmref.golden import file, json_vectors
 from pcmref.golden.backends import Capabilities
 from pcmref.golden.check import Recorded, check
+from validation.robustness.readers import GOLDEN_CASES, Reader
 
 
 @cache

@@ -1,6 +1,6 @@
 """The same answer everywhere: one study, training, chip and export under many circumstances, compared byte by byte.
 
-python validation/robustness/same_answer.py [--other-python /path/to/another/environment/bin/python]
+python -m validation.robustness.same_answer [--other-python /path/to/another/environment/bin/python]
 
 The circumstances: 1, 2 and 4 workers; threads and processes; two hash seeds, locales and time zones (tests/test_executors.py
 has Dask, and kills one of its workers). With --other-python the same is made in another environment, with other versions of
@@ -48,8 +48,7 @@ def make(folder: Path, workers: int, executor: str | None) -> None:
         raise RuntimeError("the study failed")
     if executor is not None:
         return
-    sys.path.insert(0, str(TOP / "tests"))
-    import small_files
+    from tests.helpers import small_files
 
     (folder / "r.toml").write_text(RECIPE)
     small_files.write_fashion_mnist(folder, n_train=160, n_test=32)
@@ -76,7 +75,7 @@ def made(folder: Path, workers: int = 1, executor: str | None = None, python: st
     """The digests of what a process with these environment variables makes."""
     environment = os.environ | {"PYTHONPATH": str(TOP), "PYTHONHASHSEED": "0", "LC_ALL": "C", "TZ": "UTC"} | variables
     pool = ["--executor", executor] if executor else []
-    command = [python, __file__, "--make", str(folder), "--workers", str(workers), *pool]
+    command = [python, "-m", "validation.robustness.same_answer", "--make", str(folder), "--workers", str(workers), *pool]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True)
     if ran.returncode:
         raise RuntimeError(f"{command}: {ran.stderr[-2000:]}")

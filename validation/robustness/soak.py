@@ -1,6 +1,6 @@
 """Load: mixed commands and calls in one process for ten minutes; memory, open files and threads must not grow.
 
-python validation/robustness/soak.py [--minutes 10]
+python -m validation.robustness.soak [--minutes 10]
 
 After two rounds of warming up, what the process holds is read from /proc/self after every round. Growth is a finding where
 the last quarter of the rounds holds more open files or threads than the first quarter at any time, or, in the median, over
@@ -18,11 +18,11 @@ import time
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-import kill
 import numpy as np
 
 import pcmref
 from pcmref import cli, store
+from validation.robustness import kill
 
 GROWTH_MB = 5.0
 BROKEN = (["info", "r.toml"], ["export", "missing.h5", "x.npz"], ["retention", "state.npz", "--data", "state.npz"],

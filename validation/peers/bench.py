@@ -1,4 +1,4 @@
-"""Measure speed and memory of every step on this machine, on the paper's ResNet-32 in float32.
+"""Speed and memory of every step on this machine, on the paper's ResNet-32 in float32, beside PyTorch's and aihwkit's.
 
 Rows: predict, a noise-injected training step (batch 128), programming and reading a chip, and the retention study. Columns:
 images/s or devices/s, the share of the matrix-product rate measured in the same run, the gain of all cores over one worker.
@@ -6,9 +6,9 @@ images/s or devices/s, the share of the matrix-product rate measured in the same
 ratios: absolute figures drift on shared machines.
 
 examples:
-  pcmref bench
-  pcmref bench --peers --rounds 7 --out out
-  env -u OPENBLAS_CORETYPE pcmref bench     # where such a variable slows NumPy's BLAS down
+  python -m validation.peers.bench
+  python -m validation.peers.bench --peers --rounds 7 --out out
+  env -u OPENBLAS_CORETYPE python -m validation.peers.bench     # where such a variable slows NumPy's BLAS down
 """
 
 import argparse
@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,6 @@ import numpy as np
 
 import pcmref
 from pcmref import store
-from pcmref.cli.resumed_study import make_folder
 from pcmref.experiments import tables
 from pcmref.nn import functional as F
 from pcmref.threads import count_workers, map_chunks
@@ -38,27 +38,24 @@ N_IMAGES, BATCH = 512, 128
 UNITS = {"predict": "image", "train step": "image", "program": "device", "read": "device", "retention": "image"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--peers", action="store_true", help="compare with PyTorch and aihwkit where they are installed")
     add("--rounds", type=int, default=5, help="rounds, each running every task once (default: %(default)s)")
     add("--workers", type=int, default=None, help="threads (default: one per core)")
     add("--out", type=Path, default=Path("out"), help="folder for bench.json (default: %(default)s)")
     add("--peak-memory-of", choices=("predict", "train step"), help=argparse.SUPPRESS)  # what a child process measures
-
-
-def run(arguments: argparse.Namespace) -> int:
+    arguments = parser.parse_args(argv)
     if arguments.peak_memory_of:
         print(_peak_memory_mb(arguments.peak_memory_of))
         return 0
-    make_folder(arguments.out)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     net, x, labels = workload()
     ours = our_tasks(net, x, labels, arguments.workers)
     peers = {}
     if arguments.peers:
-        from pcmref import peers as peer_module
-
-        for name, tasks in (("torch", peer_module.torch_tasks), ("aihwkit", peer_module.aihwkit_tasks)):
+        for name, tasks in (("torch", torch_tasks), ("aihwkit", aihwkit_tasks)):
             try:
                 peers[name] = tasks(net, x, labels)
             except ImportError as error:
@@ -95,6 +92,72 @@ def our_tasks(net, x, labels, workers) -> dict[str, tuple[Callable, int]]:
         "program": (lambda: pcmref.Chip.program(state, model, workers=workers), chip.n_devices),
         "read": (lambda: chip.read(86_400.0, workers=workers), chip.n_devices),
         "retention": (lambda: pcmref.retention(net, state, model, x[:128], labels[:128], **study), evaluated),
+    }
+
+
+def torch_tasks(net, x, labels) -> dict:
+    """{"predict", "train step"}: callables of PyTorch, channels-last, on the same images."""
+    import torch
+
+    from validation.peers.torch_network import torch_resnet
+
+    def images():
+        return torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).contiguous(memory_format=torch.channels_last)
+
+    evaluated, batch = torch_resnet(net).to(memory_format=torch.channels_last).eval(), images()
+    predict = torch.no_grad()(lambda: [evaluated(part) for part in batch.split(128)])
+    trained = torch_resnet(net).to(memory_format=torch.channels_last)
+    return {"predict": predict, "train step": _torch_step(trained, images()[:128], labels[:128])}
+
+
+def _torch_step(model, x, labels, optimiser=None):
+    import torch
+
+    optimiser = optimiser or torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    targets = torch.from_numpy(labels)
+
+    def step():
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), targets).backward()
+        optimiser.step()
+
+    return step
+
+
+def aihwkit_tasks(net, x, labels) -> dict:
+    """{"predict", "train step", "program", "read"}: InferenceRPUConfig with converters; its fastest tile for training."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch
+        from aihwkit.inference import GlobalDriftCompensation, PCMLikeNoiseModel
+        from aihwkit.nn.conversion import convert_to_analog
+        from aihwkit.optim import AnalogSGD
+        from aihwkit.simulator.configs import InferenceRPUConfig, TorchInferenceRPUConfig
+        from aihwkit.simulator.parameters.enums import WeightClipType, WeightModifierType
+
+        from validation.peers.torch_network import torch_resnet
+
+        def analog(config, perfect):
+            config.forward.is_perfect = perfect
+            config.noise_model, config.drift_compensation = noise, GlobalDriftCompensation()
+            config.modifier.type, config.modifier.std_dev = WeightModifierType.ADD_NORMAL, 0.038
+            config.clip.type, config.clip.sigma = WeightClipType.LAYER_GAUSSIAN, 2.0
+            return convert_to_analog(torch_resnet(net), config)
+
+        noise = PCMLikeNoiseModel(g_max=25.0)
+        images = torch.from_numpy(x.transpose(0, 3, 1, 2)[:128].copy())
+        evaluated = analog(InferenceRPUConfig(), False).eval()
+        evaluated.program_analog_weights()
+        evaluated.drift_analog_weights(86_400.0)
+        trained = analog(TorchInferenceRPUConfig(), True).train()
+        optimiser = AnalogSGD(trained.parameters(), lr=0.05)
+        weights = torch.randn(sum(p.numel() for n, p in torch_resnet(net).named_parameters() if "bn" not in n)) * 0.1
+        programmed, nu = noise.apply_programming_noise(weights)
+    return {
+        "predict": torch.no_grad()(lambda: evaluated(images)),
+        "train step": _torch_step(trained, images, labels[:128], optimiser),
+        "program": lambda: noise.apply_programming_noise(weights),
+        "read": lambda: noise.apply_drift_noise(programmed, nu, 86_400.0),
     }
 
 
@@ -158,7 +221,7 @@ def machine(workers: int | None, peers: list[str]) -> dict:
 
 def _in_child(what: str) -> float:
     """Peak memory beyond the images and the idle process, in MB, measured in a process of its own."""
-    command = [sys.executable, "-m", "pcmref", "bench", "--peak-memory-of", what]
+    command = [sys.executable, "-m", "validation.peers.bench", "--peak-memory-of", what]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -194,3 +257,7 @@ def table(report: dict) -> str:
     of = f"predict: 10,000 images; train step: {BATCH}"
     gemm = f"matrix products: {report['gemm_gflops']:.0f} GFLOP/s on {report['machine']['workers']} worker(s)"
     return f"{tables.aligned(lines)}\n\n{gemm}; peak memory beyond the images: {memory} ({of})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
