@@ -14,7 +14,6 @@ import numpy as np
 from pcmref import draws
 from pcmref.errors import SettingError, whole_number
 from pcmref.fast.resnet import ResNet
-from pcmref.files.datasets import Dataset
 from pcmref.nn import functional as F
 from pcmref.nn.resnet import changed, predict
 from pcmref.pcm.mapping import crossbars
@@ -230,13 +229,13 @@ def accuracy(net: ResNet, state: dict, x: np.ndarray, labels: np.ndarray, **opti
 def train(
     net: ResNet,
     state: dict,
-    data: Dataset,
+    data,
     recipe: Recipe,
     start: Progress | None = None,
     after_step: Callable[[Progress, int], None] | None = None,
     **options,
 ) -> Progress:
-    """Train from `state` (or go on from `start`) to the recipe's end.
+    """Train from `state` (or go on from `start`) to the recipe's end, on the training images of a `files.datasets.Dataset`.
 
     `after_step(progress, n_steps)` is called after every mini-batch, to save or to show where the run stands. The
     result depends on the arguments alone, not on where it was interrupted. A last incomplete batch is left out. `options` go

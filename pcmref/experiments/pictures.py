@@ -115,9 +115,8 @@ def plot_sensitivity(result, path) -> None:
 
     A faint dot each reading of each chip, medians as markers and lines; software dashed; the training noise dotted.
     """
-    from pcmref.experiments.sensitivity import NOISES, OFF
-
     bars = list(result.settings["weights"])
+    off, etas = ([*dict.fromkeys(row.what for row in result.rows if row.kind == kind)] for kind in ("without", "weights"))
     ratios = {"width_ratios": (max(len(bars) / 6, 2), 1.6, 2)}
     with picture(path, 1, 3, figsize=(15, 4.6), gridspec_kw=ratios) as (_, (layers, kinds, weights)):
         lost, regained = [result.lost(bar) for bar in bars], [result.regained("all but", bar) for bar in bars]
@@ -126,14 +125,14 @@ def plot_sensitivity(result, path) -> None:
         layers.set_xticks(range(len(bars)), [bar.removesuffix(".weight") for bar in bars], rotation=90, fontsize=7)
         layers.set_title(f"{result.name}, {human_time(result.settings['t_s'])}, {result.settings['compensation']}")
         layers.legend()
-        _draw_dots(kinds, np.arange(len(OFF)), [result.regained("without", noise) for noise in OFF], "blue", "s", None)
-        kinds.set_xticks(range(len(OFF)), [noise.replace(" ", "\n").replace("programming", "progr.") for noise in OFF])
-        kinds.set_xlim(-0.5, len(OFF) - 0.5)
+        _draw_dots(kinds, np.arange(len(off)), [result.regained("without", noise) for noise in off], "blue", "s", None)
+        kinds.set_xticks(range(len(off)), [noise.replace(" ", "\n").replace("programming", "progr.") for noise in off])
+        kinds.set_xlim(-0.5, len(off) - 0.5)
         kinds.set_title("without it: regained")
         for axis in (layers, kinds):
             axis.set_ylabel("points of accuracy")
-        readings = [result.values("weights", repr(eta)) for eta in NOISES]
-        _draw_dots(weights, 100 * np.array(NOISES), readings, "purple", "o-", None)
+        readings = [result.values("weights", eta) for eta in etas]
+        _draw_dots(weights, 100 * np.array(etas, float), readings, "purple", "o-", None)
         weights.axhline(100 * result.software_accuracy, color="black", linestyle="--", linewidth=1)
         if result.settings["eta"]:
             weights.axvline(100 * result.settings["eta"], color="black", linestyle=":", linewidth=1)

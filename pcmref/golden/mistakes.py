@@ -111,6 +111,3 @@ def without(axis: int, first) -> Callable:
         return v
 
     return zeros_behind
-
-
-from pcmref.golden import mistakes_nn, mistakes_pcm  # noqa: E402, F401 - they fill the table
