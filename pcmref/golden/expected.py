@@ -1,4 +1,4 @@
-"""Expected values with their error bounds: the network's from the text itself, all others from the slow twin.
+"""Expected values with their error bounds: the network's from the text itself, all others from the twin.
 
 `Text` is `Reference`, nn's functions, on numbers that carry a bound. `expected` finds the coarsest unit roundoff up to which a
 case's bound is meaningful, so that one stored number an element, its `scale`, gives the tolerance of every dtype:
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from pcmref.golden.backends import by_name
-from pcmref.golden.numbers import DIGITS, Numbers, Precision, TooCoarse, is_narrow
+from pcmref.golden.numbers import DIGITS, UNIT_ROUNDOFF, Numbers, Precision, TooCoarse, is_narrow
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
 from pcmref.golden.twin import DRAW, IN_DECIMALS, TWINS
@@ -22,7 +22,7 @@ from pcmref.nn.blocks import Saved, layer, layer_backward, residual_block, resid
 from pcmref.nn.resnet import ResNet
 from pcmref.training import sgd_step
 
-ROUNDOFFS = (2.0**-53, 2.0**-24, 2.0**-11, 2.0**-8)  # float64, float32, float16, bfloat16
+_STORED = [Precision.decimal(u) for u in UNIT_ROUNDOFF.values()]  # float64's first, each coarser than the one before
 _INFLATION = 1.5  # how much the bound may exceed its first-order part before a roundoff counts as too coarse
 
 
@@ -79,10 +79,10 @@ def _expected(op: str, name: str, found: dict) -> Expected:
 
 def expected(op: str, inputs: dict, noise: dict, params: dict) -> dict[str, Expected]:
     """{output: Expected}: evaluated at float64's roundoff, the scale at the coarsest one that leaves it meaningful."""
-    finest = best = on_the_spot(op, inputs, noise, params, Precision.decimal(ROUNDOFFS[0]))
-    for u in ROUNDOFFS[1:]:
+    finest = best = on_the_spot(op, inputs, noise, params, _STORED[0])
+    for precision in _STORED[1:]:
         try:
-            coarser = on_the_spot(op, inputs, noise, params, Precision.decimal(u))
+            coarser = on_the_spot(op, inputs, noise, params, precision)
         except TooCoarse:
             break
         if any(e.scale is not None and (e.scale > _INFLATION * finest[k].scale).any() for k, e in coarser.items()):
@@ -96,7 +96,7 @@ def law(op: str, inputs: dict, params: dict) -> dict[str, tuple[np.ndarray, np.n
     params = params | ({"model": params["model"] | {"nu_law": "gaussian"}} if "model" in params else {})
     like = {"z": next(iter(inputs.values()))} if "z" in OPS[op].noise else inputs
     at = ({k: np.full(v.shape, z) for k, v in like.items()} for z in (0.0, 1.0))
-    mean, above = (evaluate(op, inputs, noise, params, Precision.decimal(ROUNDOFFS[0])) for noise in at)
+    mean, above = (evaluate(op, inputs, noise, params, _STORED[0]) for noise in at)
     with localcontext(prec=DIGITS):
         return {k: (mean[k].nearest(), (above[k] - mean[k]).nearest()) for k in mean}
 
