@@ -224,7 +224,7 @@ def test_narrow_numbers_are_exact_in_every_dtype(value):
 
 
 def test_is_narrow_knows_the_limits():
-    assert is_narrow(np.array([255.0, 2.0**-14, 0.0, 256.0, -0.75])).all()
+    assert is_narrow(np.array([255.0, 2.0**-14, 0.0, 256.0, -0.75, 2.0**15])).all()
     assert not is_narrow(np.array([257.0, 0.1, 2.0**-15, 2.0**16, np.inf, np.nan])).any()
 
 

@@ -58,6 +58,21 @@ def test_device_equations_at_pinned_numbers():
     assert mu == pytest.approx(0.06009, abs=5e-6) and q == pytest.approx([0.0088, 0.175583, 0.2], abs=5e-7)
 
 
+def test_a_current_counts_as_no_less_than_the_floor_of_its_read_out():
+    """One-hot: mean|G+ - G-| not below 1e-4 G_max, here 2.5 nS."""
+    with localcontext(prec=DIGITS):
+        then, now = (Numbers.of(np.array([[[g]], [[1.0]]]), DECIMAL) for g in (1.5, 1.0))
+        assert twin.gdc_factor(then, now, "one-hot", 25.0).nearest() == pytest.approx(0.5 / 0.0025, rel=1e-12)
+
+
+@pytest.mark.parametrize(("limit", "is_exact"), [(0.125, True), (0.1, False)])
+def test_a_limit_that_a_backend_rounds_is_in_the_bound(limit, is_exact):
+    converter = {"steps": 16, "limit": limit, "rounding": "half-even", "order": "clip first", "origin": "zero"}
+    with localcontext(prec=DIGITS):
+        q, _ = twin.convert(Numbers.of(np.ones(1), DECIMAL), converter)
+        assert q.nearest() == limit and (q.close().error == 0) == is_exact
+
+
 def test_a_branch_takes_the_finest_roundoff_that_decides_it():
     """relu's mask after a difference that is 0 but for roundings is decided by none."""
     one = np.ones((1, 1, 1, 1))
