@@ -314,7 +314,7 @@ def test_a_page_of_ones_own_network_and_images(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = {"times_s": TIMES_S[:2], "targets_us": (0.0, 25.0), "n_devices": 500, "n_pairs": 1, "n_chips": 1, "n_reads": 1}
     usual = lab.Settings
-    monkeypatch.setattr(lab, "replace", lambda settings, **changes: usual(**changes, **small))
+    monkeypatch.setattr(lab, "replace", lambda settings, **changes: usual(**(changes | small)))
     net = pcmref.ResNet(3, 12, (3, 4), (1, 1))
     np.savez("state.npz", **net.init(0))
     x, labels = draws.uniform(0, "test/lab/own", (30, 8, 8, 3)), np.arange(30) % 12
@@ -328,4 +328,14 @@ def test_a_page_of_ones_own_network_and_images(tmp_path, monkeypatch, capsys):
     assert table["name"] == "state.npz" and table["eta"] is None and table["accuracy"]["software"] == pytest.approx(software)
     assert data["about"]["layer"] == "layer2.0.conv2.weight" and data["classes"] == [str(i) for i in range(12)]
     assert len(data["images"]) == 10 and decoded(data["images"][0]["png"]).shape == (8, 8, 3)
+    assert data["about"]["device"] == "joshi2020"
+    (tmp_path / "mine.toml").write_text('name = "mine"\ng_max_us = 20\nt_0_s = 300\n')
+    monkeypatch.setattr(
+        lab, "replace", lambda settings, **changes: usual(**(changes | small | {"targets_us": changes["targets_us"]}))
+    )
+    small["times_s"] = (300.0, 3600.0)
+    assert cli.main(["lab", "state.npz", "--data", "images.npz", *given, "--device", "mine.toml"]) == 0
+    data = small_lab.embedded((tmp_path / "lab.html").read_text(encoding="utf-8"))
+    assert data["about"]["device"] == "mine" and [d["target_us"] for d in data["devices"]][-1] == 20
+    assert cli.main(["lab", "--device", "hermes"]) == 2 and "hermes: the page needs Gaussian nu" in capsys.readouterr().err
     assert cli.main(["lab", "state.npz"]) == 2 and "--data names your own images" in capsys.readouterr().err

@@ -7,7 +7,7 @@ accuracy over time.
 examples:
   pcmref lab
   pcmref lab --out course/lab.html
-  pcmref lab my-state.npz --data my-images.npz
+  pcmref lab my-state.npz --data my-images.npz --device my-device.toml
 
 Takes a few minutes. Then open the file in any browser.
 """
@@ -29,22 +29,25 @@ from scipy.special import ndtr, softmax
 import pcmref
 from pcmref import draws, store
 from pcmref.cli import images
+from pcmref.cli.device import DEVICE_HELP
 from pcmref.cli.progress import ProgressBar
 from pcmref.cli.resumed_study import NETWORK
+from pcmref.errors import SettingError
 from pcmref.experiments.pictures import COLOURS, LABELS, PALETTE
 from pcmref.experiments.retention import COMPENSATIONS, retention
 from pcmref.experiments.times import STANDARD_TIMES_S, human_time, parse_time
 from pcmref.files import networks
+from pcmref.files.devices import read_device
 from pcmref.files.images import Images
 from pcmref.nn.adabs import adabs
 from pcmref.nn.resnet import predict
-from pcmref.pcm import moments
+from pcmref.pcm import constants, moments
 from pcmref.pcm.chip import Chip
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
 
 TIMES = "20s,1min,5min,20min,1h,6h,1d,7d,30d,90d,1y"
-TARGETS_US = (0.0, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 12.5, 15.0, 20.0, 25.0)
+TARGETS_US = (0.0, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 12.5, 15.0, 20.0, 25.0)  # where G_max is 25 uS
 NETWORKS = ("resnet8-fashionmnist-baseline", "resnet8-fashionmnist-noise")
 
 
@@ -71,33 +74,35 @@ class Settings:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", nargs="?", help=f"{NETWORK} (default: {' and '.join(NETWORKS)})")
     images.add_arguments(parser.add_argument, Settings().n_images, Settings().n_calibration)
+    parser.add_argument("--device", default=constants.PAPER, help=f"{DEVICE_HELP} (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("lab.html"), help="the page to write (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = Settings() if arguments.network is None else _own(arguments)
+    own = {} if arguments.network is None else _own(arguments)
+    model = read_device(arguments.device)
+    laws = (model.nu_law, model.q_argument, model.pair, model.reads_noisily)
+    if laws != ("gaussian", "target", "kept", True) or any(model.stuck):
+        raise SettingError(f"{model.name}: the page needs Gaussian nu, Q_s of the target, pairs that are kept and read noise")
+    times_s = (model.t_0_s, *(t_s for t_s in Settings().times_s if t_s > model.t_0_s))
+    targets_us = tuple(g_us * (model.g_max_us / 25.0) for g_us in Settings().targets_us)
+    settings = replace(Settings(), times_s=times_s, targets_us=targets_us, **own)
     store.check_writable(arguments.out)
     with ProgressBar("lab", "step") as bar:
-        text = page(compute(settings, PCMModel.joshi2020(), bar.update))
+        text = page(compute(settings, model, bar.update))
     store.write_text(arguments.out, text)
     print(f"written: {arguments.out} ({len(text.encode()) / 1e6:.2f} MB); open it in a browser")
     return 0
 
 
-def _own(arguments: argparse.Namespace) -> Settings:
-    """The settings of a page for one's own network and images; of its layers the largest, where the usual one is not there."""
+def _own(arguments: argparse.Namespace) -> dict:
+    """What differs in the settings for one's own network and images; its largest layer, where the usual one is not there."""
     file = networks.read_network(arguments.network)
     evaluation = images.evaluation(arguments, file, True)
     layers = sorted((name for names in crossbars(file.state).values() for name in names), key=lambda n: -file.state[n].size)
-    return replace(
-        Settings(),
-        networks=(arguments.network,),
-        layer=Settings().layer if Settings().layer in layers else layers[0],
-        images=arguments.data,
-        constants=evaluation.constants,
-        n_images=len(evaluation.x),
-        n_calibration=len(evaluation.calibration),
-    )
+    layer = Settings().layer if Settings().layer in layers else layers[0]
+    own = {"networks": (arguments.network,), "layer": layer, "images": arguments.data, "constants": evaluation.constants}
+    return own | {"n_images": len(evaluation.x), "n_calibration": len(evaluation.calibration)}
 
 
 def page(data: dict) -> str:
@@ -131,12 +136,13 @@ def compute(settings: Settings, model: PCMModel, progress=lambda done, total: No
         pairs.append(pair_table(model, g_us, settings))
         progress(len(devices), total)
     data = pcmref.load_images(settings.images)
-    networks = []
+    measured = []
     for name in settings.networks:
-        done = len(devices) + len(networks) * steps_a_network
-        networks.append(network_table(model, name, data, settings, lambda n, done=done: progress(done + n, total)))
+        done = len(devices) + len(measured) * steps_a_network
+        measured.append(network_table(model, name, data, settings, lambda n, done=done: progress(done + n, total)))
     first = networks.read_network(settings.networks[0])
-    about = {"version": pcmref.__version__, "images": data.name, "n_devices": settings.n_devices, "layer": settings.layer}
+    about = {"version": pcmref.__version__, "device": model.name, "images": data.name}
+    about |= {"n_devices": settings.n_devices, "layer": settings.layer}
     about |= {name: getattr(settings, name) for name in ("n_images", "n_chips", "n_reads", "n_calibration")}
     chosen = first_of_each_class(data.labels)
     classes = first.about.get("classes") or data.about.get("classes") or [str(i) for i in range(first.net.num_classes)]
@@ -147,7 +153,7 @@ def compute(settings: Settings, model: PCMModel, progress=lambda done, total: No
         "times": [{"t_s": t, "label": human_time(t), "main": t in STANDARD_TIMES_S} for t in settings.times_s],
         "devices": devices,
         "pairs": pairs,
-        "networks": networks,
+        "networks": measured,
         "classes": classes,
         "images": [{"png": png(_pixels(data.images[i])), "label": data.labels[i], "index": i} for i in chosen],
     }
