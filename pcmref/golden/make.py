@@ -29,16 +29,17 @@ def make(op: str, name: str, setting: dict, dtype: str, seed: int = 0, level: in
     maker = _Maker(op, f"golden/{op}/{name}", setting, dtype, seed)
     with np.errstate(over="ignore"):  # numbers beyond the range have no bound: no case is made of them
         inputs, params = maker.arrays("inputs"), {param: maker.param(param) for param in OPS[op].params}
-        inputs = {k: v if v.dtype.kind in "iu" else rounded(v, dtype) for k, v in inputs.items()}
+        inputs = {k: rounded(v, dtype) for k, v in inputs.items()}
         noise = {k: rounded(v, dtype) for k, v in maker.arrays("noise").items()}
     why = ", ".join(f"{factor} {level}" for factor, level in setting.items())
     return Case(op, name, why, inputs, noise | streamed(op, inputs, params), params, level, dtype=dtype)
 
 
 def rounded(values, dtype: str) -> np.ndarray:
-    """What the dtype holds, as float64."""
+    """What the dtype holds, as float64; integers as they are."""
     with np.errstate(over="ignore"):
-        return in_dtype({"": np.asarray(values, np.float64)}, dtype)[""].astype(np.float64)
+        held = in_dtype({"": values}, dtype)[""]
+    return held.astype(np.float64) if held.dtype.kind == "f" else held
 
 
 def streamed(op: str, inputs: dict, params: dict) -> dict[str, np.ndarray]:
