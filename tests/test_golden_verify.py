@@ -241,6 +241,7 @@ def test_the_checker_catches_every_planted_error_and_passes_what_is_right(share,
     module = sys.modules["selfcheck"]
     monkeypatch.setattr(module, "CORRECT", module.CORRECT[::share])
     some, of_kernels = (list(planted())[::share] for planted in (module.mutants, module.kernel_mutants))
+    monkeypatch.setattr(module, "MISTAKES", dict(list(module.MISTAKES.items())[::share]))
     monkeypatch.setattr(module, "mutants", lambda: some)
     monkeypatch.setattr(module, "kernel_mutants", lambda: of_kernels)
     findings = selfcheck(list(GOLDEN.values()))
