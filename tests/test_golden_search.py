@@ -5,7 +5,6 @@ from math import prod
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from test_golden_covering import CAPABILITIES, Wrong, _when
 
 from pcmref.cli import main
 from pcmref.golden import design, file, make, search
@@ -14,6 +13,7 @@ from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
 from pcmref.golden.search import WORK, fuzz
 from pcmref.golden.search import _setting as fuzzed_setting
+from tests.test_golden_design import CAPABILITIES, Wrong, _when
 
 
 def test_a_search_finds_the_same_again_and_shrinks_it():
