@@ -240,7 +240,7 @@ def test_a_name_that_is_no_utf8_and_a_folder_that_takes_no_files(own, capsys, mo
         RetentionResult.from_hdf5("out/retention.h5").name == r"n\udcff"
         and r"n\udcff," in (own / "out/retention.csv").read_text()
     )
-    monkeypatch.setattr("pcmref.experiments.retention._Study.measure", lambda *_: pytest.fail("measured first"))
+    monkeypatch.setattr("pcmref.experiments.driver.Study.measure", lambda *_: pytest.fail("measured first"))
     status, _, err = run(capsys, *arguments, "--out", "/proc")
     assert status == 2 and "--out /proc: cannot be made or written to" in err
 

@@ -13,6 +13,7 @@ MODULES = (
     "draws",
     "errors",
     "training",
+    "experiments.driver",
     "experiments.retention",
     "experiments.sensitivity",
     "experiments.statistics",

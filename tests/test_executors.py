@@ -21,7 +21,7 @@ from pcmref.cli import resumed_study
 from pcmref.cli.executors import DaskWorkers, Processes, _call, open_executor
 from pcmref.cli.resumed_study import Kept, identity
 from pcmref.errors import FileError, MissingExtraError, SettingError
-from pcmref.experiments.retention import _Study
+from pcmref.experiments.driver import Study
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
 ARGUMENTS = ["retention", "state.npz", "--data", "images.npz", "--times", "20s,1d", "--chips", "3", "--reads", "2"]
@@ -159,8 +159,8 @@ def test_resume_goes_on_from_the_chips_that_are_kept(own, capsys, monkeypatch):
     interrupted(2)
     assert not Path("out/retention.csv").exists()
     measured = []
-    measure = _Study.measure
-    monkeypatch.setattr(_Study, "measure", lambda self, k, *rest: measured.append(k) or measure(self, k, *rest))
+    measure = Study.measure
+    monkeypatch.setattr(Study, "measure", lambda self, k, *rest: measured.append(k) or measure(self, k, *rest))
     assert cli.main(ARGUMENTS) == 2 and "--resume goes on" in capsys.readouterr().err and measured == []
     assert cli.main([*ARGUMENTS, "--resume"]) == 0
     assert same() and measured == [2]
@@ -176,7 +176,7 @@ def test_chips_that_are_kept_are_not_thrown_away_by_asking_for_fewer(own, capsys
 def test_a_finished_study_is_replaced_if_that_is_asked_for(own, capsys, monkeypatch):
     before = Path("whole/retention.h5").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(_Study, "measure", lambda *_: pytest.fail("measured first"))
+        patch.setattr(Study, "measure", lambda *_: pytest.fail("measured first"))
         for more in ([], ["--resume"]):
             assert cli.main([*ARGUMENTS, "--seed", "1", "--out", "whole", *more]) == 2
             assert "whole/retention.csv is there, from an earlier run" in capsys.readouterr().err

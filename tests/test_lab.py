@@ -18,8 +18,8 @@ from scipy.stats import chi2
 import pcmref
 from pcmref import adabs, cli, draws
 from pcmref.cli import lab
+from pcmref.experiments.driver import COMPENSATIONS
 from pcmref.experiments.pictures import COLOURS, PALETTE
-from pcmref.experiments.retention import COMPENSATIONS
 from pcmref.files import networks
 from pcmref.pcm import moments
 from tests.helpers import small_lab

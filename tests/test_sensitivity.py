@@ -66,7 +66,8 @@ def test_executors_and_what_is_kept_change_nothing():
 
 def made_up() -> SensitivityResult:
     """Software 90 %; the chip 50 %; the first crossbar costs all of it."""
-    values = dict.fromkeys(conditions(BARS, 2), 0.9) | {("chip", "", read): 0.5 for read in range(2)}
+    values = {(*key, read): 0.9 for key in conditions(MODEL, BARS, DAY_S, "gdc") for read in range(2)}
+    values |= {("chip", "", read): 0.5 for read in range(2)}
     values |= {("all but", bar, read): 0.5 for bar in list(BARS)[1:] for read in range(2)}
     values |= {("only", "conv1.weight", read): 0.5 for read in range(2)}
     rows = tuple(Row("n", kind, what, k, read, v) for (kind, what, read), v in values.items() for k in range(5))
@@ -122,7 +123,7 @@ def test_impossible_studies_are_refused():
 
 def test_a_last_calibration_image_without_a_variance_is_refused_before_the_work(monkeypatch):
     """As in retention: 201 images of a pixel in batches of 200 leave one for the last, whose maps have one value a channel."""
-    monkeypatch.setattr("pcmref.experiments.sensitivity.measure_chips", lambda *_: pytest.fail("the work has begun"))
+    monkeypatch.setattr("pcmref.experiments.driver.measure_chips", lambda *_: pytest.fail("the work has begun"))
     with pytest.raises(ShapeError, match="leave one for the last"):
         study(compensation="adabs", x_calibration=np.zeros((BATCH_SIZE + 1, 1, 1, 1), np.float32))
 

@@ -33,8 +33,9 @@ from pcmref.cli.device import DEVICE_HELP
 from pcmref.cli.progress import ProgressBar
 from pcmref.cli.resumed_study import NETWORK
 from pcmref.errors import SettingError
+from pcmref.experiments.driver import COMPENSATIONS
 from pcmref.experiments.pictures import COLOURS, LABELS, PALETTE
-from pcmref.experiments.retention import COMPENSATIONS, retention
+from pcmref.experiments.retention import retention
 from pcmref.experiments.times import STANDARD_TIMES_S, human_time, parse_time
 from pcmref.files import networks
 from pcmref.files.devices import read_device

@@ -19,9 +19,9 @@ from pcmref.cli import images
 from pcmref.cli.device import DEVICE_HELP
 from pcmref.cli.executors import open_executor, versions
 from pcmref.cli.progress import ProgressBar
-from pcmref.errors import FileError, SettingError, printable
+from pcmref.errors import FileError, SettingError, printable, whole_number
 from pcmref.experiments import tables
-from pcmref.experiments.tasks import Measured
+from pcmref.experiments.driver import Measured
 from pcmref.fast.resnet import ENGINES
 from pcmref.pcm import constants
 
@@ -124,17 +124,18 @@ def alone(folder: Path, study: str):
             path.unlink(missing_ok=True)
 
 
-def run_study(study: Callable, arguments, file, model, evaluation: images.Evaluation, design: dict, n_values: int, **more):
-    """(what is kept, result) of study(net, state, model, x, labels, **design, **more, ...), n_values accuracies a chip.
+def run_study(study: Callable, arguments, file, model, evaluation: images.Evaluation, n_conditions: int, **design):
+    """(what is kept, result) of study(net, state, model, x, labels, **design, ...), so many conditions of each chip.
 
     It goes on from the chips that are kept, and with the others where worker processes die.
     """
+    reads = whole_number("--reads", arguments.reads, 1)
     parts = {"net": file.net, "state": file.state, "model": model, "x_calibration": evaluation.calibration}
-    parts |= {"x": evaluation.x, "labels": evaluation.labels, "seed": arguments.seed, **design, **more}
+    parts |= {"x": evaluation.x, "labels": evaluation.labels, "seed": arguments.seed, "reads": reads, **design}
     arrays = {name: value for name, value in {**file.state, **evaluation._asdict()}.items() if isinstance(value, np.ndarray)}
     settings = {name: value for name, value in parts.items() if name not in ("state", "x", "labels", "x_calibration")}
     label = study.__name__
-    kept = Kept(arguments.out / f"{label}.part.h5", identity(arrays, {"study": label, **settings}), n_values)
+    kept = Kept(arguments.out / f"{label}.part.h5", identity(arrays, {"study": label, **settings}), n_conditions * reads)
     parts |= {"n_chips": arguments.chips, "name": printable(Path(arguments.network).stem), "engine": arguments.engine}
     parts["workers"] = arguments.workers if arguments.executor is None else 1
     known = {}

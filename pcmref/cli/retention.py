@@ -30,8 +30,9 @@ from dataclasses import replace
 from pcmref.cli import images
 from pcmref.cli.resumed_study import add_arguments as add_study
 from pcmref.cli.resumed_study import alone, finish, run_study
-from pcmref.errors import SettingError, whole_number
-from pcmref.experiments.retention import COMPENSATIONS, RetentionResult, conditions, retention
+from pcmref.errors import SettingError
+from pcmref.experiments.driver import COMPENSATIONS
+from pcmref.experiments.retention import RetentionResult, conditions, retention
 from pcmref.experiments.times import human_time, parse_time
 from pcmref.files import networks
 from pcmref.files.devices import read_device
@@ -77,10 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
     times_s = [parse_time(t) for t in (arguments.times or TIMES).split(",")]
     if arguments.times is None:
         times_s = [model.t_0_s, *(t_s for t_s in times_s if t_s > model.t_0_s)]
-    design = {"times_s": times_s, "compensations": compensations, "reads": whole_number("--reads", arguments.reads, 1)}
-    n_values = len(conditions(**design))
+    design = {"times_s": times_s, "compensations": compensations, "periphery": periphery}
+    n_conditions = len(conditions(model, **design))
     with alone(arguments.out, "retention"):
-        kept, result = run_study(retention, arguments, file, model, evaluation, design, n_values, periphery=periphery)
+        kept, result = run_study(retention, arguments, file, model, evaluation, n_conditions, **design)
         _report(arguments, result, evaluation, periphery, model)
         result.to_csv(arguments.out / "retention.csv")
         result.to_hdf5(arguments.out / "retention.h5")

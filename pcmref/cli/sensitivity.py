@@ -15,8 +15,7 @@ import argparse
 from pcmref.cli import images
 from pcmref.cli.resumed_study import add_arguments as add_study
 from pcmref.cli.resumed_study import alone, finish, run_study
-from pcmref.errors import whole_number
-from pcmref.experiments.retention import COMPENSATIONS
+from pcmref.experiments.driver import COMPENSATIONS
 from pcmref.experiments.sensitivity import conditions, sensitivity
 from pcmref.experiments.times import parse_time
 from pcmref.files import networks
@@ -34,12 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     file, model = networks.read_network(arguments.network), read_device(arguments.device)
     evaluation = images.evaluation(arguments, file, arguments.compensation == "adabs")
-    reads = whole_number("--reads", arguments.reads, 1)
-    design = {"t_s": parse_time(arguments.time), "compensation": arguments.compensation, "reads": reads}
-    eta, n_values = (file.about.get("recipe") or {}).get("eta"), len(conditions(crossbars(file.state), reads))
+    design = {"t_s": parse_time(arguments.time), "compensation": arguments.compensation}
+    n_conditions, eta = len(conditions(model, crossbars(file.state), **design)), (file.about.get("recipe") or {}).get("eta")
     with alone(arguments.out, "sensitivity"):
-        kept, result = run_study(sensitivity, arguments, file, model, evaluation, design, n_values, eta=eta)
-        size = f"{len(evaluation.x):,} images, chips: {arguments.chips}, reads: {reads}"
+        kept, result = run_study(sensitivity, arguments, file, model, evaluation, n_conditions, **design, eta=eta)
+        size = f"{len(evaluation.x):,} images, chips: {arguments.chips}, reads: {arguments.reads}"
         print(f"{result.name}: accuracy in %, {size}\n{evaluation.about}\n\n{result.table()}")
         if arguments.compensation == "adabs":
             images.say_if_adabs_is_above(result.software_accuracy, result.values("chip").mean(), evaluation)

@@ -119,7 +119,7 @@ def plot_sensitivity(result, path) -> None:
     off, etas = ([*dict.fromkeys(row.what for row in result.rows if row.kind == kind)] for kind in ("without", "weights"))
     ratios = {"width_ratios": (max(len(bars) / 6, 2), 1.6, 2)}
     with picture(path, 1, 3, figsize=(15, 4.6), gridspec_kw=ratios) as (_, (layers, kinds, weights)):
-        lost, regained = [result.lost(bar) for bar in bars], [result.regained("all but", bar) for bar in bars]
+        lost, regained = [result.lost("only", bar) for bar in bars], [result.regained("all but", bar) for bar in bars]
         _draw_dots(layers, np.arange(len(bars)), lost, "vermilion", "v", "alone on the chip: lost")
         _draw_dots(layers, np.arange(len(bars)) + 0.2, regained, "green", "o", "alone digital: regained")
         layers.set_xticks(range(len(bars)), [bar.removesuffix(".weight") for bar in bars], rotation=90, fontsize=7)

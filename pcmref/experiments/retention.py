@@ -1,6 +1,6 @@
 """Accuracy over time: an experiment like the paper's, on simulated chips, for any network, device model and data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -10,21 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from pcmref import store
-from pcmref.errors import FileError, SettingError, ShapeError, whole_number
+from pcmref.errors import FileError, SettingError, whole_number
 from pcmref.experiments import tables
+from pcmref.experiments.driver import COMPENSATIONS, Condition, Result
 from pcmref.experiments.statistics import FEWEST, Spread, by_chip, spread
-from pcmref.experiments.tasks import Measured, measure_chips
 from pcmref.experiments.times import STANDARD_TIMES_S, human_time
 from pcmref.fast.resnet import ResNet
-from pcmref.nn.adabs import BATCH_SIZE, adabs, check_batches
-from pcmref.nn.functional import check_labels
+from pcmref.nn.adabs import BATCH_SIZE
 from pcmref.pcm import constants
-from pcmref.pcm.chip import Chip, Reading
-from pcmref.pcm.crossbar import Periphery, multiply
+from pcmref.pcm.crossbar import Periphery
 from pcmref.pcm.model import PCMModel
-from pcmref.training import accuracy
-
-COMPENSATIONS = ("none", "gdc", "adabs")
 
 
 class Row(NamedTuple):
@@ -47,7 +42,7 @@ class Summary(Spread):
 
 
 @dataclass(frozen=True)
-class RetentionResult:
+class RetentionResult(Result):
     """The rows of a study, the accuracy of the same network in software, and how the study was set up.
 
     >>> from pcmref.experiments.retention import Row
@@ -57,10 +52,7 @@ class RetentionResult:
     0.75
     """
 
-    name: str
-    rows: tuple[Row, ...]
-    software_accuracy: float
-    settings: dict
+    Row = Row
 
     def summary(self) -> list[Summary]:
         """Middle, range, mean and spread over chips and reads, one entry a compensation and time, in the order of the study.
@@ -125,19 +117,6 @@ class RetentionResult:
             text += f"\n\n{intervals if first.n_chips >= FEWEST else too_few}\n\n{tables.aligned(self.spread_lines())}"
         return text
 
-    def to_csv(self, path) -> None:
-        """Columns name, compensation, t_s, chip, read, accuracy; written atomically.
-
-        >>> from pathlib import Path
-        >>> from pcmref.experiments.retention import Row
-        >>> rows = (Row("mine", "gdc", 86_400.0, 0, 0, 0.75),)
-        >>> pcmref.RetentionResult("mine", rows, 0.8, {}).to_csv("retention.csv")
-        >>> print(Path("retention.csv").read_text(), end="")
-        name,compensation,t_s,chip,read,accuracy
-        mine,gdc,86400.0,0,0,0.75
-        """
-        tables.write_csv(path, Row._fields, self.rows)
-
     def to_hdf5(self, path) -> None:
         """Rows, software accuracy and settings in one checked file; `RetentionResult.from_hdf5` reads it.
 
@@ -201,13 +180,9 @@ def retention(
     executor: Executor | None = None,
     name: str = "",
     batch_size: int = BATCH_SIZE,
-    workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
     periphery: Periphery | None = None,
-    known: Measured | None = None,
-    on_chip: Callable[[Measured], None] | None = None,
     reads: int = 1,
-    engine: str = "fast",
+    **options,
 ) -> RetentionResult:
     """Program n_chips chips (seeds seed, seed + 1, ...) and measure their accuracy at each time and compensation.
 
@@ -215,9 +190,9 @@ def retention(
 
     x [N, H, W, C] normalised, labels [N]. "adabs" needs x_calibration, in batches of batch_size. All compensations see
     the same reading of the same chip. `executor` (any concurrent.futures.Executor) takes one task a chip; the result is
-    the same without. `progress(done, total)` is called before and after each measurement, or chip with an executor. `periphery`
-    computes on tiles with converters, GDC's read-out included; None multiplies by the weights as read. `known` and `on_chip`
-    as in `tasks.measure_chips`; a chip's accuracies are in the order of `conditions`.
+    the same without. `periphery` computes on tiles with converters, GDC's read-out included; None multiplies by the weights as
+    read. `options`: workers and engine of `driver.Study`; progress(done, total), called before and after each measurement, or
+    chip with an executor; known and on_chip of `driver.measure_chips`, a chip's accuracies in the order of `conditions`.
 
     >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
     >>> x, labels = pcmref.draws.standard_normal(0, "images", (6, 8, 8, 1)), np.arange(6) % 3
@@ -226,107 +201,27 @@ def retention(
     >>> len(result.rows), result.rows[0]._fields
     (8, ('name', 'compensation', 't_s', 'chip', 'read', 'accuracy'))
     """
-    net.check_state(state)
-    times_s, compensations = tuple(model.check_time(t_s) for t_s in times_s), tuple(compensations)
-    n_chips, seed, reads = whole_number("n_chips", n_chips, 1), whole_number("seed", seed), whole_number("reads", reads, 1)
-    _check_study(net, x, labels, times_s, compensations, x_calibration, batch_size)
-    software = accuracy(net, state, x, labels, workers=workers, engine=engine)
-    design = (times_s, compensations, reads)
-    study = _Study(net, state, model, x, labels, *design, x_calibration, batch_size, workers, periphery, engine)
-    n_values = len(conditions(*design))
-    measured = measure_chips(study.measure, n_chips, n_values, seed, executor, progress, known, on_chip)
-    settings = {
-        "model": asdict(model),
-        "device_digest": constants.digest(model),
-        "seed": int(seed),
-        "n_images": len(x),
-        "n_chips": n_chips,
-        "batch_size": batch_size,
-    }
-    settings |= {"n_calibration": 0 if x_calibration is None else len(x_calibration), "reads": reads}
-    settings["periphery"] = None if periphery is None else asdict(periphery)
-    return RetentionResult(name, rows_of(name, *design, {k: measured[k] for k in range(n_chips)}), software, settings)
+    under = conditions(model, times_s, compensations, batch_size, periphery)
+    settings = {"model": asdict(model), "device_digest": constants.digest(model), "seed": int(seed), "batch_size": batch_size}
+    settings |= {"n_calibration": 0 if x_calibration is None else len(x_calibration)}
+    settings |= {"periphery": None if periphery is None else asdict(periphery)}
+    options |= {"executor": executor}
+    parts = (net, state, x, labels, under, x_calibration, reads)
+    return RetentionResult.measured(name, parts, n_chips, seed, settings, **options)
 
 
-def conditions(times_s, compensations, reads: int) -> list[tuple[str, float, int]]:
-    """(compensation, t_s, read) of a chip's measurements, in the order in which their accuracies are kept."""
-    return list(product(compensations, (float(t_s) for t_s in times_s), range(reads)))
-
-
-def rows_of(name: str, times_s, compensations, reads: int, measured: Measured) -> tuple[Row, ...]:
-    """The rows of what was measured under `conditions(times_s, compensations, reads)`."""
-    of = {k: dict(zip(conditions(times_s, compensations, reads), values, strict=True)) for k, values in measured.items()}
-    design = product(compensations, (float(t_s) for t_s in times_s), sorted(of), range(reads))
-    return tuple(Row(name, c, t_s, k, read, of[k][c, t_s, read]) for c, t_s, k, read in design)
-
-
-def _check_study(net, x, labels, times_s, compensations, x_calibration, batch_size) -> None:
-    unknown = [c for c in compensations if c not in COMPENSATIONS]
-    if unknown or not compensations or not times_s or len(set(compensations)) < len(compensations):
-        raise SettingError(f"compensations must be some of {COMPENSATIONS} and there must be times; got {list(compensations)}")
-    if len(set(times_s)) < len(times_s):
-        raise SettingError(f"times must differ from each other, got {list(times_s)}")
-    check_evaluation(net, x, labels, compensations, x_calibration, batch_size)
-
-
-def check_evaluation(net, x, labels, compensations, x_calibration, batch_size) -> None:
-    """SettingError or ShapeError where a study's images, labels or calibration images do not serve."""
-    if "adabs" in compensations and x_calibration is None:
-        raise SettingError("compensation 'adabs' needs x_calibration: a few hundred training images, without labels")
-    check_labels(labels, len(x), net.num_classes)
-    for name, images in (("x", x), ("x_calibration", x_calibration)):
-        if images is not None and (len(images) == 0 or not np.isfinite(images).all()):
-            raise ShapeError(f"{name} holds no images, or NaN or infinity")
-    if "adabs" in compensations:
-        check_batches(net, x_calibration.shape, batch_size)
-
-
-@dataclass(frozen=True)
-class _Study:
-    """All that one chip's measurements depend on, picklable."""
-
-    net: ResNet
-    state: dict
-    model: PCMModel
-    x: np.ndarray
-    labels: np.ndarray
-    times_s: tuple[float, ...]
-    compensations: tuple[str, ...]
-    reads: int
-    x_calibration: np.ndarray | None
-    batch_size: int
-    workers: int | None
-    periphery: Periphery | None
-    engine: str
-
-    def measure(self, chip_seed: int, report: Callable[[], None] | None = None) -> list[float]:
-        """One chip's accuracies under `conditions`: programmed once, each reading evaluated under every compensation."""
-        chip = Chip.program(self.state, self.model, chip_seed, self.workers)
-        found = {}
-        for read in range(self.reads):
-            baseline = chip.baseline(read, self.workers, self.periphery)
-            for t_s in self.times_s:
-                reading = chip.at(t_s, read, self.workers, self.periphery)
-                for compensation, value in self._compensated(reading, baseline):
-                    found[compensation, float(t_s), read] = value
-                    if report is not None:
-                        report()
-        return [found[condition] for condition in conditions(self.times_s, self.compensations, self.reads)]
-
-    def _compensated(self, reading: Reading, baseline: Reading):
-        """(compensation, accuracy) of one reading; at t_0, where gdc's factors are 1, the same weights are evaluated once."""
-        known = {}
-        for compensation in self.compensations:
-            used = reading.compensated(baseline) if compensation == "gdc" else reading
-            if used.factors is not None and all(np.all(np.equal(alpha, 1)) for alpha in used.factors.values()):
-                used = reading
-            scheme = (compensation == "adabs", used is reading)
-            if scheme not in known:
-                known[scheme] = self._accuracy(used.state(), compensation == "adabs")
-            yield compensation, known[scheme]
-
-    def _accuracy(self, state: dict, recalibrate: bool) -> float:
-        options = {"workers": self.workers, "engine": self.engine} | ({} if self.periphery is None else {"product": multiply})
-        if recalibrate:
-            state = adabs(self.net, state, self.x_calibration, self.batch_size, **options)
-        return accuracy(self.net, state, self.x, self.labels, **options)
+def conditions(
+    model: PCMModel, times_s, compensations, batch_size: int = BATCH_SIZE, periphery: Periphery | None = None
+) -> dict[tuple[str, float], Condition]:
+    """{(compensation, t_s): condition}, in the order in which a chip's accuracies are kept."""
+    compensations, times_s = tuple(compensations), tuple(times_s)
+    under = [
+        (compensation, Condition.of(model, compensation, batch_size, t_s=t_s, periphery=periphery))
+        for compensation, t_s in product(compensations, times_s)
+    ]
+    found = {(compensation, condition.t_s): condition for compensation, condition in under}
+    if not found or len(found) < len(under):
+        raise SettingError(
+            f"compensations and times must be there and differ from each other, got {compensations} and {times_s}"
+        )
+    return found

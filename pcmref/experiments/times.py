@@ -5,9 +5,10 @@ import re
 from pcmref.errors import SettingError
 
 _UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "y": 365 * 86_400}
+DAY_S = 86_400.0
 _NAMES = {"s": "s", "min": "min", "h": "h", "d": "day", "y": "year"}
 # 20 s; 1, 5, 17 min, where accuracy without compensation collapses; 1 h, 1 day, 30 days, 1 year
-STANDARD_TIMES_S = (20.0, 60.0, 300.0, 1020.0, 3600.0, 86_400.0, 30 * 86_400.0, 365 * 86_400.0)
+STANDARD_TIMES_S = (20.0, 60.0, 300.0, 1020.0, 3600.0, DAY_S, 30 * DAY_S, 365 * DAY_S)
 
 
 def parse_time(text: str) -> float:

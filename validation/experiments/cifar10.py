@@ -23,8 +23,9 @@ from pcmref import adabs
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import PcmrefError, SettingError
 from pcmref.experiments import recipes, tables
+from pcmref.experiments.driver import COMPENSATIONS
 from pcmref.experiments.pictures import plot_retention
-from pcmref.experiments.retention import COMPENSATIONS, RetentionResult
+from pcmref.experiments.retention import RetentionResult
 from pcmref.experiments.sensitivity import FIGURE_2_SAME, NOISES
 from pcmref.experiments.times import STANDARD_TIMES_S, human_time
 from pcmref.files.datasets import load_cifar10

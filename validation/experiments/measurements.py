@@ -33,7 +33,7 @@ def code_digest(script: str) -> str:
     """Of the code that a study computes with, comments and layout left out, and of the script that measures."""
     top = Path(pcmref.__file__).parent
     rooms = [path for room in ("nn", "fast", "pcm") for path in sorted((top / room).glob("*.py"))]
-    others = ("experiments/retention", "draws", "files/networks", "files/images")
+    others = ("experiments/driver", "draws", "files/networks", "files/images")
     files = [*rooms, *(top / f"{name}.py" for name in others), Path(script)]
     code = "".join(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) for path in files)
     return hashlib.sha256(code.encode()).hexdigest()[:16]

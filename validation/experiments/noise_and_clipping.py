@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from pcmref.experiments import tables
-from pcmref.experiments.retention import COMPENSATIONS
+from pcmref.experiments.driver import COMPENSATIONS
 from pcmref.files.datasets import load_fashion_mnist
 from pcmref.training import ALPHA, ETA
 from validation.experiments.measurements import RESULTS, engine, evaluated_by

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from pcmref.experiments import tables
+from pcmref.experiments.driver import COMPENSATIONS
 from pcmref.experiments.pictures import PALETTE, picture, plot_retention
-from pcmref.experiments.retention import COMPENSATIONS, RetentionResult
+from pcmref.experiments.retention import RetentionResult
 from pcmref.experiments.statistics import bootstrap, spread
 from pcmref.experiments.times import human_time
 from pcmref.files.datasets import load_fashion_mnist

@@ -12,9 +12,9 @@ import numpy as np
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.experiments import tables
-from pcmref.experiments.sensitivity import OFF, SensitivityResult, conditions, rows_of, sensitivity
+from pcmref.experiments.driver import measure_chips
+from pcmref.experiments.sensitivity import OFF, SensitivityResult, conditions, sensitivity
 from pcmref.experiments.statistics import spread
-from pcmref.experiments.tasks import measure_chips
 from pcmref.nn.resnet import ResNet
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
@@ -51,7 +51,8 @@ def measure(found: Kept, n_chips: int) -> None:
     net = of.net.remembering() if "evaluated by" in found.about else of.net
     left, firsts = [k for k in range(n_chips) if _chip(k) not in found.values], range(0, len(x), PART)
     parts = [(k, first) for k in left for first in firsts]
-    study, n_counts = _Study(net, of.state, x, labels, settings, parts), len(conditions(crossbars(of.state), settings["reads"]))
+    under = conditions(PCMModel.joshi2020(), crossbars(of.state), settings["t_s"], settings["compensation"])
+    study, n_counts = _Study(net, of.state, x, labels, settings, parts), len(under) * settings["reads"]
     known = {i: found.values[_part(*part)] for i, part in enumerate(parts) if _part(*part) in found.values}
     with ProgressBar(found.path.stem, "measurement") as bar, open_executor("processes") as executor:
         options = {"executor": executor, "progress": bar.update, "known": known}
@@ -81,8 +82,8 @@ def kept_result(network: str) -> SensitivityResult:
         raise SystemExit(f"{path}: not all chips are measured yet; run the experiment again, it goes on")
     settings = about | values["settings"]
     measured = {k: values[_chip(k)] for k in range(settings["n_chips"])}
-    rows = rows_of(network, settings["weights"], settings["reads"], measured)
-    return SensitivityResult(network, rows, values["software"], settings)
+    under = conditions(PCMModel.joshi2020(), settings["weights"], settings["t_s"], settings["compensation"])
+    return SensitivityResult.of(network, under, measured, values["software"], settings)
 
 
 def decides(results: list[SensitivityResult]) -> str:
@@ -90,7 +91,7 @@ def decides(results: list[SensitivityResult]) -> str:
     lines = [["network", "lost", "one crossbar exact, the most", "above the next", *(f"without {noise}" for noise in OFF)]]
     for found in results:
         (most, gain), (_, after), *_ = found.gains().items()
-        values = [found.lost_by_all(), gain, gain - after, *(found.regained("without", noise) for noise in OFF)]
+        values = [found.lost("chip"), gain, gain - after, *(found.regained("without", noise) for noise in OFF)]
         lost, regained, *others = (tables.mean_cell(spread(v)) for v in values)
         lines.append([found.name, lost, f"{most}: {regained}", *others])
     return tables.markdown(lines)

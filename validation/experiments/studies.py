@@ -7,6 +7,7 @@ import argparse
 import json
 import shutil
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.experiments import recipes
-from pcmref.experiments.retention import COMPENSATIONS, RetentionResult, retention, rows_of
+from pcmref.experiments.driver import COMPENSATIONS
+from pcmref.experiments.retention import RetentionResult, retention
 from pcmref.experiments.statistics import by_chip
 from pcmref.experiments.times import STANDARD_TIMES_S
 from pcmref.files import networks
@@ -82,8 +84,8 @@ def result_of(name: str, network: str | None = None) -> RetentionResult:
     if "software" not in values or (network is not None and about["sha256"] != file_digest(network)):
         raise SystemExit(f"{path}: nothing kept of the network as it is; run its experiment first")
     measured = {int(key.removeprefix("chip ")): of for key, of in values.items() if key != "software"}
-    rows = rows_of(about["network"], about["times_s"], about["compensations"], about["reads"], measured)
-    return RetentionResult(about["network"], rows, values["software"], {"n_images": about["images"], **about})
+    keys, settings = product(about["compensations"], about["times_s"]), {"n_images": about["images"], **about}
+    return RetentionResult.of(about["network"], keys, measured, values["software"], settings)
 
 
 def accuracies(result: RetentionResult, compensation: str, t_s: float) -> np.ndarray:

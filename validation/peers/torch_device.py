@@ -19,7 +19,7 @@ import torch
 from scipy import stats
 
 import pcmref
-from pcmref.experiments.retention import COMPENSATIONS
+from pcmref.experiments.driver import COMPENSATIONS
 from pcmref.files import networks
 from validation.peers.torch_network import DEVICE, torch_resnet
 
