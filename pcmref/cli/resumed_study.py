@@ -106,9 +106,6 @@ class Kept:
             raise FileError(f"{self.path}: 'accuracy' must lie in 0..1, 'chip' from 0")
         return dict(zip(chips.tolist(), accuracy.tolist(), strict=True))
 
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-
 
 @contextmanager
 def alone(folder: Path, study: str):
@@ -173,14 +170,15 @@ def run_study(study: Callable, arguments, file, model, evaluation: images.Evalua
 
 
 def finish(kept: Kept, result, stem: Path, *written: str) -> None:
-    """Forget what was kept, draw the result where that can be, and say what is written: stem and endings."""
-    kept.remove()
+    """Write the result's rows, forget what was kept, draw it where that can be; say what is written: stem and endings."""
+    result.to_csv(stem.with_suffix(".csv"))
+    kept.path.unlink(missing_ok=True)
     try:
         result.plot(stem.with_suffix(".png"))
         written = (*written, "png")
     except Exception as error:  # whatever matplotlib and a user's settings of it raise: the numbers are written
         print(f"no picture: {error}", file=sys.stderr)
-    print(f"\nwritten: {', '.join(f'{stem}.{ending}' for ending in written)}")
+    print(f"\nwritten: {', '.join(f'{stem}.{ending}' for ending in ('csv', *written))}")
 
 
 def make_folder(folder: Path) -> None:

@@ -83,9 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     with alone(arguments.out, "retention"):
         kept, result = run_study(retention, arguments, file, model, evaluation, n_conditions, **design)
         _report(arguments, result, evaluation, periphery, model)
-        result.to_csv(arguments.out / "retention.csv")
         result.to_hdf5(arguments.out / "retention.h5")
-        finish(kept, result, arguments.out / "retention", "csv", "h5")
+        finish(kept, result, arguments.out / "retention", "h5")
     return 0
 
 

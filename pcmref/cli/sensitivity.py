@@ -37,10 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     n_conditions, eta = len(conditions(model, crossbars(file.state), **design)), (file.about.get("recipe") or {}).get("eta")
     with alone(arguments.out, "sensitivity"):
         kept, result = run_study(sensitivity, arguments, file, model, evaluation, n_conditions, **design, eta=eta)
-        size = f"{len(evaluation.x):,} images, chips: {arguments.chips}, reads: {arguments.reads}"
-        print(f"{result.name}: accuracy in %, {size}\n{evaluation.about}\n\n{result.table()}")
+        print(f"{result.name}: accuracy in %, {result.size()}\n{evaluation.about}\n\n{result.table()}")
         if arguments.compensation == "adabs":
             images.say_if_adabs_is_above(result.software_accuracy, result.values("chip").mean(), evaluation)
-        result.to_csv(arguments.out / "sensitivity.csv")
-        finish(kept, result, arguments.out / "sensitivity", "csv")
+        finish(kept, result, arguments.out / "sensitivity")
     return 0

@@ -1,7 +1,7 @@
 """What every study of chips measures, {(condition, chip, read): accuracy}: on any executor, going on from what is kept."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -92,11 +92,11 @@ class Study:
         if used and self.x_calibration is None:
             raise SettingError("compensation 'adabs' needs x_calibration: a few hundred training images, without labels")
         check_labels(self.labels, len(self.x), self.net.num_classes)
-        for name, images in (("x", self.x), ("x_calibration", self.x_calibration)):
-            if images is not None and (len(images) == 0 or not np.isfinite(images).all()):
+        for name in ("x", "x_calibration"):
+            if (images := getattr(self, name)) is not None and (len(images) == 0 or not np.isfinite(images).all()):
                 raise ShapeError(f"{name} holds no images, or NaN or infinity")
-        for recalibration in used:
-            check_batches(self.net, self.x_calibration[: recalibration.n_images].shape, recalibration.batch_size)
+        for how in used:
+            check_batches(self.net, self.x_calibration[: how.n_images].shape, how.batch_size)
 
     def software(self):
         """The value of the network as it is."""
@@ -104,11 +104,10 @@ class Study:
 
     def measure(self, seed: int, report: Callable[[], None] | None = None) -> list:
         """The values of the chip with this seed, in the order of the conditions and reads; `report` is called after each."""
-        conditions = list(self.conditions.values())
+        conditions, one, values = list(self.conditions.values()), _OneChip(self, seed), {}
         chips = [(condition.model, condition.program) for condition in conditions]
         readings = [(condition.t_s, condition.periphery) for condition in conditions]
         cells = list(product(range(len(conditions)), range(self.reads)))
-        one, values = _OneChip(self, seed), {}
 
         def shared(cell: tuple[int, int]) -> tuple:  # what shares a chip, and then a reading, comes one after the other
             i, read = cell
@@ -136,7 +135,8 @@ class _OneChip:
         key, state = self._state(condition, condition.t_s, read)
         scores = self._at_hand("scores", key, dict)
         if condition.adabs not in scores:
-            state = state | self._statistics(condition, state, read, options)
+            if condition.adabs is not None:
+                state = state | self._statistics(condition, state, read, options)
             scores[condition.adabs] = study.score(study.net, state, study.x, study.labels, **options)
         return scores[condition.adabs]
 
@@ -162,15 +162,11 @@ class _OneChip:
     def _statistics(self, condition: Condition, state: dict, read: int, options: dict) -> dict:
         """AdaBS's running means and variances, at the time of use or of an earlier one, which other uses share."""
         study, how = self.study, condition.adabs
-        if how is None:
-            return {}
         known = self._at_hand("statistics", (condition.model, condition.program), dict)
         key = (how, how.t_s or condition.t_s, read, condition.gdc, condition.periphery, condition.digital, condition.eta)
         if key not in known:
-            if how.t_s is not None:
-                _, state = self._state(condition, how.t_s, read)
-            x, batches = study.x_calibration[: how.n_images], (how.batch_size, how.momentum)
-            new = adabs(study.net, state, x, *batches, **options)
+            at = state if how.t_s is None else self._state(condition, how.t_s, read)[1]
+            new = adabs(study.net, at, study.x_calibration[: how.n_images], how.batch_size, how.momentum, **options)
             known[key] = {name: values for name, values in new.items() if "running_" in name}
         return known[key]
 
@@ -182,21 +178,14 @@ class _OneChip:
 
 
 def measure_chips(
-    measure: Callable[..., list],
-    n_chips: int,
-    n_values: int,
-    seed: int = 0,
-    executor: Executor | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    known: Measured | None = None,
-    on_chip: Callable[[Measured], None] | None = None,
+    measure: Callable, n_chips: int, n_values: int, seed=0, executor=None, progress=None, known=None, on_chip=None
 ) -> Measured:
     """{chip k: measure(seed + k)}, n_values numbers each; without an executor measure(seed + k, report), one report a value.
 
-    `progress(done, total)` counts values, first none. `on_chip` is given all that is measured after each chip,
-    to be kept; what an earlier run of the same study kept comes back as `known`.
+    `executor` is any concurrent.futures.Executor. `progress(done, total)` counts values, first none. `on_chip` is given all
+    that is measured after each chip, to be kept; what an earlier run of the same study kept comes back as `known`.
     """
-    measured = dict(known or {})
+    measured: Measured = dict(known or {})
     done = sum(map(len, measured.values()))
 
     def report(n: int = 1) -> None:
@@ -241,28 +230,22 @@ class Result:
     Row: ClassVar[type]
 
     @classmethod
-    def measured(
-        cls, name, parts: tuple, n_chips: int, seed: int, settings: dict, progress=None, known=None, on_chip=None, **options
-    ) -> "Result":
-        """The result of a study of n_chips chips: its `parts` and options as `Study` takes them, the rest `measure_chips`."""
-        n_chips, seed, executor = whole_number("n_chips", n_chips, 1), whole_number("seed", seed), options.pop("executor", None)
-        study = Study(*parts, **options)
+    def measured(cls, name: str, parts: tuple, n_chips: int, seed: int, settings: dict, **options) -> "Result":
+        """What `Study(*parts, ...)` measures on n_chips chips; `options` are its other fields, and `measure_chips`'s."""
+        n_chips, seed = whole_number("n_chips", n_chips, 1), whole_number("seed", seed)
+        study = Study(*parts, **{name: options.pop(name) for name in Study.__annotations__.keys() & options.keys()})
         study.check()
         n_values, software = len(study.conditions) * study.reads, study.software()
-        measured = measure_chips(study.measure, n_chips, n_values, seed, executor, progress, known, on_chip)
+        measured = measure_chips(study.measure, n_chips, n_values, seed, **options)
         settings = {"n_images": len(study.x), "n_chips": n_chips, "reads": study.reads} | settings
         return cls.of(name, study.conditions, {k: measured[k] for k in range(n_chips)}, software, settings)
 
     @classmethod
     def of(cls, name: str, conditions: Iterable[tuple], measured: Measured, software: float, settings: dict) -> "Result":
         """What was measured as rows: conditions in their order, of each the chips, of each chip the reads."""
-        cells = [
-            (*key, k, read, measured[k][i * settings["reads"] + read])
-            for i, key in enumerate(conditions)
-            for k in sorted(measured)
-            for read in range(settings["reads"])
-        ]
-        return cls(name, tuple(cls.Row(name, *cell) for cell in cells), software, settings)
+        cells, reads = product(enumerate(conditions), sorted(measured), range(settings["reads"])), settings["reads"]
+        rows = tuple(cls.Row(name, *key, k, read, measured[k][i * reads + read]) for (i, key), k, read in cells)
+        return cls(name, rows, software, settings)
 
     def values(self, first: str, second="") -> np.ndarray:
         """The accuracies of one condition, [chips, reads]."""
@@ -271,6 +254,12 @@ class Result:
     def lost(self, first: str, second="") -> np.ndarray:
         """What each reading of each chip loses under one condition, against the network in software."""
         return self.software_accuracy - self.values(first, second)
+
+    def size(self) -> str:
+        """`1,000 images, 3 chips, 5 reads`."""
+        counts = {"image": self.settings["n_images"]}
+        counts |= {unit: len({getattr(row, unit) for row in self.rows}) for unit in ("chip", "read")}
+        return ", ".join(tables.counted(n, unit) for unit, n in counts.items())
 
     def to_csv(self, path) -> None:
         """A column for each part of a row; written atomically.

@@ -68,12 +68,6 @@ class RetentionResult(Result):
             groups.setdefault((row.compensation, row.t_s), []).append(row)
         return [Summary(compensation=c, t_s=t, **vars(spread(by_chip(rows)))) for (c, t), rows in groups.items()]
 
-    def size(self) -> str:
-        """`1,000 images, 3 chips, 5 reads`."""
-        counts = {"image": self.settings["n_images"]}
-        counts |= {unit: len({getattr(row, unit) for row in self.rows}) for unit in ("chip", "read")}
-        return ", ".join(tables.counted(n, unit) for unit, n in counts.items())
-
     def lines(self, digits: int = 2) -> list[list[str]]:
         """`median [lowest, highest] mean` in percent: a line a time, a column a compensation, beside the software."""
         cells = {(s.compensation, s.t_s): s for s in self.summary()}
@@ -181,18 +175,16 @@ def retention(
     name: str = "",
     batch_size: int = BATCH_SIZE,
     periphery: Periphery | None = None,
-    reads: int = 1,
     **options,
 ) -> RetentionResult:
     """Program n_chips chips (seeds seed, seed + 1, ...) and measure their accuracy at each time and compensation.
 
-    Every chip is read `reads` times at each time (read 0, 1, ...): readings of one chip may differ too.
-
     x [N, H, W, C] normalised, labels [N]. "adabs" needs x_calibration, in batches of batch_size. All compensations see
     the same reading of the same chip. `executor` (any concurrent.futures.Executor) takes one task a chip; the result is
     the same without. `periphery` computes on tiles with converters, GDC's read-out included; None multiplies by the weights as
-    read. `options`: workers and engine of `driver.Study`; progress(done, total), called before and after each measurement, or
-    chip with an executor; known and on_chip of `driver.measure_chips`, a chip's accuracies in the order of `conditions`.
+    read. `options`: reads (1) is how often each chip is read at each time, for readings of one chip may differ too; workers and
+    engine; progress(done, total), called before and after each measurement, or chip with an executor; known and on_chip of
+    `driver.measure_chips`, a chip's accuracies in the order of `conditions`.
 
     >>> net = pcmref.ResNet(in_channels=1, num_classes=3, widths=(4,), blocks=(1,))
     >>> x, labels = pcmref.draws.standard_normal(0, "images", (6, 8, 8, 1)), np.arange(6) % 3
@@ -203,25 +195,17 @@ def retention(
     """
     under = conditions(model, times_s, compensations, batch_size, periphery)
     settings = {"model": asdict(model), "device_digest": constants.digest(model), "seed": int(seed), "batch_size": batch_size}
-    settings |= {"n_calibration": 0 if x_calibration is None else len(x_calibration)}
-    settings |= {"periphery": None if periphery is None else asdict(periphery)}
-    options |= {"executor": executor}
-    parts = (net, state, x, labels, under, x_calibration, reads)
-    return RetentionResult.measured(name, parts, n_chips, seed, settings, **options)
+    settings["n_calibration"] = 0 if x_calibration is None else len(x_calibration)
+    settings["periphery"] = None if periphery is None else asdict(periphery)
+    options |= {"x_calibration": x_calibration, "executor": executor}
+    return RetentionResult.measured(name, (net, state, x, labels, under), n_chips, seed, settings, **options)
 
 
-def conditions(
-    model: PCMModel, times_s, compensations, batch_size: int = BATCH_SIZE, periphery: Periphery | None = None
-) -> dict[tuple[str, float], Condition]:
+def conditions(model: PCMModel, times_s, compensations, batch_size: int = BATCH_SIZE, periphery=None) -> dict:
     """{(compensation, t_s): condition}, in the order in which a chip's accuracies are kept."""
-    compensations, times_s = tuple(compensations), tuple(times_s)
-    under = [
-        (compensation, Condition.of(model, compensation, batch_size, t_s=t_s, periphery=periphery))
-        for compensation, t_s in product(compensations, times_s)
-    ]
-    found = {(compensation, condition.t_s): condition for compensation, condition in under}
+    design, more = list(product(compensations, times_s)), {"batch_size": batch_size, "periphery": periphery}
+    under = [(name, Condition.of(model, name, t_s=t_s, **more)) for name, t_s in design]
+    found = {(name, condition.t_s): condition for name, condition in under}
     if not found or len(found) < len(under):
-        raise SettingError(
-            f"compensations and times must be there and differ from each other, got {compensations} and {times_s}"
-        )
+        raise SettingError(f"compensations and times must be there and differ from each other, got {design}")
     return found

@@ -1,7 +1,6 @@
 """What costs accuracy: one crossbar after the other, one kind of noise after the other, and Gaussian noise on the weights."""
 
 from collections.abc import Iterable
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
@@ -170,8 +169,6 @@ def sensitivity(
     n_chips: int = 3,
     reads: int = 3,
     seed: int = 0,
-    x_calibration: np.ndarray | None = None,
-    executor: Executor | None = None,
     name: str = "",
     eta: float | None = None,
     **options,
@@ -189,9 +186,9 @@ def sensitivity(
     (2, 1)
     """
     bars = crossbars(state)
-    under, options = conditions(model, bars, t_s, compensation), options | {"executor": executor}
+    under, papers = conditions(model, bars, t_s, compensation), ResNet.joshi32(3, 10).config()
     settings = {"t_s": under["chip", ""].t_s, "compensation": compensation, "eta": eta}
-    settings |= {"papers_network": net.config() | {"in_channels": 3} == ResNet.joshi32(3, 10).config()}
-    settings |= {"weights": {bar: sum(state[n].size for n in names) for bar, names in bars.items()}}
-    parts = (net, state, x, labels, under, x_calibration, reads)
-    return SensitivityResult.measured(name, parts, n_chips, seed, settings, **options)
+    settings["papers_network"] = net.config() | {"in_channels": 3} == papers
+    settings["weights"] = {bar: sum(state[n].size for n in names) for bar, names in bars.items()}
+    options["reads"] = reads
+    return SensitivityResult.measured(name, (net, state, x, labels, under), n_chips, seed, settings, **options)

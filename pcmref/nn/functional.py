@@ -73,7 +73,7 @@ def conv2d(x, w, stride: int = 1, padding: int = 0, product=matrix_product):
     """
     n, h_out, w_out, o = conv2d_shape(x.shape, w.shape, stride, padding)
     patches = windows(x, w.shape[2:], stride, padding)  # [N, H_out, W_out, C, kH, kW], the order of w's last three axes
-    return product(patches.reshape(n * h_out * w_out, w[0].size), w).reshape(n, h_out, w_out, o)
+    return product(patches.reshape(n * h_out * w_out, np.prod(w.shape[1:])), w).reshape(n, h_out, w_out, o)
 
 
 @computed_wide
