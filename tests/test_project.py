@@ -16,7 +16,7 @@ TOP = Path(__file__).parent.parent
 TEXT = "nn/*.py pcm/model.py pcm/mapping.py pcm/chip.py pcm/gdc.py training.py draws.py"
 BUDGETS = {
     "the paper as code": (" ".join(f"pcmref/{name}" for name in TEXT.split()), 1_000),
-    "the package, which may only get smaller": ("pcmref/**/*.py", 8_764),
+    "the package, which may only get smaller": ("pcmref/**/*.py", 8_752),
 }
 ROOMS = (  # from the ground up: a room may import from those above this line of its own, and from itself
     "errors",
@@ -123,7 +123,7 @@ def wrong_imports(found: dict[str, set[str]]) -> list:
 
 def test_imports_point_down_and_go_round_in_no_circle():
     found = imports(TOP / "pcmref")
-    assert found["experiments.retention"] >= {"nn.adabs", "pcm.chip", "errors"} and len(found) > 60
+    assert found["experiments.driver"] >= {"nn.adabs", "pcm.chip", "errors"} and len(found) > 60
     assert wrong_imports(found) == []
 
 
