@@ -156,3 +156,23 @@ def test_distributions():
     z[17] = np.nan
     with pytest.raises(AssertionError, match=r"sample\[17\]"):
         check_distribution(z, ndtr)
+
+
+def test_no_size_of_the_numbers_makes_a_check_blind_or_too_sharp():
+    """Squares of 1e200 are infinite and those of 1e-200 are 0, and so was the bound: all passed, or nothing."""
+    a = np.array([1.5, 0.25, -2.0])
+    for scale in (1e-300, 1e-200, 1.0, 1e200, 1e300):
+        check_gradient(lambda z, s=scale: s * (1.7 * (z - a)).sum(), np.full(3, 1.7 * scale), a)
+        with pytest.raises(AssertionError, match="differences give"):
+            check_gradient(lambda z, s=scale: s * (1.7 * (z - a)).sum(), np.full(3, 1.71 * scale), a)
+        check_adjoint(lambda v: 0.3 * v, lambda v: 0.3 * v, scale * a, np.ones(3))
+        with pytest.raises(AssertionError, match="the bound is"):
+            check_adjoint(lambda v: 0.3 * v, lambda v: 0.31 * v, scale * a, np.ones(3))
+
+
+def test_a_law_that_is_no_number_fails():
+    z = draws.standard_normal(0, "test/law", (50_000,))
+    for law in (lambda v: np.full(len(v), np.nan), lambda v: np.where(v > 0, np.nan, ndtr(v))):
+        for atoms in ((), (0.0,)):
+            with pytest.raises(AssertionError, match="do not follow the law: .* differ by nan"):
+                check_distribution(z, law, atoms=atoms)
