@@ -128,6 +128,12 @@ def test_nobody_elses_writing_changes_a_chip(periphery, baseline):
         assert all(np.array_equal(got[name], array) for name, array in expected.items())
 
 
+def test_factors_per_column_stay_as_a_reading_has_them():
+    model = dataclasses.replace(MODEL, gdc_read_out="per column")
+    factors = pcmref.Chip.program(state_of(), model).at(3600.0).compensated().factors
+    assert not writable(factors.values()) and {np.ndim(alpha) for alpha in factors.values()} == {1}
+
+
 @given(st.floats(20, 1e9))
 @settings(max_examples=10)
 def test_gdc_is_exact_under_uniform_drift_without_read_noise(t_s):

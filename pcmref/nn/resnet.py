@@ -244,9 +244,9 @@ class ResNet:
         """Logits of a batch: x [N, H, W, C] -> [N, num_classes], in x's dtype.
 
         train=False normalises with the running statistics; train=True with the batch's own and returns (logits, tape)
-        for `backward` and `updated_state`; the tape refers to x: leave x as it is until then. `product` multiplies a layer's
-        inputs with its weights (`functional.conv2d`). Raises ShapeError (an NCHW batch is recognised) and StateError, for
-        NaN too; in training NaN in a state is for the loss to show.
+        for `backward` and `updated_state`; the tape refers to x and the state: leave both as they are until then. `product`
+        multiplies a layer's inputs with its weights (`functional.conv2d`). Raises ShapeError (an NCHW batch is recognised) and
+        StateError, for NaN too; in training NaN in a state is for the loss to show.
 
         >>> net = pcmref.ResNet.resnet8(in_channels=1)
         >>> x = pcmref.draws.standard_normal(0, "images", (2, 28, 28, 1)).astype(np.float32)

@@ -46,7 +46,7 @@ def current(measured_us: list[np.ndarray], g_max_us: float, kind: str):
 
 
 def factor(current_t0, current_t):
-    """alpha = I(t_0) / I(t), 1 where no current flows at t: a float, or [O] for currents [O]."""
-    at_t = np.asarray(current_t, float)
-    alpha = np.divide(current_t0, at_t, out=np.ones_like(at_t), where=at_t > 0)
+    """alpha = I(t_0) / I(t), 1 where no current flows at t: a float, or [O], read-only, for currents [O]."""
+    alpha = np.divide(current_t0, current_t, out=np.ones_like(current_t, float), where=np.asarray(current_t) > 0)
+    alpha.flags.writeable = False  # a reading keeps it
     return alpha if alpha.ndim else float(alpha)
