@@ -8,18 +8,16 @@ Accuracies are kept in results/converters.json; a run goes on from there. With o
 is measured anew.
 """
 
-from functools import partial
 from pathlib import Path
 
-from pcmref import Chip, PCMModel
 from pcmref.experiments import tables
-from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery, multiply
-from pcmref.training import accuracy
-from validation.experiments.measurements import Kept, from_command
+from pcmref.experiments.driver import Condition
+from pcmref.pcm.crossbar import ADC_LIMIT, Converter, Periphery
+from pcmref.pcm.model import PCMModel
+from validation.experiments.measurements import from_command
 from validation.experiments.paired import READ_SO, accuracy_cells, difference_cells, heading
 
 PATH = Path(__file__).parents[1] / "converters.md"
-DAY_S = 86_400.0
 JOSHI = PCMModel.joshi2020()
 
 
@@ -45,16 +43,9 @@ ROWS = {
 }
 
 
-def measure(kept: Kept, around: Periphery, seed: int) -> float:
-    """The accuracy of one chip."""
-    x, labels, _ = kept.evaluation
-    state = Chip.program(kept.file.state, JOSHI, seed).at(DAY_S, periphery=around).compensated().state()
-    return accuracy(kept.file.net, state, x, labels, product=multiply)
-
-
 def main() -> int:
     kept, n_chips = from_command("converters", __doc__.splitlines()[0], __file__, chips=10, images=500)
-    found = kept.measure({text: partial(measure, kept, row) for text, row in ROWS.items()}, n_chips)
+    found = kept.measure({text: Condition(JOSHI, gdc=True, periphery=row) for text, row in ROWS.items()}, n_chips)
     base = found["ideal converters"]
     lines = [[text, *(accuracy_cells(base) if v is base else difference_cells(v, base))] for text, v in found.items()]
     table = tables.markdown([["on crossbars", "mean", "over chips"], *lines])

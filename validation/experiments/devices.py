@@ -7,42 +7,31 @@ Accuracies are kept in results/; a run goes on from there. With other code, imag
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
-from pcmref import Chip, PCMModel, adabs
+from pcmref import Chip, PCMModel
 from pcmref.experiments import tables
-from pcmref.training import accuracy
+from pcmref.experiments.driver import Condition
 from validation.experiments.measurements import Kept, add_engine
 from validation.experiments.paired import READ_SO, accuracy_cells, difference_cells, heading
 from validation.experiments.retention import NETWORKS
 from validation.experiments.studies import N_CALIBRATION
 
 PATH = Path(__file__).parents[1] / "devices.md"
-DAY_S = 86_400.0
 STEM = "conv1.weight"
 ROWS = {"one of each sign": 1} | {f"{n} in the stem": {STEM: n} for n in (2, 4, 8)} | {f"{n} everywhere": n for n in (2, 4, 8)}
 COMPENSATIONS = ("gdc", "adabs")
 
 
-def measure(kept: Kept, devices, compensation: str, seed: int) -> float:
-    """The accuracy of one chip."""
-    file, (x, labels, calibration) = kept.file, kept.evaluation
-    chip = Chip.program(file.state, PCMModel(devices_per_weight=devices), seed)
-    state = chip.read(DAY_S, gdc=compensation == "gdc")
-    if compensation == "adabs":
-        state = adabs(file.net, state, calibration[:N_CALIBRATION])
-    return accuracy(file.net, state, x, labels)
-
-
 def section(network: str, arguments) -> str:
     """A network's rows: devices on the chip, and what each compensation reaches."""
     kept = Kept(f"devices-{network}", network, __file__, arguments.engine, images=arguments.images, calibration=N_CALIBRATION)
-    tasks = {f"{c}, {text}": partial(measure, kept, n, c) for c in COMPENSATIONS for text, n in ROWS.items()}
-    found = kept.measure(tasks, arguments.chips)
+    models = {text: PCMModel(devices_per_weight=n) for text, n in ROWS.items()}
+    under = {f"{c}, {text}": Condition.of(model, c) for c in COMPENSATIONS for text, model in models.items()}
+    found = kept.measure(under, arguments.chips)
     lines = [["devices", "in all", *(f"{c}, {what}" for c in COMPENSATIONS for what in ("mean", "over chips"))]]
-    for text, n in ROWS.items():
-        size = Chip.program(kept.file.state, PCMModel(devices_per_weight=n)).n_devices
+    for text, model in models.items():
+        size = Chip.program(kept.file.state, model).n_devices
         pairs = [(found[f"{c}, {text}"], found[f"{c}, one of each sign"]) for c in COMPENSATIONS]
         cells = [accuracy_cells(v) if v is base else difference_cells(v, base) for v, base in pairs]
         lines.append([text, f"{size:,}", *sum(cells, [])])

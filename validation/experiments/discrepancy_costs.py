@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pcmref import Chip, PCMModel, adabs
+from pcmref import Chip, PCMModel
 from pcmref.experiments import tables
+from pcmref.experiments.driver import Condition
 from pcmref.experiments.statistics import LEVEL
+from pcmref.experiments.times import DAY_S
 from pcmref.pcm.crossbar import tile_scales
 from pcmref.pcm.mapping import crossbars
 from pcmref.training import accuracy
@@ -29,35 +31,24 @@ VALIDATION = Path(__file__).parents[1]
 CALIBRATION = 400  # images
 COMPENSATIONS = ("gdc", "adabs")
 POINTS = 1.0  # a difference that may reach this much matters
-DAY_S = 86_400.0
 JOSHI = PCMModel.joshi2020()
 TILE = (256, 256)
 
 
-def _same(value):
-    return value
-
-
 @dataclass(frozen=True)
 class Variant:
-    """One change: of the model, the weights before mapping and after reading, or the chip; in GDC alone or not."""
+    """One change: of the model, or of how a chip is programmed; in GDC alone or not."""
 
     label: str
     text: str
     model: PCMModel = JOSHI
-    before: Callable[[dict], dict] = _same
-    after: Callable[[dict, dict], dict] = lambda read, state: read
-    programmed: Callable[[Chip], Chip] = _same
+    program: Callable[..., Chip] = Chip.program
     gdc_only: bool = False
 
-    def read(self, state: dict, seed: int, gdc: bool) -> dict:
-        """The state that chip `seed` computes with."""
-        chip = self.programmed(Chip.program(self.before(state), self.model, seed))
-        return self.after(chip.read(DAY_S, gdc=gdc), state)
 
-
-def empty_zeros(chip: Chip) -> Chip:
+def empty_zeros(*programmed) -> Chip:
     """The chip with nothing in the devices whose target is 0."""
+    chip = Chip.program(*programmed)
     return replace(chip, g_prog_us={n: np.where(chip.g_target_us[n] == 0, 0, g) for n, g in chip.g_prog_us.items()})
 
 
@@ -69,19 +60,16 @@ def largest_of_tile(state: dict, names: list[str]) -> dict[str, np.ndarray]:
     return {n: part.T.reshape(np.shape(state[n])) for n, part in zip(names, parts, strict=True)}
 
 
-def scaled_by_tile(state: dict) -> dict:
-    """Weights in units of their tile's largest: mapped by one scale a crossbar, each tile then uses the whole range."""
-    return state | {n: state[n] / m for names in crossbars(state).values() for n, m in largest_of_tile(state, names).items()}
-
-
-def scaled_back(read: dict, state: dict) -> dict:
-    """The same, undone on the weights as read."""
-    return read | {n: read[n] * m for names in crossbars(state).values() for n, m in largest_of_tile(state, names).items()}
+def scaled_by_tile(state: dict, *how) -> Chip:
+    """The chip with a scale a tile: weights in units of their tile's largest, so that each tile uses the whole range."""
+    largest = {n: m for names in crossbars(state).values() for n, m in largest_of_tile(state, names).items()}
+    chip = Chip.program(state | {n: state[n] / m for n, m in largest.items()}, *how)
+    return replace(chip, state=state, scale={n: scale / largest[n] for n, scale in chip.scale.items()})
 
 
 VARIANTS = (
     Variant("-", "joshi2020"),
-    Variant("D3", "devices with target 0 stay empty", programmed=empty_zeros),
+    Variant("D3", "devices with target 0 stay empty", program=empty_zeros),
     Variant("D3", "no conductance below .25 uS", replace(JOSHI, g_min_us=0.25)),
     Variant("D4", "pairs collapsed to their net", replace(JOSHI, pair="collapsed")),
     Variant("D5", "Q_s of the programmed conductance", replace(JOSHI, q_argument="programmed")),
@@ -93,7 +81,7 @@ VARIANTS = (
     Variant("D10", "GDC per column", replace(JOSHI, gdc_read_out="per column"), gdc_only=True),
     Variant("D11", "GDC baseline of the programmed conductances", replace(JOSHI, gdc_baseline="programmed"), gdc_only=True),
     Variant("D11", "GDC baseline of the targets", replace(JOSHI, gdc_baseline="target"), gdc_only=True),
-    Variant("D13", "a scale for every tile of 256x256", before=scaled_by_tile, after=scaled_back),
+    Variant("D13", "a scale for every tile of 256x256", program=scaled_by_tile),
     Variant("D26", "nu clamped", replace(JOSHI, nu_law="clamped")),
     Variant("D29", "read noise at t_0 within the programming noise", replace(JOSHI, programming_contains_read=True)),
 )
@@ -105,34 +93,25 @@ def without(state: dict) -> dict:
     return state | {DEAD: np.zeros_like(state[DEAD])}
 
 
-def scaled_by(scale: float) -> Callable[[Chip], Chip]:
-    """The crossbar of zeros with this scale in uS per unit weight."""
-    return lambda chip: replace(chip, scale=chip.scale | {DEAD: scale})
+def of_zeros(state: dict, *how, scale: float | None = None) -> Chip:
+    """The chip with zeros on one crossbar, which has this scale in uS per unit weight."""
+    chip = Chip.program(without(state), *how)
+    return chip if scale is None else replace(chip, scale=chip.scale | {DEAD: scale})
 
 
 OF_ZEROS = (
-    Variant("D28", f"joshi2020, `{DEAD}` all zeros", before=without),
-    Variant("D28", "max abs W held above 1e-7 (AK)", before=without, programmed=scaled_by(JOSHI.g_max_us / 1e-7)),
-    Variant("D28", "1 uS per unit weight", before=without, programmed=scaled_by(1.0)),
+    Variant("D28", f"joshi2020, `{DEAD}` all zeros", program=of_zeros),
+    Variant("D28", "max abs W held above 1e-7 (AK)", program=partial(of_zeros, scale=JOSHI.g_max_us / 1e-7)),
+    Variant("D28", "1 uS per unit weight", program=partial(of_zeros, scale=1.0)),
 )
 
 
 def measure(kept: Kept, n_chips: int, variants: tuple[Variant, ...] = VARIANTS) -> dict[str, list]:
     """{compensation: accuracies [variant][chip]}; None for a variant that the compensation does not know of."""
-    file, (x, labels, calibration) = kept.file, kept.evaluation
-
-    def once(compensation, variant, seed):
-        state = variant.read(file.state, seed, compensation == "gdc")
-        return accuracy(
-            file.net, adabs(file.net, state, calibration[:CALIBRATION]) if compensation == "adabs" else state, x, labels
-        )
-
-    def key(compensation, variant):
-        return f"{compensation}, {variant.label}, {variant.text}"
-
-    priced = [(c, v) for c in COMPENSATIONS for v in variants if c == "gdc" or not v.gdc_only]
-    found = kept.measure({key(c, v): partial(once, c, v) for c, v in priced}, n_chips)
-    return {c: [found.get(key(c, v)) for v in variants] for c in COMPENSATIONS}
+    under = {(c, v): Condition.of(v.model, c, program=v.program) for c in COMPENSATIONS for v in variants}
+    keys = {(c, v): f"{c}, {v.label}, {v.text}" for c, v in under if c == "gdc" or not v.gdc_only}
+    found = kept.measure({key: under[cell] for cell, key in keys.items()}, n_chips)
+    return {c: [found.get(keys.get((c, v))) for v in variants] for c in COMPENSATIONS}
 
 
 def table(found: dict[str, list], variants: tuple[Variant, ...] = VARIANTS) -> str:

@@ -23,6 +23,7 @@ import pcmref
 from pcmref import store
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import MissingExtraError
+from pcmref.experiments.driver import Condition, Study
 from pcmref.files import networks
 from pcmref.threads import map_chunks
 
@@ -81,14 +82,27 @@ class Kept:
         data, n = pcmref.load_images("fashionmnist-evaluation"), self.about["images"]
         return data.normalized(data.images[:n]), data.labels[:n], data.normalized(data.calibration)
 
-    def measure(self, tasks: dict[object, Callable[[int], object]], n_chips: int) -> dict[object, list]:
-        """{key: task(chip) of every chip}; what is not there yet is measured, a task on each core."""
-        named = {f"{key}, chip {k}": partial(task, k) for k in range(n_chips) for key, task in tasks.items()}
-        self.measure_missing(named)
-        return {key: [self.values[f"{key}, chip {k}"] for k in range(n_chips)] for key in tasks}
+    def study(self, conditions: dict[object, Condition], **settings) -> Study:
+        """What is measured under some conditions, on these images; as many calibration images as the settings say."""
+        x, labels, calibration = self.evaluation
+        parts = (self.file.net, self.file.state, x, labels, conditions, calibration[: self.about.get("calibration")])
+        return Study(*parts, **settings)
 
-    def measure_missing(self, tasks: dict[str, Callable[[], object]]) -> None:
-        """Measure those of the tasks whose values are not kept yet, one on each core."""
+    def measure(self, conditions: dict[object, Condition], n_chips: int) -> dict[object, list]:
+        """{key: accuracies of the chips}; what is not there yet is measured, the conditions of a chip together."""
+
+        def chip(k: int, left: dict) -> dict[str, float]:
+            return dict(zip((named(key, k) for key in left), self.study(left).measure(k), strict=True))
+
+        def named(key, k: int) -> str:
+            return f"{key}, chip {k}"
+
+        of = {k: {key: c for key, c in conditions.items() if named(key, k) not in self.values} for k in range(n_chips)}
+        self.measure_missing({f"chip {k}": partial(chip, k, left) for k, left in of.items() if left}, self.keep)
+        return {key: [self.values[named(key, k)] for k in range(n_chips)] for key in conditions}
+
+    def measure_missing(self, tasks: dict[str, Callable[[], object]], keep: Callable | None = None) -> None:
+        """Measure those of the tasks that are not kept yet, one on each core; `keep` takes a value, else its key has it."""
         missing = [key for key in tasks if key not in self.values]
         done, lock = len(tasks) - len(missing), Lock()
 
@@ -96,7 +110,7 @@ class Kept:
             nonlocal done
             value = tasks[key]()
             with lock:
-                self.keep({key: value})
+                self.keep({key: value}) if keep is None else keep(value)
                 done += 1
                 bar.update(done, len(tasks))
 

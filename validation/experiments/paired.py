@@ -4,17 +4,21 @@ Every chip is programmed and read once, so what differs from chip to chip holds 
 are the same throughout: how much a difference would change on others is in no interval.
 """
 
+from functools import partial
+
 import numpy as np
 from scipy import stats
 
-from pcmref import Chip, PCMModel, adabs, predict
+from pcmref import PCMModel, predict
 from pcmref.errors import SettingError
 from pcmref.experiments import tables
+from pcmref.experiments.driver import COMPENSATIONS
+from pcmref.experiments.retention import conditions
 from pcmref.experiments.statistics import FEWEST, LEVEL, Interval, spread
+from pcmref.experiments.times import DAY_S
 from pcmref.training import accuracy
 from validation.experiments.measurements import Kept
 
-DAY_S = 86_400.0
 READ_SO = (
     "Below the first row the differences to it in points: their mean over the chips [interval, Student's t, nominal 95 %, cut "
     "where accuracy would leave 0 to 100 %], then the lowest and the highest chip's."
@@ -65,16 +69,15 @@ def heading(kept: Kept, n_chips: int) -> str:
 
 def reclassified(kept: Kept) -> dict[str, list[int]]:
     """{compensation: [images that chip 0, read once after a day, counts wrong and the software right, and the reverse]}."""
-    net, state, (x, labels, calibration) = kept.file.net, kept.file.state, kept.evaluation
-    reading = Chip.program(state, PCMModel.joshi2020(), 0).at(DAY_S)
-    states = {"none": reading.state(), "gdc": reading.compensated().state()}
-    states["adabs"] = adabs(net, states["none"], calibration[: kept.about["calibration"]])
-    right = predict(net, state, x).argmax(1) == labels
-    found = {}
-    for compensation, held in states.items():
-        on_chip = predict(net, held, x).argmax(1) == labels
-        found[compensation] = [int((right & ~on_chip).sum()), int((~right & on_chip).sum())]
-    return found
+    x, labels, _ = kept.evaluation
+    right = predict(kept.file.net, kept.file.state, x).argmax(1) == labels
+    study = kept.study(conditions(PCMModel.joshi2020(), [DAY_S], COMPENSATIONS), score=partial(_lost_and_won, right))
+    return dict(zip(COMPENSATIONS, study.measure(0), strict=True))
+
+
+def _lost_and_won(right: np.ndarray, net, state: dict, x, labels, **options) -> list[int]:
+    on_chip = predict(net, state, x, **options).argmax(1) == labels
+    return [int((right & ~on_chip).sum()), int((~right & on_chip).sum())]
 
 
 def standard_error(lost: int, won: int, n: int) -> float:

@@ -6,70 +6,37 @@ Chips, draws and images are the same in all cells. Accuracies are kept in result
 With other code, images or another network everything is measured anew.
 """
 
-from functools import cache, partial
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
 
-from pcmref import Chip, PCMModel, adabs
+from pcmref import PCMModel
 from pcmref.experiments import tables
-from pcmref.experiments.times import human_time
-from pcmref.training import accuracy
-from validation.experiments.measurements import Kept, from_command
+from pcmref.experiments.driver import Condition, Recalibration
+from pcmref.experiments.times import DAY_S, human_time
+from validation.experiments.measurements import from_command
 from validation.experiments.paired import heading, range_cell
 
 PATH = Path(__file__).parents[1] / "recalibration.md"
-DAY_S = 86_400.0
 TIMES_S = (20.0, 600.0, 3600.0, 10_800.0, 21_600.0, 43_200.0, DAY_S)
 PLANS = (TIMES_S[:1], TIMES_S[:3:2], (20.0, 3600.0, 21_600.0), TIMES_S[:-1])  # when AdaBS runs in a day
 SCHEMES = {"adabs": False, "gdc and adabs": True}
 CALIBRATION = 400  # images, where nothing else is said
 ESTIMATES = [(n, size) for n in (100, 400, 1600) for size in (50, 200) if size <= n]  # images, batch size
-MOMENTA = (None, 0.1, 0.3)
+MOMENTA = (None, 0.1, 0.3)  # a moving average starts from the software's statistics
+HOW = [(n, size, momentum) for n, size in ESTIMATES for momentum in MOMENTA]
+JOSHI = PCMModel.joshi2020()
 
 
-class Study:
-    """The reference network on its chips: accuracies by time of calibration and of use, and by estimate."""
-
-    def __init__(self, kept: Kept):
-        self.kept, self.file = kept, kept.file
-        self.x, self.labels, self.calibration = kept.evaluation
-        self.state, self.statistics = cache(self.state), cache(self.statistics)
-
-    def state(self, seed: int, t_s: float, gdc: bool) -> dict:
-        """The state that a chip computes with."""
-        return Chip.program(self.file.state, PCMModel.joshi2020(), seed).read(t_s, gdc=gdc)
-
-    def statistics(self, seed: int, t_s: float, gdc: bool) -> dict:
-        """The running means and variances of AdaBS at a time."""
-        new = adabs(self.file.net, self.state(seed, t_s, gdc), self.calibration[:CALIBRATION])
-        return {name: value for name, value in new.items() if "running_" in name}
-
-    def used_later(self, seed: int, calibrated_s: float, used_s: float, gdc: bool) -> float:
-        """The accuracy at one time with the batch-norm statistics of an earlier one."""
-        state = self.state(seed, used_s, gdc) | self.statistics(seed, calibrated_s, gdc)
-        return accuracy(self.file.net, state, self.x, self.labels)
-
-    def estimated(self, seed: int, n: int, batch_size: int, momentum: float | None) -> float:
-        """The accuracy after a day with statistics of n images; a moving average starts from the software's."""
-        state = self.state(seed, DAY_S, False)
-        new = adabs(self.file.net, state, self.calibration[:n], batch_size, momentum=momentum)
-        return accuracy(self.file.net, new, self.x, self.labels)
-
-    def run(self, n_chips: int) -> dict[tuple, list[float]]:
-        """{(what, ...): accuracies of the chips}."""
-        tasks = {
-            (scheme, calibrated, used): partial(self.used_later, calibrated_s=calibrated, used_s=used, gdc=gdc)
-            for scheme, gdc in SCHEMES.items()
-            for calibrated in TIMES_S
-            for used in TIMES_S
-            if calibrated <= used
-        }
-        for n, batch_size in ESTIMATES:
-            for momentum in MOMENTA:
-                settings = {"n": n, "batch_size": batch_size, "momentum": momentum}
-                tasks["estimate", n, batch_size, momentum] = partial(self.estimated, **settings)
-        return self.kept.measure(tasks, n_chips)
+def conditions() -> dict[tuple, Condition]:
+    """Used at each time with the statistics of each earlier one; after a day with each estimate of them, without GDC."""
+    under = {
+        (scheme, calibrated, used): Condition(JOSHI, used, gdc, Recalibration(CALIBRATION, t_s=calibrated))
+        for scheme, gdc in SCHEMES.items()
+        for calibrated, used in combinations_with_replacement(TIMES_S, 2)
+    }
+    return under | {("estimate", *how): Condition(JOSHI, adabs=Recalibration(*how)) for how in HOW}
 
 
 def later(found: dict, scheme: str) -> str:
@@ -121,7 +88,7 @@ def estimates(found: dict) -> str:
 
 def main() -> int:
     kept, n_chips = from_command("recalibration", __doc__.splitlines()[0], __file__, chips=5, images=500)
-    found = Study(kept).run(n_chips)
+    found = kept.measure(conditions(), n_chips)
     parts = {
         "network": f"{heading(kept, n_chips)} Tables: median [lowest, highest] mean over the chips.",
         **{scheme: later(found, scheme) for scheme in SCHEMES},
