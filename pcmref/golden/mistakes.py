@@ -68,7 +68,7 @@ def mistake(kind: str, ops: str):
     """Enter a function into the table under its name."""
 
     def enter(wrong):
-        effect, hits = wrong.__doc__.split("\n    Hits: ")
+        effect, _, hits = (wrong.__doc__ or "").partition("\n    Hits: ")  # none under -OO
         MISTAKES[wrong.__name__.replace("_", "-")] = Mistake(kind, effect, hits, tuple(ops.split()), wrong)
         return wrong
 
