@@ -33,11 +33,22 @@ def small(tmp_path):
     return load_fashion_mnist(tmp_path)
 
 
+PAIRS = sorted(name.removesuffix("-noise") for name in networks.shipped() if name.endswith("-noise"))
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
-def test_every_shipped_recipe_trains_with_noise_from_a_baseline(path):
-    plan = recipes.read_plan(path)
-    *without, noise = plan.stages.values()
-    assert without and all(stage.eta == stage.alpha == 0 for stage in without) and (noise.eta, noise.alpha) == (0.038, 2.0)
+def test_every_shipped_recipe_begins_without_noise_and_has_it_in_its_last_stage_alone(path):
+    first, *more = [(stage.eta, stage.alpha) for stage in recipes.read_plan(path).stages.values()]
+    assert first == (0, 0) and (not more or (set(more[:-1]) <= {(0, 0)} and more[-1] == (0.038, 2.0)))
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_shipped_pair_is_of_a_recipe_that_trains_with_noise_from_the_baseline(pair):
+    plans = [recipes.read_plan(path).stages for path in SHIPPED]
+    (stages,) = [[*stages.items()] for stages in plans if f"{pair}-noise" in stages]
+    (baseline, plain), (name, noise) = stages[-2:]
+    assert (baseline, name) == (f"{pair}-baseline", f"{pair}-noise")
+    assert plain.eta == plain.alpha == 0 and (noise.eta, noise.alpha) == (0.038, 2.0)
 
 
 def contents(folder):
