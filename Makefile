@@ -85,7 +85,7 @@ docs: $(VENV)/installed  ## the API reference from the docstrings, in build/api
 
 lab-picture: $(VENV)/installed  ## write the lab page and have Chromium draw docs/lab.png
 	mkdir -p out
-	$(PYTHON) -m pcmref lab --out out/lab.html
+	$(PYTHON) -m pcmref lab --out out/lab.html --force
 	chromium --headless --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync \
 	  --disable-quic $(if $(filter 0,$(shell id -u)),--no-sandbox) --user-data-dir=out/chromium --hide-scrollbars \
 	  --window-size=1180,1130 --force-device-scale-factor=0.7 --screenshot=docs/lab.png \

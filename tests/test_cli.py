@@ -13,6 +13,7 @@ import pytest
 import pcmref
 from pcmref import cli, draws
 from pcmref.cli.progress import ProgressBar
+from pcmref.cli.resumed_study import alone
 from pcmref.experiments.retention import RetentionResult
 from pcmref.files import networks
 from tests.helpers import small_files as files
@@ -162,10 +163,19 @@ def test_train_ends_at_a_signal_with_a_checkpoint_and_resumes_to_the_same_bytes(
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 130
     assert not (own / "parts" / "n.h5").exists()
+    status, _, error = run(capsys, "train", "r.toml", "--data", ".", "--out", "parts")
+    assert status == 2 and "r.checkpoint.h5 is there, from an earlier run: --resume goes on from it" in error
     status, out, _ = run(capsys, "train", "r.toml", "--data", ".", "--out", "parts", "--resume")
     assert status == 0 and "in software" in out
     assert (own / "parts" / "n.h5").read_bytes() == (own / "whole" / "n.h5").read_bytes()
     assert networks.read_network(own / "parts" / "n.h5").about["recipe"]["epochs"] == 15
+    before = (own / "whole" / "n.h5").stat()
+    status, _, error = run(capsys, "train", "r.toml", "--data", ".", "--out", "whole")
+    assert status == 2 and "n.h5 is there, from an earlier run" in error and (own / "whole" / "n.h5").stat() == before
+    with alone(own / "whole", "train"):
+        status, _, error = run(capsys, "train", "r.toml", "--data", ".", "--out", "whole", "--resume")
+    assert status == 2 and "another `pcmref train` is writing there now" in error
+    assert run(capsys, "train", "r.toml", "--data", ".", "--out", "whole", "--force")[0] == 0
 
 
 def test_without_tqdm_a_line_now_and_then_tells_rate_and_time_left(capsys, monkeypatch):

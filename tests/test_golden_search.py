@@ -115,7 +115,10 @@ def test_the_commands_keep_a_failure_and_repeat_it(tmp_path, monkeypatch, capsys
     assert main(["golden", "run", out, "grown_backend:Backend"]) == 1
     assert main(["golden", "run", out, "pcmref.golden:Reference"]) == 0
     assert main(["golden", "run", "relu/v1/cover-float32-3", "pcmref.golden:Reference"]) == 0
-    assert main(["golden", "fuzz", "pcmref.golden:Reference", "--ops", "relu", "--examples", "5", "--out", out]) == 0
+    assert main(["golden", "fuzz", "pcmref.golden:Reference", "--ops", "relu", "--examples", "5", "--out", out]) == 2
+    assert "--force replaces it" in capsys.readouterr().err  # what an earlier search has found stays
+    fine = ["golden", "fuzz", "pcmref.golden:Reference", "--ops", "relu", "--examples", "5", "--out", out, "--force"]
+    assert main(fine) == 0
     with pytest.raises(SystemExit, match="2"):
         main(["golden", "fuzz", "pcmref.golden:Reference", "--ops", "relu,nonsense"])
     assert "no operation is called 'nonsense'" in capsys.readouterr().err

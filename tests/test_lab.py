@@ -306,7 +306,8 @@ def test_an_interrupted_run_leaves_the_old_page(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lab, "compute", stop)
     (tmp_path / "lab.html").write_text("old")
-    assert cli.main(["lab", "--out", str(tmp_path / "lab.html")]) == 130
+    assert cli.main(["lab", "--out", str(tmp_path / "lab.html")]) == 2  # not replaced without --force
+    assert cli.main(["lab", "--out", str(tmp_path / "lab.html"), "--force"]) == 130
     assert [p.name for p in tmp_path.iterdir()] == ["lab.html"] and (tmp_path / "lab.html").read_text() == "old"
 
 
@@ -321,6 +322,7 @@ def test_a_page_of_ones_own_network_and_images(tmp_path, monkeypatch, capsys):
     np.savez("images.npz", images=x, labels=labels, calibration=x)
     given = ["--mean", ".5", ".5", ".5", "--std", ".25", ".25", ".25"]
     assert cli.main(["lab", "state.npz", "--data", "images.npz", *given]) == 0
+    assert "the first 30 of images, normalised by mean [0.5, 0.5, 0.5]" in capsys.readouterr().out
     data = small_lab.embedded((tmp_path / "lab.html").read_text(encoding="utf-8"))
     (table,) = data["networks"]
     state = networks.read_network("state.npz").state
@@ -334,7 +336,7 @@ def test_a_page_of_ones_own_network_and_images(tmp_path, monkeypatch, capsys):
         lab, "replace", lambda settings, **changes: usual(**(changes | small | {"targets_us": changes["targets_us"]}))
     )
     small["times_s"] = (300.0, 3600.0)
-    assert cli.main(["lab", "state.npz", "--data", "images.npz", *given, "--device", "mine.toml"]) == 0
+    assert cli.main(["lab", "state.npz", "--data", "images.npz", *given, "--device", "mine.toml", "--force"]) == 0
     data = small_lab.embedded((tmp_path / "lab.html").read_text(encoding="utf-8"))
     assert data["about"]["device"] == "mine" and [d["target_us"] for d in data["devices"]][-1] == 20
     assert cli.main(["lab", "--device", "hermes"]) == 2 and "hermes: the page needs Gaussian nu" in capsys.readouterr().err

@@ -33,6 +33,7 @@ import numpy as np
 
 from pcmref import store
 from pcmref.cli.progress import ProgressBar
+from pcmref.cli.resumed_study import add_force, check_free
 from pcmref.errors import PcmrefError, SettingError
 from pcmref.files.foreign import read_npz
 from pcmref.golden import design, file, json_vectors, report, special
@@ -84,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--seconds", type=float, help="how long to look (default 60, without --examples)")
     one.add_argument("--examples", type=int, help="cases of every operation in every dtype")
     one.add_argument("--out", default="fuzz.h5", metavar="FILE.h5", help="where failing cases go (default fuzz.h5)")
+    add_force(one.add_argument)
     one = actions.add_parser("write", parents=[selection], help="write cases to a file")
     one.add_argument("path", nargs="?", metavar="FILE.h5")
     one.add_argument("--json", metavar="FOLDER", help="write JSON for any language, a file an operation, instead of HDF5")
@@ -181,7 +183,7 @@ def _run(arguments) -> int:
 
 
 def _fuzz(arguments) -> int:
-    _hdf5(arguments.out)
+    check_free(Path(_hdf5(arguments.out)), arguments.force)
     backend = load_backend(arguments.backend)
     capabilities = check_backend(backend, arguments.backend)
     seconds = 60.0 if arguments.seconds is None and arguments.examples is None else arguments.seconds

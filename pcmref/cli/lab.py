@@ -31,7 +31,7 @@ from pcmref import draws, store
 from pcmref.cli import images
 from pcmref.cli.device import DEVICE_HELP
 from pcmref.cli.progress import ProgressBar
-from pcmref.cli.resumed_study import NETWORK
+from pcmref.cli.resumed_study import NETWORK, add_force, check_free
 from pcmref.errors import SettingError
 from pcmref.experiments.driver import COMPENSATIONS
 from pcmref.experiments.pictures import COLOURS, LABELS, PALETTE
@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_arguments(parser.add_argument, Settings().n_images, Settings().n_calibration)
     parser.add_argument("--device", default=constants.PAPER, help=f"{DEVICE_HELP} (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("lab.html"), help="the page to write (default: %(default)s)")
+    add_force(parser.add_argument)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     targets_us = tuple(g_us * (model.g_max_us / 25.0) for g_us in Settings().targets_us)
     settings = replace(Settings(), times_s=times_s, targets_us=targets_us, **own)
     store.check_writable(arguments.out)
+    check_free(arguments.out, arguments.force)
     with ProgressBar("lab", "step") as bar:
         text = page(compute(settings, model, bar.update))
     store.write_text(arguments.out, text)
@@ -100,6 +102,8 @@ def _own(arguments: argparse.Namespace) -> dict:
     """What differs in the settings for one's own network and images; its largest layer, where the usual one is not there."""
     file = networks.read_network(arguments.network)
     evaluation = images.evaluation(arguments, file, True)
+    images.say_if_near_chance(arguments.network, file, evaluation)
+    print(evaluation.about)
     layers = sorted((name for names in crossbars(file.state).values() for name in names), key=lambda n: -file.state[n].size)
     layer = Settings().layer if Settings().layer in layers else layers[0]
     own = {"networks": (arguments.network,), "layer": layer, "images": arguments.data, "constants": evaluation.constants}

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, nullcontext
@@ -51,10 +50,10 @@ def add_force(add) -> None:
     add("--force", action="store_true", help="replace the results of an earlier run")
 
 
-def check_free(path: Path, force: bool) -> None:
+def check_free(path: Path, force: bool, instead: str = "--out writes elsewhere") -> None:
     """SettingError for results of an earlier run that are not to be replaced."""
     if path.is_file() and not force:
-        raise SettingError(f"{path} is there, from an earlier run: --out writes elsewhere, --force replaces it")
+        raise SettingError(f"{path} is there, from an earlier run: {instead}, --force replaces it")
 
 
 def source_digest() -> str:
@@ -110,8 +109,12 @@ class Kept:
 @contextmanager
 def alone(folder: Path, study: str):
     """Make the folder for a study's results, and keep other runs of the study out of it; FileError, SettingError."""
-    make_folder(folder)
     path = folder / f".{study}.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise FileError(f"--out {folder}: cannot be made or written to: {error.strerror}") from error
     with open(path, "a") as file:
         if store.lock(file) is False:
             raise SettingError(f"--out {folder}: another `pcmref {study}` is writing there now; choose another folder")
@@ -140,10 +143,8 @@ def run_study(study: Callable, arguments, file, model, evaluation: images.Evalua
         check_free(arguments.out / f"{label}.csv", arguments.force)
     elif arguments.resume:
         known = kept.load()
-    elif not arguments.force:
-        raise SettingError(
-            f"{kept.path} keeps the chips of an interrupted study: --resume goes on from it, --force starts again without them"
-        )
+    else:
+        check_free(kept.path, arguments.force, "it keeps the chips of an interrupted study, --resume goes on from it")
     if known and max(known) >= arguments.chips:
         n_kept = tables.counted(max(known) + 1, "chip")
         raise SettingError(f"{kept.path} keeps {n_kept}: ask for at least as many with --chips, or move it away")
@@ -179,12 +180,3 @@ def finish(kept: Kept, result, stem: Path, *written: str) -> None:
     except Exception as error:  # whatever matplotlib and a user's settings of it raise: the numbers are written
         print(f"no picture: {error}", file=sys.stderr)
     print(f"\nwritten: {', '.join(f'{stem}.{ending}' for ending in ('csv', *written))}")
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder for results, with its parents; FileError where it cannot be, or takes no files."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise FileError(f"--out {folder}: cannot be made or written to: {error.strerror}") from error

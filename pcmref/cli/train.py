@@ -22,8 +22,8 @@ from pathlib import Path
 import pcmref
 from pcmref.cli.images import add_normalisation, asked_for
 from pcmref.cli.progress import ProgressBar
-from pcmref.cli.resumed_study import make_folder
-from pcmref.experiments.recipes import DATA_SETS, carry_out, read_plan
+from pcmref.cli.resumed_study import add_force, alone, check_free
+from pcmref.experiments.recipes import DATA_SETS, Plan, carry_out, read_plan
 from pcmref.fast.resnet import ENGINES
 from pcmref.files.networks import read_network
 
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_normalisation(add, "of the network to start from, else of the training images")
     add("--out", type=Path, default=Path("out"), help="folder for the networks (default: %(default)s)")
     add("--resume", action="store_true", help="go on from the checkpoint in the folder")
+    add_force(add)
     add("--engine", choices=ENGINES, default="fast", help="plain: the text of pcmref.nn itself, slow (default: fast)")
     add("--workers", type=int, default=None, help="threads (default: one per core)")
 
@@ -56,7 +57,13 @@ def source_commit() -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     plan = read_plan(arguments.recipe)
-    make_folder(arguments.out)
+    with alone(arguments.out, "train"):
+        for name in () if arguments.resume else (f"{plan.name}.checkpoint", *plan.stages):
+            check_free(arguments.out / f"{name}.h5", arguments.force, "--resume goes on from it, --out writes elsewhere")
+        return _run(arguments, plan)
+
+
+def _run(arguments: argparse.Namespace, plan: Plan) -> int:
     data = DATA_SETS[plan.data](arguments.data)
     theirs = plan.start and plan.start.file.about.get("normalisation")  # what it was trained with
     if asked := asked_for(arguments, data.train_images.shape[3]) or theirs:
