@@ -33,8 +33,8 @@ def first_part(parts):
     return parts[0]
 
 
-def uncentred(dy, x_hat, factor, mean_dy, mean_dy_x_hat, out):
-    np.multiply(dy, factor.astype(dy.dtype), out=out)
+def uncentred(dy, x, scale, shift, out):
+    out[...] = dy
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def uncentred(dy, x_hat, factor, mean_dy, mean_dy_x_hat, out):
     [
         ("add_channels", lambda x, shift: None, {"basic_block", "resnet"}),
         ("merge_moments", first_part, {"batch_norm_train", "batch_norm_train_backward", "basic_block", "adabs"}),
-        ("normalize_backward", uncentred, {"batch_norm_train_backward", "basic_block_backward", "resnet_backward"}),
+        ("take_off", uncentred, {"batch_norm_train_backward", "basic_block_backward", "resnet_backward"}),
         ("relu", lambda x: None, {"relu", "basic_block", "resnet", "adabs"}),
         ("relu_backward", lambda dy, y, out: np.copyto(out, dy), {"relu_backward", "basic_block_backward", "resnet_backward"}),
     ],

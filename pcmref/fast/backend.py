@@ -42,10 +42,7 @@ class Backend(Networks):
 
     name = "pcmref.fast"
 
-    conv2d = staticmethod(F.conv2d)
-
-    def conv2d_backward(self, dy, x, w, stride, padding):
-        return F.conv2d_input_grad(dy, w, x.shape, stride, padding), F.conv2d_weight_grad(dy, x, w.shape, stride, padding)
+    conv2d, conv2d_backward = staticmethod(F.conv2d), staticmethod(F.conv2d_backward)
 
     def batch_norm_train(self, x, weight, bias, running_mean, running_var, eps, momentum):
         y, saved = _layers(x).layer(x, _alone(weight, bias), "conv", "bn", 1, relu=False, eps=eps)

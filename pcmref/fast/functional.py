@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pcmref.errors import ShapeError
-from pcmref.fast.gather import columns, kernel_rows, padded, scratch
-from pcmref.nn.functional import BN_EPS, conv2d_shape
+from pcmref.fast.gather import columns, framed, kernel_rows, padded, scratch
+from pcmref.nn.functional import conv2d_shape
 
 # ---------------------------------------------------------------------------------------------------- convolution
 
@@ -31,41 +31,48 @@ def conv2d(x: np.ndarray, w: np.ndarray, stride: int = 1, padding: int = 0, out=
 def convolve_rows(x, matrices, k_w: int, stride: int, padding: int, out: np.ndarray) -> np.ndarray:
     """out [N, H_out, W_out, O], C-contiguous, from x [N, H, W, C] and `kernel_matrices`."""
     cols = columns(padded(x, padding, padding), k_w, stride)  # [N, H, W_out, kW*C]
-    flat = out.reshape(out.shape[0], prod(out.shape[1:3]), out.shape[3])  # [N, H_out*W_out, O]
-    for i, (rows, matrix) in enumerate(zip(kernel_rows(cols, len(matrices), stride), matrices, strict=True)):
-        if i == 0:
-            np.matmul(rows, matrix, out=flat)
-        else:
-            flat += np.matmul(rows, matrix, out=scratch("product", flat.shape, flat.dtype))
+    _sum_of_products(kernel_rows(cols, len(matrices), stride), matrices, out)
     return out
 
 
-def conv2d_input_grad(dy, w, x_shape, stride: int, padding: int, out=None) -> np.ndarray:
-    """dx = the convolution of dy, spread out by the stride, with the kernel turned by 180 degrees.
+def _sum_of_products(rows, matrices, out) -> None:
+    """out [N, H_out, W_out, O] = the sum over the kernel's rows of rows[i] [N, H_out*W_out, K] @ matrices[i] [K, O]."""
+    flat = out.reshape(out.shape[0], prod(out.shape[1:3]), out.shape[3])
+    for i, (row, matrix) in enumerate(zip(rows, matrices, strict=True)):
+        product = np.matmul(row, matrix, out=scratch("product", flat.shape, flat.dtype) if i else flat)
+        if i:
+            flat += product
 
-    dy [N, H_out, W_out, O], w [O, C, kH, kW] -> dx [N, H, W, C].
+
+def conv2d_backward(dy, x, w, stride: int = 1, padding: int = 0):
+    """(dx, dw) as nn's."""
+    if dy.shape != conv2d_shape(x.shape, w.shape, stride, padding):
+        raise ShapeError(f"dy {dy.shape} is not the shape of conv2d's output for x {x.shape}, w {w.shape}")
+    spread_dy, inner = spread(x.shape, w.shape, stride, padding, dy.dtype)
+    inner[...] = dy
+    dx = np.empty(x.shape, dy.dtype)
+    return dx, conv2d_backward_spread(spread_dy, x, w, dx)
+
+
+def spread(x_shape, w_shape, stride: int, padding: int, dtype) -> tuple[np.ndarray, np.ndarray]:
+    """(zeros [N, H + kH - 1, W + kW - 1, O], where in them conv2d_backward's dy is to be written), in scratch memory."""
+    (n, h, width, _), (o, _, k_h, k_w) = x_shape, w_shape
+    positions = n, h + 2 * padding - k_h + 1, width + 2 * padding - k_w + 1, o  # of a kernel of stride 1
+    whole, inner = framed(positions, k_h - 1, k_w - 1, dtype, stride)
+    return whole[:, padding : padding + h + k_h - 1, padding : padding + width + k_w - 1], inner
+
+
+def conv2d_backward_spread(dy, x, w, dx: np.ndarray) -> np.ndarray:
+    """dw [O, C, kH, kW], and dx [N, H, W, C] where it is to be written, from dy as `spread` lays it out.
+
+    dx is the convolution of that with the kernel turned by 180 degrees; each weight's gradient meets the same rows.
     """
-    n, h, width, _ = x_shape
-    k_h, k_w = w.shape[2:]
-    if dy.shape != conv2d_shape(x_shape, w.shape, stride, padding):
-        raise ShapeError(f"dy {dy.shape} is not the shape of conv2d's output for x {tuple(x_shape)}, w {w.shape}")
-    h_full, w_full = h + 2 * padding - k_h + 1, width + 2 * padding - k_w + 1  # positions of a kernel of stride 1
-    if stride > 1:
-        spread = np.zeros((n, h_full, w_full, dy.shape[3]), dy.dtype)
-        spread[:, ::stride, ::stride] = dy
-        dy = spread
-    dy = padded(dy, k_h - 1, k_w - 1)
-    dy = dy[:, padding : padding + h + k_h - 1, padding : padding + width + k_w - 1]
-    return conv2d(dy, w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3), out=out)
-
-
-def conv2d_weight_grad(dy, x, w_shape, stride: int, padding: int) -> np.ndarray:
-    """dw [O, C, kH, kW], one matrix product for each kernel row and image."""
-    o, c, k_h, k_w = w_shape
-    cols = columns(padded(x, padding, padding), k_w, stride)
-    dy = dy.reshape(dy.shape[0], prod(dy.shape[1:3]), o)  # [N, H_out*W_out, O]
-    dw = [(rows.transpose(0, 2, 1) @ dy).sum(0) for rows in kernel_rows(cols, k_h, stride)]  # kH times [kW*C, O]
-    return np.stack(dw).reshape(k_h, k_w, c, o).transpose(3, 2, 0, 1)
+    (n, h, width, c), (o, _, k_h, k_w) = x.shape, w.shape
+    turned = kernel_matrices(w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))  # [kH, kW*O, C]
+    rows = list(kernel_rows(columns(dy, k_w, 1), k_h, 1))  # kH times [N, H*W, kW*O]
+    _sum_of_products(rows, turned, dx)
+    dw = np.stack([(x.reshape(n, h * width, c).transpose(0, 2, 1) @ row).sum(0) for row in rows])  # [kH, C, kW*O]
+    return dw.reshape(k_h, c, k_w, o).transpose(3, 1, 0, 2)[:, :, ::-1, ::-1]
 
 
 # --------------------------------------------------------------------------------------------- batch normalisation
@@ -103,18 +110,19 @@ def channel_sum(x: np.ndarray) -> np.ndarray:
 
 
 def channel_dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """sum over n, h, w of x*y, per channel: two arrays [N, H, W, C] -> [C]."""
-    return channel_sum(np.multiply(x, y, out=scratch("channel_dot", x.shape, x.dtype)))
+    """sum over n, h, w of x*y, per channel: two arrays [N, H, W, C] -> [C], added up as in `channel_sum`."""
+    n, h, w, c = x.shape
+    columns = np.einsum("rl,rl->l", x.reshape(n * h, w * c), y.reshape(n * h, w * c))
+    return columns.astype(np.result_type(x.dtype, np.float64)).reshape(w, c).sum(0)
 
 
-def channel_moments(x: np.ndarray) -> Moments:
-    """Count, mean and sum of squared deviations of each channel of x [N, H, W, C], two-pass."""
+def centre(x: np.ndarray) -> tuple[Moments, np.ndarray]:
+    """(moments, c) of x [N, H, W, C], which becomes x - c in place: c [C] is the mean, rounded to x's dtype. Two-pass."""
     n = x.size // x.shape[3]
     mean = channel_sum(x) / n
-    rounded = mean.astype(x.dtype)
-    deviation = np.subtract(_lines(x), _line(rounded, x), out=scratch("deviation", _lines(x).shape, x.dtype))
-    m2 = channel_sum(np.square(deviation, out=deviation).reshape(x.shape)) - n * (mean - rounded) ** 2
-    return Moments(n, mean, np.maximum(m2, 0))
+    c = mean.astype(x.dtype)
+    np.subtract(_lines(x), _line(c, x), out=_lines(x))
+    return Moments(n, mean, np.maximum(channel_dot(x, x) - n * (mean - c) ** 2, 0)), c
 
 
 def merge_moments(parts: list[Moments]) -> Moments:
@@ -128,17 +136,11 @@ def merge_moments(parts: list[Moments]) -> Moments:
     return Moments(n, mean, m2)
 
 
-def normalize(x, mean, var, eps: float = BN_EPS) -> None:
-    """x_hat = (x - mean) / sqrt(var + eps), in place: x [N, H, W, C], C-contiguous."""
-    lines = _lines(x)
-    lines -= _line(mean, x)
-    lines *= _line(1 / np.sqrt(var + eps), x)
-
-
-def scale_shift(x, scale, shift, out: np.ndarray) -> None:
+def scale_shift(x, scale, shift, out: np.ndarray) -> np.ndarray:
     """out = scale * x + shift, per channel."""
     lines = np.multiply(_lines(x), _line(scale, x), out=_lines(out))
     lines += _line(shift, x)
+    return out
 
 
 def add_channels(x, shift) -> None:
@@ -147,16 +149,9 @@ def add_channels(x, shift) -> None:
     lines += _line(shift, x)
 
 
-def normalize_backward(dy, x_hat, factor, mean_dy, mean_dy_x_hat, out: np.ndarray) -> np.ndarray:
-    """out = factor * (dy - mean(dy) - x_hat * mean(dy*x_hat)), factor = weight / sqrt(var + eps).
-
-    The means run over the whole batch, dy and x_hat may be a chunk of it.
-    """
-    dx = np.multiply(_lines(x_hat), _line(mean_dy_x_hat, dy), out=_lines(out))
-    dx += _line(mean_dy, dy)
-    np.subtract(_lines(dy), dx, out=dx)
-    dx *= _line(factor, dy)
-    return out
+def take_off(dy, x, scale, shift, out: np.ndarray) -> None:
+    """out = dy - (scale * x + shift), per channel; out need not be contiguous."""
+    np.subtract(dy, scale_shift(x, scale, shift, scratch("taken off", x.shape, x.dtype)), out=out)
 
 
 def relu(x) -> None:

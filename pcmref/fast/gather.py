@@ -37,10 +37,7 @@ class Recycled:
         Every view keeps the array that has no other array as its base, as `frombuffer` makes it, and with it the buffer.
         """
         free = self.free.setdefault((prod(shape), np.dtype(dtype)), [])
-        try:
-            buffer = free.pop()
-        except IndexError:
-            buffer = np.empty(prod(shape), dtype)
+        buffer = free.pop() if free else np.empty(prod(shape), dtype)
         array = np.frombuffer(memoryview(buffer), dtype)
         weakref.finalize(array, free.append, buffer).atexit = False
         return array.reshape(shape)
@@ -57,11 +54,20 @@ def padded(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """x with a border of zeros, `rows` above and below, `columns` left and right (in scratch memory)."""
     if not (rows or columns):
         return x
-    n, h, w, c = x.shape
-    out = scratch("padded", (n, h + 2 * rows, w + 2 * columns, c), x.dtype)
-    out[:, :rows], out[:, rows + h :], out[:, :, :columns], out[:, :, columns + w :] = 0, 0, 0, 0
-    out[:, rows : rows + h, columns : columns + w] = x
+    out, inner = framed(x.shape, rows, columns, x.dtype)
+    inner[...] = x
     return out
+
+
+def framed(shape, rows: int, columns: int, dtype, stride: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """(memory with a border of zeros, every stride-th pixel of what is inside, to be written): zeros between these too."""
+    n, h, w, c = shape
+    out = scratch("framed", (n, h + 2 * rows, w + 2 * columns, c), dtype)
+    out[:, :rows], out[:, rows + h :], out[:, :, :columns], out[:, :, columns + w :] = 0, 0, 0, 0
+    inner = out[:, rows : rows + h, columns : columns + w]
+    if stride > 1:
+        inner[...] = 0
+    return out, inner[:, ::stride, ::stride]
 
 
 def columns(x: np.ndarray, k_w: int, stride: int) -> np.ndarray:
@@ -72,9 +78,8 @@ def columns(x: np.ndarray, k_w: int, stride: int) -> np.ndarray:
     in_n, in_h, in_w, in_c = x.strides
     shape = (n, h, (w - k_w) // stride + 1, k_w, c)  # [N, H, W_out, k_w, C]
     # what sliding_window_view would give; that takes longer than the copy, and holds the interpreter's lock meanwhile
-    windows = as_strided(x, shape, (in_n, in_h, in_w * stride, in_w, in_c))
-    out = scratch("columns", windows.shape, x.dtype)
-    np.copyto(out, windows)
+    out = scratch("columns", shape, x.dtype)
+    out[...] = as_strided(x, shape, (in_n, in_h, in_w * stride, in_w, in_c))
     return out.reshape(*out.shape[:3], k_w * c)
 
 

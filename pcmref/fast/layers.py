@@ -48,10 +48,11 @@ def folded_layer():
 
 
 class Saved(NamedTuple):
-    """What a layer's backward needs of its forward; without x, x_hat and y where no backward follows."""
+    """What a layer's backward needs of its forward; without x, deviation and y where no backward follows."""
 
     x: np.ndarray | None
-    x_hat: np.ndarray | None
+    deviation: np.ndarray | None  # of the convolution's output from its chunk's centre
+    centres: list[np.ndarray]  # of each chunk, [C]
     mean: np.ndarray
     var: np.ndarray  # biased
     count: int
@@ -67,54 +68,62 @@ class Layers:
         self.chunks = [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
         self.workers, self.keep, self.memory = workers, keep, memory
 
-    def run(self, step) -> list:
-        return map_chunks(step, self.chunks, self.workers)
+    def run(self, step, *of_chunk) -> list:
+        """step(chunk, what of_chunk has for it) of every chunk."""
+        return map_chunks(lambda given: step(*given), zip(self.chunks, *of_chunk, strict=True), self.workers)
 
     def layer(self, x, state, conv, bn, stride, plus=None, relu=True, eps=BN_EPS):
         """(y, saved) as nn's, in training."""
         w, weight, bias = state[f"{conv}.weight"], state[f"{bn}.weight"], state[f"{bn}.bias"]
         shape = conv2d_shape(x.shape, w.shape, stride, w.shape[2] // 2)
-        n, x_hat = count_values(shape), self.memory.empty(shape, x.dtype)
-        y = self.memory.empty(x_hat.shape, x.dtype) if self.keep else x_hat
+        n, deviation = count_values(shape), self.memory.empty(shape, x.dtype)
+        y = self.memory.empty(shape, x.dtype) if self.keep else deviation
 
         def convolve(chunk):
-            return F.channel_moments(F.conv2d(x[chunk], w, stride, w.shape[2] // 2, out=x_hat[chunk]))
+            return F.centre(F.conv2d(x[chunk], w, stride, w.shape[2] // 2, out=deviation[chunk]))
 
-        _, mean, m2 = F.merge_moments(self.run(convolve))
+        moments, centres = zip(*self.run(convolve), strict=True)
+        _, mean, m2 = F.merge_moments(moments)
         var = m2 / n
+        scale = weight / np.sqrt(var + eps)
 
-        def finish(chunk):
-            F.normalize(x_hat[chunk], mean, var, eps)
-            F.scale_shift(x_hat[chunk], weight, bias, out=y[chunk])
+        def finish(chunk, centre):
+            F.scale_shift(deviation[chunk], scale, (centre - mean) * scale + bias, out=y[chunk])
             if plus is not None:
                 y[chunk] += plus[chunk]
             if relu:
                 F.relu(y[chunk])
 
-        self.run(finish)
-        return y, Saved(x, x_hat, mean, var, n, y) if self.keep else Saved(None, None, mean, var, n, None)
+        self.run(finish, centres)
+        return y, Saved(x, deviation, centres, mean, var, n, y) if self.keep else Saved(None, None, [], mean, var, n, None)
 
     def layer_backward(self, dy, state, conv, bn, saved, stride, dx_plus=None, relu=True, eps=BN_EPS):
-        """(dx + dx_plus, the gradient of layer's plus, gradients) as nn's."""
+        """(dx + dx_plus, the gradient of layer's plus, gradients) as nn's.
+
+        Batch norm's factor weight / sqrt(var + eps) is multiplied into the weights before, and into their gradient after.
+        """
         w, weight = state[f"{conv}.weight"], state[f"{bn}.weight"]
-        x, x_hat, _, var, n, y = saved
+        x, deviation, centres, mean, var, n, y = saved
         d = self.memory.empty(dy.shape, dy.dtype) if relu else dy
 
-        def sums(chunk):
+        def sums(chunk, centre):
             if relu:
                 F.relu_backward(dy[chunk], y[chunk], out=d[chunk])
-            return F.channel_dot(d[chunk], x_hat[chunk]), F.channel_sum(d[chunk])
+            total = F.channel_sum(d[chunk])
+            return F.channel_dot(d[chunk], deviation[chunk]) + (centre - mean) * total, total
 
-        dweight, dbias = (sum(part) for part in zip(*self.run(sums), strict=True))
-        dx, factor = self.memory.empty(x.shape, x.dtype), weight / np.sqrt(var + eps)
+        d_z, dbias = (sum(part) for part in zip(*self.run(sums, centres), strict=True))  # sums of d*(z - mean) and d
+        std, dx = np.sqrt(var + eps), self.memory.empty(x.shape, x.dtype)
+        factor, scale = (weight / std)[:, None, None, None], d_z / (var + eps) / n
+        folded = (w * factor).astype(w.dtype)
 
-        def step(chunk):
-            dz = scratch("dz", d[chunk].shape, d.dtype)
-            F.normalize_backward(d[chunk], x_hat[chunk], factor, dbias / n, dweight / n, out=dz)
-            F.conv2d_input_grad(dz, w, x[chunk].shape, stride, w.shape[2] // 2, out=dx[chunk])
+        def step(chunk, centre):
+            dz, inner = F.spread(x[chunk].shape, w.shape, stride, w.shape[2] // 2, d.dtype)
+            F.take_off(d[chunk], deviation[chunk], scale, (centre - mean) * scale + dbias / n, out=inner)
+            dw = F.conv2d_backward_spread(dz, x[chunk], folded, dx[chunk])
             if dx_plus is not None:
                 dx[chunk] += dx_plus[chunk]
-            return F.conv2d_weight_grad(dz, x[chunk], w.shape, stride, w.shape[2] // 2)
+            return dw
 
-        grads = {f"{conv}.weight": sum(self.run(step)), f"{bn}.weight": dweight, f"{bn}.bias": dbias}
+        grads = {f"{conv}.weight": factor * sum(self.run(step, centres)), f"{bn}.weight": d_z / std, f"{bn}.bias": dbias}
         return dx, d, {name: value.astype(d.dtype) for name, value in grads.items()}

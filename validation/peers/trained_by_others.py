@@ -64,7 +64,7 @@ def logit_bounds(net: pcmref.ResNet, state: dict, x: np.ndarray) -> np.ndarray:
         bounds[:, k] += (abs(d) * saved.roundoff).sum((1, 2, 3))
         scale = state[f"{bn}.weight"] / np.sqrt(state[f"{bn}.running_var"] + x.dtype.type(net.eps))
         w = state[f"{conv}.weight"]
-        dx = F.conv2d_input_grad(d * scale, w, saved.x.shape, stride, w.shape[2] // 2)
+        dx, _ = F.conv2d_backward(d * scale, saved.x, w, stride, w.shape[2] // 2)
         return dx if plus is None else dx + plus, d, {}
 
     for k in range(net.num_classes):
