@@ -210,8 +210,9 @@ def test_without_docstrings_and_with_closed_streams_a_command_does_its_work(own,
 def test_what_ends_a_command_leaves_no_temporary_file(own, number):
     """Here while it writes; a signal that is ignored, as under nohup, stays so."""
     code = (
-        "import signal, sys; from pcmref import cli, store\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "def write(self, _): self.write_bytes(b'half'), print('half', flush=True), signal.pause()\n"
+        "import signal, sys, time; from pcmref import cli, store\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "[signal.signal(s, signal.SIG_DFL) for s in (signal.SIGTERM, signal.SIGHUP)]  # inherited: ignored under nohup\n"
+        "def write(self, _): self.write_bytes(b'half'), print('half', flush=True), [time.sleep(0.1) for _ in range(600)]\n"
         "store.Path.write_bytes, own = write, store.Path.write_bytes\n"
         "sys.exit(cli.main(['export', 'state.npz', 'net.h5']))"
     )
