@@ -168,6 +168,16 @@ def test_training_starts_from_ones_own_network(small, tmp_path):
         recipes.carry_out(recipes.read_plan(tmp_path / "r.toml"), small, tmp_path, resume=True)
 
 
+def test_a_network_of_16_bits_is_trained_in_32(small, tmp_path):
+    """A step of 1e-4 of a weight is lost in float16."""
+    net = ResNet.resnet8(1)
+    networks.save(tmp_path / "mine.h5", net, net.init(dtype=np.float16))
+    (tmp_path / "r.toml").write_text(START.replace("mine.npz", "mine.h5"))
+    _, state, _ = recipes.read_plan(tmp_path / "r.toml").initial(small, 0)
+    assert {v.dtype for v in state.values()} == {np.dtype("float32")}
+    assert all(np.array_equal(state[name], v.astype(np.float32)) for name, v in net.init(dtype=np.float16).items())
+
+
 def test_a_start_that_does_not_fit_is_named(small, tmp_path):
     (tmp_path / "r.toml").write_text(START)
     with pytest.raises(FileError, match=r"r\.toml: start: .*mine\.npz: no such file"):

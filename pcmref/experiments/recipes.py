@@ -51,15 +51,15 @@ class Plan:
         """(network, state, where the state is from) that the first stage starts from; FileError where the data do not fit."""
         channels, classes = data.train_images.shape[3], len(data.classes)
         if self.start is None:
-            net = NETWORKS[self.network](channels, classes)
-            return net, net.init(seed), f"init, seed {seed}"
+            return (net := NETWORKS[self.network](channels, classes)), net.init(seed), f"init, seed {seed}"
         net, state = self.start.file.net, self.start.file.state
         if (net.in_channels, net.num_classes) != (channels, classes):
             raise FileError(
                 f"{self.start.identity}: takes {net.in_channels} channels and tells {net.num_classes} classes, "
                 f"{data.name} has {channels} and {classes}"
             )
-        return net, {k: v.astype(v.dtype.newbyteorder("=")) for k, v in state.items()}, self.start.identity
+        state = {k: v.astype("f4" if v.itemsize < 4 else v.dtype.newbyteorder("=")) for k, v in state.items()}
+        return net, state, self.start.identity
 
 
 def read_plan(path) -> Plan:
