@@ -2,7 +2,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 DATA ?= /usr/share/datasets/fashion-mnist
-PUBLIC := pcmref $(addprefix pcmref., errors nn.functional nn.resnet nn.adabs pcm.model pcm.mapping pcm.chip pcm.gdc \
+PUBLIC := pcmref $(addprefix pcmref., errors nn.functional nn.resnet nn.states nn.adabs pcm.model pcm.mapping pcm.chip pcm.gdc \
 	pcm.moments pcm.crossbar training store strategies checks golden files.networks files.foreign files.datasets files.images \
 	files.devices experiments.retention experiments.sensitivity experiments.recipes experiments.pictures experiments.times)
 

@@ -14,6 +14,7 @@ from pcmref.fast.layers import CHUNK, Layers, folded, folded_layer
 from pcmref.nn import resnet as plain
 from pcmref.nn.blocks import layer
 from pcmref.nn.functional import matrix_product
+from pcmref.nn.states import check_values, checked_images, checked_state
 from pcmref.threads import chunks_of, map_chunks, single_threaded_blas
 
 ENGINES = ("fast", "plain")
@@ -36,14 +37,14 @@ class ResNet(plain.ResNet):
         """
         if engine not in ENGINES:
             raise SettingError(f"engine must be one of {ENGINES}, got {engine!r}")
-        x, own_product = self.checked_images(x), product is not matrix_product
+        x, own_product = checked_images(self, x), product is not matrix_product
         of_text = own_product or x.dtype == np.float16
         if engine == "plain" or x.dtype.kind == "O" or (train and of_text):
             return super().forward(state, x, train, product)
-        state = self.checked_state(state, x.dtype, arrays_only=not own_product)
+        state = checked_state(self, state, x.dtype, arrays_only=not own_product)
         if train:
             return self._train(state, x, workers)
-        self.checked_values(state)
+        check_values(state)
         if of_text:
             a_layer = partial(partial, layer, eps=self.eps, product=product)
         else:
@@ -76,7 +77,7 @@ class ResNet(plain.ResNet):
 
     def statistics(self, state, x, workers=None, engine="fast", product=matrix_product):
         """As nn's; nothing is kept for a backward pass: memory is that of the largest layers."""
-        x = self.checked_images(x)
+        x = checked_images(self, x)
         if engine != "fast" or x.dtype.kind == "O" or x.dtype == np.float16 or product is not matrix_product:
             return super().statistics(state, x, engine=engine, product=product)
-        return self._statistics(self._train(self.checked_state(state, x.dtype), x, workers, keep=False)[1])
+        return self._statistics(self._train(checked_state(self, state, x.dtype), x, workers, keep=False)[1])

@@ -11,9 +11,10 @@ from functools import partial
 import numpy as np
 
 from pcmref import draws
-from pcmref.errors import SettingError, ShapeError, StateError, check_array, whole_number
+from pcmref.errors import SettingError, ShapeError, StateError
 from pcmref.nn import functional as F
 from pcmref.nn.blocks import layer, layer_backward, residual_block, residual_block_backward
+from pcmref.nn.states import check_description, check_state, check_values, checked_images, checked_state
 
 IN_FLIGHT = 256  # images that `predict` takes at a time
 
@@ -49,22 +50,7 @@ class ResNet:
     block: str = "basic"
     eps: float = F.BN_EPS
 
-    def __post_init__(self):
-        for name in ("in_channels", "num_classes"):
-            object.__setattr__(self, name, whole_number(f"ResNet: {name}", getattr(self, name), 1, 65_536))
-        for name, high in (("widths", 65_536), ("blocks", 1000)):
-            values = tuple(whole_number(f"ResNet: each of {name}", v, 1, high) for v in getattr(self, name))
-            object.__setattr__(self, name, values)
-        if len(self.widths) != len(self.blocks) or not self.widths or sum(self.blocks) > 1000:
-            raise SettingError("ResNet: widths and blocks need one entry a stage each, and at most 1,000 blocks in all")
-        choices = {"stem": ("small", "imagenet"), "shortcut": ("projection", "pad"), "block": ("basic", "bottleneck")}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise SettingError(f"ResNet: {name} must be one of {allowed}, got {getattr(self, name)!r}")
-        if isinstance(self.eps, str) or not 0 < self.eps < 1:
-            raise SettingError(f"ResNet: eps must lie between 0 and 1, got {self.eps!r}")
-        if self.shortcut == "pad" and any(c_out < c_in for _, c_in, c_out, _ in self._blocks()):
-            raise SettingError(f"ResNet: a pad shortcut cannot lead to fewer channels: widths {self.widths}")
+    __post_init__, check_state = check_description, check_state
 
     @classmethod
     def joshi32(cls, in_channels: int = 3, num_classes: int = 10) -> "ResNet":
@@ -185,59 +171,6 @@ class ResNet:
             state[name] = value.astype(dtype)
         return state
 
-    def check_state(self, state: dict) -> None:
-        """Raise StateError unless every name is there with its shape, finite, and no variance is negative."""
-        shapes = self.shapes()
-        missing = [name for name in shapes if name not in state]
-        extra = [name for name in state if name not in shapes]
-        if missing or extra:
-            raise StateError(f"state does not fit this network: missing {missing[:3] or 'none'}, unknown {extra[:3] or 'none'}")
-        for name, value in self.checked_state(state).items():
-            if value.dtype.kind != "f":
-                raise StateError(f"state[{name!r}] must be floating point of shape {shapes[name]}, got {value.dtype}")
-        self.checked_values(state)
-
-    def checked_state(self, state: dict, dtype=None, arrays_only: bool = True) -> dict:
-        """The state's arrays in C order and one dtype; StateError where one is missing, misshapen or no plain array.
-
-        With a product of the caller's own (arrays_only=False) a weight may be anything of its shape, and stays as it is.
-        """
-        checked = {}
-        for name, shape in self.shapes().items():
-            value = check_array(f"state[{name!r}]", state.get(name) if isinstance(state, dict) else None, StateError)
-            if getattr(value, "shape", None) != shape:
-                found = "nothing" if value is None else getattr(value, "shape", type(value).__name__)
-                raise StateError(f"state[{name!r}] must be an array of shape {shape}, found {found}")
-            if arrays_only and not hasattr(value, "__array_ufunc__"):
-                raise StateError(f"state[{name!r}] is no array but a {type(value).__name__}: give the `product` that takes it")
-            checked[name] = np.asarray(value, dtype, order="C") if isinstance(value, np.ndarray) else value
-        return checked
-
-    def checked_values(self, state: dict) -> dict:
-        """The state; StateError where an entry holds NaN or infinity, or a variance is negative: every logit would be NaN."""
-        for name, value in state.items():
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise StateError(f"state[{name!r}] holds NaN or infinity in {value.dtype}")
-            if name.endswith("running_var") and not (value >= 0).all():
-                raise StateError(f"state[{name!r}] holds a negative variance")
-        return state
-
-    def checked_images(self, x):
-        """x in C order and native byte order; ShapeError where it is no batch of images of this network."""
-        x = x if hasattr(check_array("x", x, ShapeError), "__array_ufunc__") else np.asarray(x)
-        if x.ndim != 4 or x.shape[3] != self.in_channels:
-            hint = ""
-            if x.ndim == 4 and x.shape[1] == self.in_channels:
-                hint = "; this looks like an NCHW batch, x.transpose(0, 2, 3, 1) makes it channels-last"
-            raise ShapeError(f"x must be images [N, H, W, {self.in_channels}], got shape {tuple(x.shape)}{hint}")
-        if len(x) == 0:
-            raise ShapeError("x holds no images")
-        if x.dtype.kind not in "fO":
-            raise ShapeError(f"x must be floating point (normalised pixels), got {x.dtype}")
-        if x.dtype.kind == "f" and not (finite := np.isfinite(x)).all():
-            raise ShapeError(f"x holds NaN or infinity, first in image {np.argmin(finite.all((1, 2, 3)))}")
-        return np.asarray(x, x.dtype.newbyteorder("="), order="C") if isinstance(x, np.ndarray) else x
-
     # ------------------------------------------------------------------------------------------- forward, backward
 
     def forward(self, state: dict, x, train: bool = False, product=F.matrix_product):
@@ -253,10 +186,10 @@ class ResNet:
         >>> net.forward(net.init(), x).shape
         (2, 10)
         """
-        x = self.checked_images(x)
-        state = self.checked_state(state, x.dtype, arrays_only=product is F.matrix_product)
+        x = checked_images(self, x)
+        state = checked_state(self, state, x.dtype, arrays_only=product is F.matrix_product)
         if not train:
-            self.checked_values(state)
+            check_values(state)
         logits, tape = self._run(state, x, partial(layer, train=train, eps=self.eps, product=product), product)
         return (logits, tape) if train else logits
 
@@ -340,7 +273,5 @@ def predict(net: ResNet, state: dict, x, **options) -> np.ndarray:
     >>> pcmref.predict(net, state, data.normalized(data.images[:6])).argmax(1).tolist(), data.labels[:6].tolist()
     ([9, 2, 1, 1, 6, 1], [9, 2, 1, 1, 6, 1])
     """
-    if len(x) == 0:
-        raise ShapeError("x holds no images")
-    parts = (np.asarray(x[i : i + IN_FLIGHT]) for i in range(0, len(x), IN_FLIGHT))
+    parts = (np.asarray(x[i : i + IN_FLIGHT]) for i in range(0, len(x) or 1, IN_FLIGHT))  # of no images one, to be refused
     return np.concatenate([net.forward(state, part, **options) for part in parts])

@@ -40,7 +40,7 @@ from pcmref import draws
 TOP = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).parent / "equivalent_mutants.toml"
 ROOMS = ("nn", "pcm", "fast")
-ALSO = {"nn/blocks.py": ["resnet"], "pcm/crossbar.py": ["gdc"]}
+ALSO = {"nn/blocks.py": ["resnet"], "nn/states.py": ["resnet"], "pcm/crossbar.py": ["gdc"]}
 STILLBORN = "no test ran"
 CPU_LIMIT_S = 60  # of processor time, whatever else runs; the own tests take under 10 s
 

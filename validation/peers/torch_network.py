@@ -18,6 +18,7 @@ from torch import nn
 from pcmref import ResNet
 from pcmref.errors import SettingError
 from pcmref.nn.functional import matrix_product
+from pcmref.nn.states import checked_state
 
 torch.backends.cudnn.allow_tf32 = False
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -147,7 +148,7 @@ class TorchResNet(ResNet):
             _of_thread.net, _of_thread.state = self, None
             _of_thread.module = torch_resnet(self).to(DEVICE, memory_format=LAYOUT)
         if _of_thread.state is not state:
-            arrays = {name: torch.from_numpy(np.array(value)) for name, value in self.checked_state(state, np.float32).items()}
+            arrays = {name: torch.from_numpy(np.array(value)) for name, value in checked_state(self, state, np.float32).items()}
             _of_thread.module.load_state_dict(arrays)
             _of_thread.state = state
         return _of_thread.module
