@@ -1,9 +1,9 @@
 """What golden can catch, as a text file with a line an entry: cases, expected values, bounds, relations and shares of bounds.
 
-    PYTHONPATH=. python tests/golden/ledger.py write before.txt --workers 2     (about ten minutes of a core)
-    PYTHONPATH=. python tests/golden/ledger.py write after.txt --op conv2d,relu
-    PYTHONPATH=. python tests/golden/ledger.py compare before.txt after.txt --op conv2d,relu
-    PYTHONPATH=. python tests/golden/ledger.py shares before-shares.txt          (compared in the same way)
+    PYTHONPATH=. python -m tests.golden.ledger write before.txt --workers 2     (about ten minutes of a core)
+    PYTHONPATH=. python -m tests.golden.ledger write after.txt --op conv2d,relu
+    PYTHONPATH=. python -m tests.golden.ledger compare before.txt after.txt --op conv2d,relu
+    PYTHONPATH=. python -m tests.golden.ledger shares before-shares.txt          (compared in the same way)
 
 A line is a key, a tab and JSON. The key ROUTE/DTYPE/SOURCE/OP/vN/CASE is a case, with digests of its inputs and params;
 `null` is a case in which no bound says anything. ` > OUTPUT` behind it is what is expected there: a digest of the values,
@@ -29,13 +29,13 @@ from hashlib import sha256
 from itertools import groupby
 
 import numpy as np
-from right_backends import CORRECT, Reference
 
 from pcmref import fast
 from pcmref.golden import bounds, design, file, ops, relations, special
 from pcmref.golden.backends import Capabilities, adapted
 from pcmref.golden.check import check
 from pcmref.golden.twin import TWINS
+from tests.golden.right_backends import CORRECT, Reference
 
 # ------------------------------------------------------------------------------- all that is known of golden's inside
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from planted_draws import SPOILED
 
 from pcmref.golden.reference import Reference
 from pcmref.nn import functional as F
+from tests.golden.planted_draws import SPOILED
 
 
 class Mutant(Reference):

@@ -7,9 +7,9 @@ from copy import deepcopy
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from planted import Mutant, half_product
 
 from pcmref.golden.mistakes import changed, cut, without
+from tests.golden.planted import Mutant, half_product
 
 
 def _args(change, *names):

@@ -1,6 +1,6 @@
 """Checking the checker: what must pass passes, what must fail fails where it was planted, and nowhere else.
 
-python tests/golden/selfcheck.py            (minutes; each finding in a line, exit status 1 where one is not as it must be)
+python -m tests.golden.selfcheck            (minutes; each finding in a line, exit status 1 where one is not as it must be)
 """
 
 import sys
@@ -9,16 +9,15 @@ from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
-from planted import mutants
-from planted_kernels import kernel_mutants
-from right_backends import CORRECT
-
 from pcmref.golden import design, file, special
 from pcmref.golden.check import check, check_case, exit_status
 from pcmref.golden.mistakes import MISTAKES, Mistaken
 from pcmref.golden.ops import OPS, RANDOM
 from pcmref.golden.reference import Reference
 from pcmref.golden.verify import Golden, judge
+from tests.golden.planted import mutants
+from tests.golden.planted_kernels import kernel_mutants
+from tests.golden.right_backends import CORRECT
 
 FAILED = ("fail", "error")
 

@@ -2,9 +2,10 @@
 
 import json
 
-import ledger
 import numpy as np
 import pytest
+
+from tests.golden import ledger
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def confirming() -> dict[int, list[str]]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             for decorator in getattr(node, "decorator_list", []):
                 for case, number in _marks(decorator):
-                    tests[number].append(f"{path.name}::{node.name}{case}")
+                    tests[number].append(f"{path.relative_to(TOP / 'tests').as_posix()}::{node.name}{case}")
     return tests
 
 

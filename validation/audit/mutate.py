@@ -40,7 +40,7 @@ from pcmref import draws
 TOP = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).parent / "equivalent_mutants.toml"
 ROOMS = ("nn", "pcm", "fast")
-ALSO = {"nn/blocks.py": ["resnet"], "nn/states.py": ["resnet"], "pcm/crossbar.py": ["gdc"]}
+ALSO = {"nn/blocks.py": ["resnet"], "nn/states.py": ["resnet"], "pcm/constants.py": ["profiles"], "pcm/crossbar.py": ["gdc"]}
 STILLBORN = "no test ran"
 CPU_LIMIT_S = 60  # of processor time, whatever else runs; the own tests take under 10 s
 
@@ -149,16 +149,12 @@ def modules() -> list[str]:
 
 
 def own_tests(module: str) -> list[str]:
-    """The test files of a module, test_<stem>.py and test_<stem>_<more>.py; nn has test_exact.py too, fast its own."""
+    """Its room's test_<stem>.py and test_<stem>_<more>.py; for nn test_exact.py too; for fast all, and nn's network."""
     room, _, name = module.partition("/")
     stems = [name.removesuffix(".py"), *ALSO.get(module, []), *["exact"] * (room == "nn")]
-    stems = ["fast", "resnet"] if room == "fast" else stems
-    folder = TOP / "tests"
-    return [
-        f"tests/{p.name}"
-        for stem in stems
-        for p in sorted({*folder.glob(f"test_{stem}.py"), *folder.glob(f"test_{stem}_*.py")})
-    ]
+    patterns = [f"{room}/test_{stem}{more}.py" for stem in stems for more in ("", "_*")]
+    patterns = ["fast/test_*.py", "nn/test_resnet.py"] if room == "fast" else patterns
+    return [str(path.relative_to(TOP)) for pattern in patterns for path in sorted((TOP / "tests").glob(pattern))]
 
 
 def sampled(modules: list[str], n: int, seed: int) -> tuple[list[Mutant], int]:

@@ -2,10 +2,10 @@
 
 python -m validation.robustness.same_answer [--other-python /path/to/another/environment/bin/python]
 
-The circumstances: 1, 2 and 4 workers; threads and processes; two hash seeds, locales and time zones (tests/test_executors.py
-has Dask, and kills one of its workers). With --other-python the same is made in another environment, with other versions of
-the libraries: the draws' raw words and uniforms must be equal to the bit there, every golden case must lie within its bound,
-and how far the study's results are apart is printed.
+The circumstances: 1, 2 and 4 workers; threads and processes; two hash seeds, locales and time zones
+(tests/cli/test_executors.py has Dask, and kills one of its workers). With --other-python the same is made in another
+environment, with other versions of the libraries: the draws' raw words and uniforms must be equal to the bit there, every
+golden case must lie within its bound, and how far the study's results are apart is printed.
 """
 
 import argparse

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from right_backends import Sampled
 
 from pcmref.golden import Capabilities, Reference, check, special
 from pcmref.golden.numbers import LARGEST, TINY
 from pcmref.golden.ops import OPS
+from tests.golden.right_backends import Sampled
 
 BOTH = Capabilities(dtypes=("float64", "float32"))
 FLUSHED = replace(BOTH, flush_denormals=True)

@@ -6,12 +6,9 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from narrow import normal
-from stored import differing
 
 from pcmref import cli, store
 from pcmref.errors import FileError, SettingError
@@ -19,10 +16,13 @@ from pcmref.golden import Reference, file, report
 from pcmref.golden.check import check_case, in_dtype
 from pcmref.golden.ops import OPS
 from pcmref.golden.verify import Verdict
+from tests.golden.stored import differing
+from tests.helpers import TOP
+from tests.helpers.narrow import normal
 
 GOLDEN = file.read()
 BY_KEY = {g.case.key: g for g in GOLDEN}
-VALIDATION = Path(__file__).parent.parent / "validation"
+VALIDATION = TOP / "validation"
 DOCUMENT = (VALIDATION / "GOLDEN.md").read_text(encoding="utf-8")
 
 

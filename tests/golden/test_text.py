@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stored import differing
 
 from pcmref.golden import file
 from pcmref.golden.expected import expected, law
 from pcmref.golden.ops import OPS
 from pcmref.golden.twin import TWINS
+from tests.golden.stored import differing
 
 GOLDEN = file.read()
 CASES = [pytest.param(g, id=g.case.key, marks=[pytest.mark.slow] * (g.case.level > 1)) for g in GOLDEN if g.law is None]

@@ -86,7 +86,7 @@ def test_a_study_that_is_stopped_waits_for_no_task(tmp_path, seconds):
     """Ctrl-C, to all processes as a terminal sends it, while workers are at tasks of a minute."""
     (tmp_path / "pool.py").write_text(
         "import signal, time\nfrom pcmref.cli.executors import Processes\n"
-        "def task(seconds): print('at it', flush=True), time.sleep(seconds)\n"
+        "def task(seconds): print('at it\\n', end='', flush=True), time.sleep(seconds)\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script in the background has it ignored\n"
         f"    with Processes(3) as pool: [pool.submit(task, s) for s in {seconds}][-1].result()\n"

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from right_backends import Sampled
 
 from pcmref import cli, store
 from pcmref.errors import FileError
@@ -14,6 +13,7 @@ from pcmref.golden.backends import BackendError
 from pcmref.golden.case import Case
 from pcmref.golden.check import check_case
 from pcmref.golden.verify import Verdict
+from tests.golden.right_backends import Sampled
 
 GOLDEN = {g.case.key: g for g in file.read()}
 LINEAR, PROGRAM = GOLDEN["linear/v1/plain"], GOLDEN["program/v1/law"]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from pcmref.errors import FileError
 from pcmref.files import foreign
 from pcmref.nn.blocks import layer
 from pcmref.nn.resnet import part
+from tests.helpers import TOP
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
 STATE = NET.init(1)
@@ -271,7 +271,7 @@ def test_weights_that_are_computed_from_others_are_refused_with_what_makes_them_
         assert remedy in str(error.value) and prefix in str(error.value)
 
 
-PUBLIC = Path(__file__).parents[2] / "shared" / "data"
+PUBLIC = TOP.parent / "shared" / "data"
 
 
 @pytest.mark.parametrize(

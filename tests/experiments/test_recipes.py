@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,11 @@ from pcmref.fast.resnet import ResNet
 from pcmref.files import networks
 from pcmref.files.datasets import load_cifar10, load_fashion_mnist
 from pcmref.training import Recipe, train
+from tests.helpers import TOP
 from tests.helpers import small_files as files
 from tests.helpers.small_files import RECIPE as TEXT
 
-SHIPPED = sorted((Path(__file__).parent.parent / "reference_weights" / "recipes").glob("*.toml"))
+SHIPPED = sorted((TOP / "reference_weights" / "recipes").glob("*.toml"))
 
 
 @pytest.fixture

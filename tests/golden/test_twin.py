@@ -13,6 +13,7 @@ from pcmref.golden import twin
 from pcmref.golden.expected import evaluate, expected
 from pcmref.golden.make import PROFILES
 from pcmref.golden.numbers import DIGITS, Numbers, Precision, TooCoarse
+from tests.helpers import TOP
 
 DECIMAL = Precision.decimal(2.0**-24)
 
@@ -27,7 +28,7 @@ def test_the_twin_shares_no_code():
 
 
 def test_twin_draws_are_the_published_vectors():
-    vectors = json.loads((Path(__file__).parent.parent / "validation" / "results" / "draws.json").read_text())
+    vectors = json.loads((TOP / "validation" / "results" / "draws.json").read_text())
     for vector in vectors["streams"]:
         n = len(vector["raw"])
         assert [f"{w:016x}" for w in twin.raw(vector["seed"], vector["name"], n)] == vector["raw"]

@@ -13,7 +13,7 @@ from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
 from pcmref.golden.search import WORK, fuzz
 from pcmref.golden.search import _setting as fuzzed_setting
-from tests.test_golden_design import CAPABILITIES, Wrong, _when
+from tests.golden.test_design import CAPABILITIES, Wrong, _when
 
 
 def test_a_search_finds_the_same_again_and_shrinks_it():

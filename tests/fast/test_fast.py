@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from narrow import narrow
 
 import pcmref
 from pcmref import draws
@@ -21,6 +20,7 @@ from pcmref.golden.case import Case
 from pcmref.golden.expected import expected
 from pcmref.nn import functional as F
 from pcmref.nn import resnet as plain_resnet
+from tests.helpers.narrow import narrow
 from tests.helpers.roundings import gamma, without_rounding
 
 

@@ -2,15 +2,14 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pcmref.files import networks
+from tests.helpers import TOP
 from validation.experiments import calibration_size, cifar10, noise_and_clipping, retention
 
-TOP = Path(__file__).parent.parent
 VALIDATION = TOP / "validation"
 KEPT = [path for path in sorted((VALIDATION / "results").glob("*.json")) if "about" in json.loads(path.read_text())]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pcmref import cli
+from tests.helpers import TOP
 
-PEERS = Path(__file__).parent.parent / "validation" / "peers"
+PEERS = TOP / "validation" / "peers"
 OPS = ("conv2d", "batch_norm", "relu", "linear", "drift")
 LANGUAGES = [
     pytest.param(

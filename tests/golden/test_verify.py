@@ -1,13 +1,10 @@
 """Verdicts: every status, either value at a kink, suspects, exit statuses, sampling, and the self-check."""
 
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from right_backends import CORRECT, Sampled
 from scipy.stats import chi2
-from selfcheck import selfcheck
 
 from pcmref import draws
 from pcmref.golden import Capabilities, Recorded, Reference, Unsupported, check, design, exit_status, file, judge, sampled
@@ -16,6 +13,8 @@ from pcmref.golden.case import Case
 from pcmref.golden.check import check_case, in_dtype, mark_suspects
 from pcmref.golden.ops import upstream
 from pcmref.golden.verify import Verdict
+from tests.golden import selfcheck
+from tests.golden.right_backends import CORRECT, Sampled
 
 GOLDEN = {g.case.key: g for g in file.read()}
 LINEAR = GOLDEN["linear/v1/plain"]
@@ -238,11 +237,10 @@ def _fresh(name, old, seed):
 @pytest.mark.parametrize("share", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_checker_catches_every_planted_error_and_passes_what_is_right(share, monkeypatch):
     """One in four of them; all, which takes minutes, with `make test-slow`, as `tests/golden/selfcheck.py` does."""
-    module = sys.modules["selfcheck"]
-    monkeypatch.setattr(module, "CORRECT", module.CORRECT[::share])
-    some, of_kernels = (list(planted())[::share] for planted in (module.mutants, module.kernel_mutants))
-    monkeypatch.setattr(module, "MISTAKES", dict(list(module.MISTAKES.items())[::share]))
-    monkeypatch.setattr(module, "mutants", lambda: some)
-    monkeypatch.setattr(module, "kernel_mutants", lambda: of_kernels)
-    findings = selfcheck(list(GOLDEN.values()))
+    monkeypatch.setattr(selfcheck, "CORRECT", selfcheck.CORRECT[::share])
+    some, of_kernels = (list(planted())[::share] for planted in (selfcheck.mutants, selfcheck.kernel_mutants))
+    monkeypatch.setattr(selfcheck, "MISTAKES", dict(list(selfcheck.MISTAKES.items())[::share]))
+    monkeypatch.setattr(selfcheck, "mutants", lambda: some)
+    monkeypatch.setattr(selfcheck, "kernel_mutants", lambda: of_kernels)
+    findings = selfcheck.selfcheck(list(GOLDEN.values()))
     assert len(findings) >= 60 and not [f for f in findings if not f.right]

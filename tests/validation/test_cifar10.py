@@ -4,16 +4,14 @@ import json
 import shutil
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pcmref
 from pcmref.cli.executors import open_executor
+from tests.helpers import TOP
 from tests.helpers.small_files import cifar_batches
-
-TOP = Path(__file__).parent.parent
 
 
 @pytest.fixture

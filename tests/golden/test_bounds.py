@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from narrow import narrow, normal
-from right_backends import Fourier, Winograd
 
 from pcmref.golden import Capabilities, Reference, design, special
 from pcmref.golden.bounds import STORAGE, accumulation_roundoff, is_representable, tolerance
@@ -17,6 +15,8 @@ from pcmref.golden.numbers import LARGEST, UNIT_ROUNDOFF, Precision, TooCoarse
 from pcmref.golden.ops import OPS
 from pcmref.golden.verify import judge
 from pcmref.nn import functional as F
+from tests.golden.right_backends import Fourier, Winograd
+from tests.helpers.narrow import narrow, normal
 
 
 def test_the_formula():

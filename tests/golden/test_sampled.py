@@ -1,15 +1,14 @@
 """Sampling: right draws pass, draws that only look right fail at the test made for them, bounds on p-values hold."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from right_backends import Sampled
 
 from pcmref import draws
 from pcmref.golden import Capabilities, Recorded, check, file, sampled
 from pcmref.golden.check import count_tests
 from pcmref.golden.verify import judge_samples
+from tests.golden.right_backends import Sampled
+from tests.helpers import TOP
 
 GOLDEN = {g.case.key: g for g in file.read()}
 PROGRAM = GOLDEN["program/v1/law"]
@@ -136,7 +135,7 @@ def test_a_draw_that_the_law_does_not_give_fails():
 
 
 def test_the_documents_number_of_tests():
-    text = (Path(__file__).parent.parent / "validation" / "GOLDEN.md").read_text(encoding="utf-8")
+    text = (TOP / "validation" / "GOLDEN.md").read_text(encoding="utf-8")
     assert f"({count_tests(list(GOLDEN.values()))} a dtype" in text
 
 

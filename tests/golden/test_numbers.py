@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from narrow import narrow
 
 import pcmref
 from pcmref import draws
@@ -22,6 +21,7 @@ from pcmref.golden.twin import IN_DECIMALS, TWINS
 from pcmref.golden.verify import Golden, judge
 from pcmref.nn import functional as F
 from pcmref.strategies import convolutions, tensors
+from tests.helpers.narrow import narrow
 
 U = 2.0**-53
 UNLIMITED = Precision(U, 0.0, np.inf, np.longdouble)  # as the decimal numbers: no end to the range

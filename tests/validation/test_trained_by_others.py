@@ -3,18 +3,16 @@
 The checkpoints of akamaster/pytorch_resnet_cifar10 are looked for in a folder beside this checkout.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import pcmref
 from pcmref import draws
+from tests.helpers import TOP
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: comparison with networks of others skipped")
 from validation.peers import trained_by_others  # noqa: E402
 
-TOP = Path(__file__).parent.parent
 CHECKPOINTS = TOP.parent / "shared" / "data"
 NETWORKS = {
     "pad": pcmref.ResNet(3, 5, (4, 7, 16), (1, 2, 1), shortcut="pad"),

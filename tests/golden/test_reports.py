@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from right_backends import Sampled
 
 from pcmref import cli
 from pcmref.golden import (
@@ -23,6 +22,7 @@ from pcmref.golden import (
     report,
 )
 from pcmref.golden.check import check_case
+from tests.golden.right_backends import Sampled
 
 GOLDEN = {g.case.key: g for g in file.read()}
 LINEAR, PROGRAM = GOLDEN["linear/v1/plain"], GOLDEN["program/v1/law"]
@@ -65,7 +65,7 @@ def test_the_command_of_a_failure_repeats_it(tmp_path, monkeypatch, capsys):
     assert line in again and "one_image" not in again and "1 fail;" in again
     assert run("verify", "r.npz", "--file", "my cases.h5", "--case", "linear/v1/none") == 2
 
-    backend = "from right_backends import Sampled\nclass Backend(Sampled):\n    def sample(self, op, *a, **k):\n"
+    backend = "from tests.golden.right_backends import Sampled\nclass Backend(Sampled):\n    def sample(self, op, *a, **k):\n"
     (folder / "wide_backend.py").write_text(
         backend + "        return {n: 1.1 * v for n, v in super().sample(op, *a, **k).items()}\n"
     )
@@ -188,7 +188,7 @@ def test_equal_errors_are_one_line_with_the_line_that_raised_them():
     verdicts = check(Broken(), [LINEAR, GOLDEN["linear/v1/one_image"], GOLDEN["linear/v1/k512"]], ["float64"])
     text = report.terminal(report.Report("b", "1", "r", tuple(verdicts)))
     assert text.count("ERROR linear") == 1 and "the same error in 2 more cases" in text
-    assert 'raise RuntimeError("no such kernel")  # here' in text and "test_golden_reports.py" in text
+    assert 'raise RuntimeError("no such kernel")  # here' in text and "test_reports.py" in text
     assert "relations.py" not in verdicts[0].trace
 
 

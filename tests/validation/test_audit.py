@@ -1,10 +1,9 @@
 """AUDIT.md is what its tool writes of the code as it is; every constant is graded, every equation confirmed."""
 
-from pathlib import Path
-
+from tests.helpers import TOP
 from validation.audit import audit, constants
 
-VALIDATION = Path(__file__).parent.parent / "validation"
+VALIDATION = TOP / "validation"
 
 
 def test_audit_md_is_current():

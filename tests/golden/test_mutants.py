@@ -4,15 +4,26 @@ from functools import cache
 
 import numpy as np
 import pytest
-import selfcheck
-from planted import Mutant, mutants
-from planted_kernels import kernel_mutants
-from right_backends import CORRECT, Copying, Flushing, Fourier, Fused, Longer, Sampled, Sequential, Winograd, Winograd4
 
 from pcmref import draws
 from pcmref.golden import design, file, special
 from pcmref.golden.reference import Reference
 from pcmref.nn import functional as F
+from tests.golden import selfcheck
+from tests.golden.planted import Mutant, mutants
+from tests.golden.planted_kernels import kernel_mutants
+from tests.golden.right_backends import (
+    CORRECT,
+    Copying,
+    Flushing,
+    Fourier,
+    Fused,
+    Longer,
+    Sampled,
+    Sequential,
+    Winograd,
+    Winograd4,
+)
 
 RELU = [g for g in file.read() if g.case.op == "relu"]
 CASES = cache(special.cases), cache(design.golden)

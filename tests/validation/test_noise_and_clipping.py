@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,7 @@ from pcmref.cli.executors import open_executor
 from pcmref.experiments import recipes
 from pcmref.files import networks
 from pcmref.files.datasets import Dataset
-
-TOP = Path(__file__).parent.parent
+from tests.helpers import TOP
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """pcmref's own results on the shipped golden vectors: a route to every operation that shares no code with it.
 
 The stored values came from loops-only twins, in decimals far beyond float64, each with a bound derived for it.
-test_golden_twin.py shows that the device's twin shares no code; the network's wrote the file and is gone, see GOLDEN.md.
+test_twin.py shows that the device's twin shares no code; the network's wrote the file and is gone, see GOLDEN.md.
 """
 
 import pytest

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from pcmref.experiments import pictures
 from pcmref.experiments.pictures import PALETTE, STYLE, plot_retention, time_axis
 from pcmref.experiments.retention import RetentionResult, Row
 from pcmref.experiments.times import STANDARD_TIMES_S
+from tests.helpers import TOP
 
 Figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed: pictures skipped").Figure
 
@@ -93,11 +93,12 @@ def test_labels_of_times_leave_each_other_room():
 def test_the_users_own_backend_figures_and_style_are_left_alone(tmp_path, backend):
     """A notebook's backend, which may not be there, and text by LaTeX, which is not."""
     code = (
-        "import sys\nimport matplotlib\nfrom test_plots import RESULT\nmatplotlib.rcParams['text.usetex'] = True\n"
+        "import sys\nimport matplotlib\nfrom tests.experiments.test_pictures import RESULT\n"
+        "matplotlib.rcParams['text.usetex'] = True\n"
         "before = dict(matplotlib.rcParams)\nRESULT.plot(sys.argv[1])\n"
         "assert dict(matplotlib.rcParams) == before and 'matplotlib.pyplot' not in sys.modules\n"
     )
-    path = os.pathsep.join([str(Path(__file__).parent), *(p for p in sys.path if p)])
+    path = os.pathsep.join([str(TOP), *(p for p in sys.path if p)])
     environment = os.environ | {"PYTHONPATH": path, "MPLBACKEND": backend}
     subprocess.run([sys.executable, "-c", code, tmp_path / "r.png"], env=environment, check=True)
     RESULT.plot(tmp_path / "same.png")

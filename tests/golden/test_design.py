@@ -4,7 +4,6 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from right_backends import Blocked, Reordered
 
 from pcmref.fast.backend import Backend as Fast
 from pcmref.golden import design, file, make
@@ -14,6 +13,7 @@ from pcmref.golden.check import check_case
 from pcmref.golden.ops import OPS
 from pcmref.golden.reference import Reference
 from pcmref.nn import functional as F
+from tests.golden.right_backends import Blocked, Reordered
 
 CAPABILITIES = Reference().capabilities()
 
