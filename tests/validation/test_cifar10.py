@@ -21,8 +21,7 @@ def experiment(monkeypatch, tmp_path):
 
     for module in (measurements, studies, sensitivity, cifar10):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
-    for module in (studies, sensitivity):
-        monkeypatch.setattr(module, "open_executor", lambda _: open_executor("threads", 1))
+    monkeypatch.setattr(measurements, "open_executor", lambda _: open_executor("threads", 1))
     for module in (studies, cifar10):
         monkeypatch.setattr(module, "N_CALIBRATION", 20)
         monkeypatch.setattr(module, "STANDARD_TIMES_S", (20.0, 1020.0, 86_400.0))
@@ -144,7 +143,7 @@ def test_chips_measured_in_parts_are_those_measured_at_once(experiment, folder, 
     """What costs accuracy: parts of 4 of 10 images, one chip first, then more by a run that is stopped and goes on."""
     from pcmref.experiments.sensitivity import sensitivity as at_once
     from pcmref.pcm.model import PCMModel
-    from validation.experiments import sensitivity
+    from validation.experiments import measurements, sensitivity
 
     run = ["run", "--train", "--data", folder, "--images", 10, "--workers", 1, "--kinds", "sensitivity"]
     run += ["--sensitivity-reads", 2]
@@ -160,16 +159,16 @@ def test_chips_measured_in_parts_are_those_measured_at_once(experiment, folder, 
     assert command(experiment, monkeypatch, *run, 1) == 0
     trained = experiment.TRAINED / "small-cifar10-baseline.h5"
     monkeypatch.setattr(experiment.recipes, "carry_out", lambda *_, **__: [trained, trained])
-    more, counts = [*run, 3], sensitivity._Study.counts
+    more, counts = [*run, 3], measurements._Parts.counts
     with pytest.raises(SystemExit, match="130"):
         monkeypatch.setattr(
-            sensitivity._Study, "counts", lambda study, i: counts(study, i) if study.parts[i] != (2, 4) else _interrupt()
+            measurements._Parts, "counts", lambda parts, i: counts(parts, i) if parts.of[i] != (2, 4) else _interrupt()
         )
         command(experiment, monkeypatch, *more)
     path = tmp_path / "results" / "cifar10-sensitivity-small-cifar10-baseline.json"
     assert "chip 1, images 8 to 11" in json.loads(path.read_text())["values"]
     asked = []
-    monkeypatch.setattr(sensitivity._Study, "counts", lambda study, i: asked.append(study.parts[i]) or counts(study, i))
+    monkeypatch.setattr(measurements._Parts, "counts", lambda parts, i: asked.append(parts.of[i]) or counts(parts, i))
     assert command(experiment, monkeypatch, *more) == 0
     assert {(2, 4), (2, 8)} <= {*asked} and not {(0, 0), (1, 0)} & {*asked}
     assert json.loads(path.read_text())["values"].keys() == {"chip 0", "chip 1", "chip 2", "software", "settings"}

@@ -22,7 +22,7 @@ def experiment(monkeypatch, tmp_path):
 
     for module in (measurements, studies, noise_and_clipping):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(studies, "open_executor", lambda _: open_executor("threads", 1))
+    monkeypatch.setattr(measurements, "open_executor", lambda _: open_executor("threads", 1))
     monkeypatch.setattr(noise_and_clipping, "TRAINED", tmp_path / "trained")
     monkeypatch.setattr(noise_and_clipping, "RECIPES", tmp_path)
     recipe = (TOP / "reference_weights" / "recipes" / "resnet8-fashionmnist.toml").read_text()

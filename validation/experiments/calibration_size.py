@@ -8,23 +8,20 @@ images that cifar10.py reports of the test images; calibration images are of tho
 
 import argparse
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 
 import pcmref
-from pcmref import retention
 from pcmref.experiments import tables
 from pcmref.experiments.statistics import spread
 from pcmref.files.datasets import load_cifar10
 from pcmref.files.images import Images
-from pcmref.pcm.model import PCMModel
-from pcmref.training import accuracy
 from validation.experiments import studies
 from validation.experiments.cifar10 import CROPPED, DAY_S, MORE, KeptCifar, our_networks
 from validation.experiments.measurements import add_engine
-from validation.experiments.retention import cell, losses
-from validation.experiments.studies import N_CALIBRATION, result_of
+from validation.experiments.retention import cell
+from validation.experiments.studies import N_CALIBRATION, result_of, study
 
 HELD_BACK = 2_000  # training images, the last ones: the recipe's `validation`
 CHIPS, READS = range(10, 20), 5  # cifar10.py's are 0 to 9
@@ -59,22 +56,9 @@ def name_of(n: int) -> str:
     return f"calibration-size-{n}"
 
 
-def measure(found: KeptHeldBack) -> None:
-    x, labels, calibration = found.evaluation
-    net, state = found.file.net, found.file.state
-    design = {name: found.about[name] for name in ("times_s", "compensations", "reads")}
-
-    def chip(k):
-        options = design | {"n_chips": 1, "seed": k, "x_calibration": calibration, "workers": 1}
-        return [row.accuracy for row in retention(net, state, PCMModel.joshi2020(), x, labels, **options).rows]
-
-    tasks = {f"chip {k}": partial(chip, k) for k in CHIPS}
-    found.measure_missing(tasks | {"software": lambda: accuracy(net, state, x, labels)})
-
-
 def table() -> str:
     """What is lost in a day with each number of calibration images: of each reading, and how much less with more."""
-    few, many = (losses(result_of(name_of(n)), "adabs", DAY_S) for n in SIZES)
+    few, many = (result_of(name_of(n)).lost("adabs", DAY_S) for n in SIZES)
     less = spread(few - many)
     head = [[f"recalibrated on {n:,} images" for n in SIZES] + ["the second loses less by"]]
     return tables.markdown([*head, [cell(few), cell(many), tables.mean_cell(less)]])
@@ -86,7 +70,7 @@ def main() -> None:
     add_engine(parser)
     arguments = parser.parse_args()
     for n in SIZES:
-        measure(kept(n, arguments.data, arguments.engine))
+        study(kept(n, arguments.data, arguments.engine), CHIPS)
     print(table())
 
 

@@ -35,8 +35,8 @@ from pcmref.training import Augmentation, Recipe, accuracy, augment
 from validation.experiments import sensitivity, studies
 from validation.experiments.measurements import RESULTS, Kept, add_engine, evaluated_by, torch_network
 from validation.experiments.paired import reclassified, reclassified_cell, standard_error
-from validation.experiments.retention import cell, losses, lowest_in_a_day
-from validation.experiments.studies import N_CALIBRATION, accuracies, result_of, study
+from validation.experiments.retention import cell, lowest_in_a_day
+from validation.experiments.studies import N_CALIBRATION, result_of, study
 
 VALIDATION = Path(__file__).parents[1]
 TOP, DOCUMENT = VALIDATION.parent, VALIDATION / "cifar10.md"
@@ -138,10 +138,10 @@ def measure(kind: str, network, arguments) -> None:
         found.measure_missing({"a day": partial(reclassified, found)})
     elif kind == "retention":
         design = {"times_s": list(STANDARD_TIMES_S), "compensations": list(COMPENSATIONS), "reads": arguments.reads}
-        study(of(**design), arguments.chips)
+        study(of(**design), range(arguments.chips))
     elif kind == "recalibration":
         design = {"times_s": [DAY_S], "compensations": ["adabs"], "reads": arguments.reads, "calibration": MORE}
-        study(of(**design), arguments.chips)
+        study(of(**design), range(arguments.chips))
     else:
         design = {"t_s": DAY_S, "compensation": "gdc", "reads": arguments.sensitivity_reads}
         sensitivity.measure(of(**design), arguments.sensitivity_chips)
@@ -179,7 +179,7 @@ def recalibrated(network: str) -> str:
     return f"{'; '.join(f'{100 * values[way]:.2f}' for way in ways)} ({about['images']:,} images)"
 
 
-def on_more(network: str, values=losses) -> str:
+def on_more(network: str, values=RetentionResult.lost) -> str:
     """What is lost in a day with batch norm recalibrated on MORE images, or another function of that study."""
     if not (RESULTS / f"cifar10-recalibration-{network}.json").is_file():
         return "not measured"
@@ -220,7 +220,7 @@ def beside_the_paper(results: list[RetentionResult]) -> str:
         ours = our_networks()
         if result.name not in ours or ours[0] not in software:
             return ""
-        return cell(software[ours[0]] - accuracies(result, "adabs", DAY_S))
+        return cell(software[ours[0]] - result.values("adabs", DAY_S))
 
     rows = [
         ("of", "not known here", "", lambda r: r.size()),
@@ -231,25 +231,25 @@ def beside_the_paper(results: list[RetentionResult]) -> str:
             "",
             lambda r: recalibrated(r.name),
         ),
-        ("just programmed", "93.69 to 93.75", "B, C+", lambda r: cell(accuracies(r, "gdc", first))),
+        ("just programmed", "93.69 to 93.75", "B, C+", lambda r: cell(r.values("gdc", first))),
         (
             f"not compensated, about 1,000 s (here {human_time(collapse)})",
             "10",
             "C+",
-            lambda r: cell(accuracies(r, "none", collapse)),
+            lambda r: cell(r.values("none", collapse)),
         ),
-        ("after a day, not compensated", "-", "", lambda r: cell(accuracies(r, "none", DAY_S))),
-        ("after a day, drift compensated", "-", "", lambda r: cell(accuracies(r, "gdc", DAY_S))),
+        ("after a day, not compensated", "-", "", lambda r: cell(r.values("none", DAY_S))),
+        ("after a day, drift compensated", "-", "", lambda r: cell(r.values("gdc", DAY_S))),
         ("over a day, drift compensated", "above 92.6", "C+", lambda r: lowest_in_a_day(r, "gdc")),
         ("over a day, batch norm recalibrated", "above 93.5", "B", lambda r: lowest_in_a_day(r, "adabs")),
-        ("after a day, batch norm recalibrated", "-", "", lambda r: cell(accuracies(r, "adabs", DAY_S))),
-        (f"the same, recalibrated on {MORE:,} images", "-", "", lambda r: on_more(r.name, accuracies)),
-        ("lost in a day with drift compensation", "-", "", lambda r: cell(losses(r, "gdc", DAY_S))),
-        ("lost in a day, recalibrated, of its own software accuracy", "-", "", lambda r: cell(losses(r, "adabs", DAY_S))),
+        ("after a day, batch norm recalibrated", "-", "", lambda r: cell(r.values("adabs", DAY_S))),
+        (f"the same, recalibrated on {MORE:,} images", "-", "", lambda r: on_more(r.name, RetentionResult.values)),
+        ("lost in a day with drift compensation", "-", "", lambda r: cell(r.lost("gdc", DAY_S))),
+        ("lost in a day, recalibrated, of its own software accuracy", "-", "", lambda r: cell(r.lost("adabs", DAY_S))),
         (f"the same, recalibrated on {MORE:,} images", "-", "", lambda r: on_more(r.name)),
         ("after a day, recalibrated, below the baseline's software", "less than 0.37", "B, C", below_baseline),
         ("one reading recalibrated: images lost, won; standard error", "-", "", lambda r: reclassified_by(r.name)),
-        ("lost in a year with batch norm recalibrated", "-", "", lambda r: cell(losses(r, "adabs", year))),
+        ("lost in a year with batch norm recalibrated", "-", "", lambda r: cell(r.lost("adabs", year))),
     ]
     rows += [
         (
@@ -273,7 +273,7 @@ def lost_in_a_day(results: list[RetentionResult]) -> str:
     """What each network loses in a day, in points of its own software accuracy."""
     lines = [["network", "software", *COMPENSATIONS, "of", f"adabs on {MORE:,} images"]]
     for r in results:
-        lost = [cell(losses(r, c, DAY_S)) for c in COMPENSATIONS]
+        lost = [cell(r.lost(c, DAY_S)) for c in COMPENSATIONS]
         lines.append([r.name, f"{100 * r.software_accuracy:.2f}", *lost, r.size(), on_more(r.name)])
     return tables.markdown(lines)
 

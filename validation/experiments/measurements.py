@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -21,9 +21,10 @@ import numpy as np
 
 import pcmref
 from pcmref import store
+from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.errors import MissingExtraError
-from pcmref.experiments.driver import Condition, Study
+from pcmref.experiments.driver import Condition, Study, measure_chips
 from pcmref.files import networks
 from pcmref.threads import map_chunks
 
@@ -117,6 +118,22 @@ class Kept:
         with ProgressBar(self.path.stem, "measurement") as bar:
             map_chunks(one, missing)
 
+    def measure_chips(self, study: Study, chips: range, n_images: int | None = None) -> None:
+        """Measure the chips that are not kept yet, one on each core, of a chip n_images after the other."""
+        x, part = study.x, n_images or len(study.x)
+        left = [k for k in chips if f"chip {k}" not in self.values]
+        parts = _Parts(study, [(k, first) for k in left for first in range(0, len(x), part)], part)
+        known = {i: self.values[name] for i, name in enumerate(parts.names()) if name in self.values}
+        with ProgressBar(self.path.stem, "measurement") as bar, open_executor("processes") as executor:
+            options = {"executor": executor, "progress": bar.update, "known": known}
+            options["on_chip"] = lambda counts: self.keep({parts.names()[i]: values for i, values in counts.items()})
+            measure_chips(parts.counts, len(parts.of), len(study.conditions) * study.reads, **options)
+        for k in left:
+            counts = [self.values.pop(name) for name, (chip, _) in zip(parts.names(), parts.of, strict=True) if chip == k]
+            self.keep({f"chip {k}": [sum(of_parts) / len(x) for of_parts in zip(*counts, strict=True)]})
+        if "software" not in self.values:
+            self.keep({"software": study.software()})
+
     def keep(self, values: dict[str, object]) -> None:
         """Write these values, with those that are there already."""
         self.values |= values
@@ -131,6 +148,24 @@ class Kept:
         network = f"Network `{self.about['network']}` (SHA-256 {self.about['sha256'][:16]}{trained})"
         asked = f"--chips {n_chips} --images {self.about['images']}{engine(self.about)}"
         return f"{network}; {settings}. {n_chips} chips, {evaluated_by(self.about)} (`{asked}`)."
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Chips of a study and the first of the images that are counted together, picklable."""
+
+    study: Study
+    of: list[tuple[int, int]]
+    n_images: int
+
+    def names(self) -> list[str]:
+        return [f"chip {k}, images {first} to {first + self.n_images - 1}" for k, first in self.of]
+
+    def counts(self, i: int) -> list[int]:
+        """How many images of a part are right under each condition."""
+        chip, first = self.of[i]
+        x, labels = (a[first : first + self.n_images] for a in (self.study.x, self.study.labels))
+        return [round(share * len(x)) for share in replace(self.study, x=x, labels=labels).measure(chip)]
 
 
 def evaluated_by(about: dict) -> str:

@@ -21,7 +21,7 @@ from pcmref.experiments.driver import COMPENSATIONS
 from pcmref.files.datasets import load_fashion_mnist
 from pcmref.training import ALPHA, ETA
 from validation.experiments.measurements import RESULTS, engine, evaluated_by
-from validation.experiments.studies import accuracies, kept_study, result_of, study, study_parser, trained
+from validation.experiments.studies import kept_study, result_of, study, study_parser, trained
 
 VALIDATION = Path(__file__).parents[1]
 RECIPES = VALIDATION.parent / "reference_weights" / "recipes"
@@ -45,7 +45,7 @@ def run(arguments) -> None:
         changes = {"eta": eta, "alpha": alpha, "seed": seed} | ({"epochs": epochs} if epochs else {})
         path = trained(name, recipe, TRAINED, data, arguments.workers, **changes)
         design = {"times_s": (DAY_S,), "reads": arguments.reads, "engine": arguments.engine}
-        study(kept_study(name, path, arguments.images, **design), arguments.chips)
+        study(kept_study(name, path, arguments.images, **design), range(arguments.chips))
 
 
 def finished(name: str) -> bool:
@@ -57,7 +57,7 @@ def measured(network: str) -> dict[str, np.ndarray]:
     """{software or a compensation: accuracies [noise, clip, trainings, chips]}, means over reads, of finished seeds."""
     seeds = list(takewhile(lambda seed: all(finished(named(network, *arm, seed)) for arm in ARMS), count()))
     arms = [[result_of(named(network, *arm, seed)) for seed in seeds] for arm in ARMS]
-    found = {c: np.array([[accuracies(r, c, DAY_S).mean(1) for r in results] for results in arms]) for c in COMPENSATIONS}
+    found = {c: np.array([[r.values(c, DAY_S).mean(1) for r in results] for results in arms]) for c in COMPENSATIONS}
     found["software"] = np.array([[[r.software_accuracy] for r in results] for results in arms])
     return {measure: values.reshape(2, 2, *values.shape[1:]) for measure, values in found.items()}
 

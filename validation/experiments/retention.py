@@ -25,7 +25,7 @@ from pcmref.experiments.times import human_time
 from pcmref.files.datasets import load_fashion_mnist
 from validation.experiments.measurements import RESULTS, evaluated_by
 from validation.experiments.paired import reclassified, reclassified_cell
-from validation.experiments.studies import N_CALIBRATION, accuracies, kept_study, result_of, study, study_parser, trained
+from validation.experiments.studies import N_CALIBRATION, kept_study, result_of, study, study_parser, trained
 
 VALIDATION = Path(__file__).parents[1]
 TOP, DOCUMENT = VALIDATION.parent, VALIDATION / "retention.md"
@@ -41,7 +41,7 @@ ETAS, ALPHAS = (0.0, 0.019, ETA, 0.076), (1.5, ALPHA, 2.5, 0.0)
 def networks(arguments) -> None:
     for name in NETWORKS:
         design = {"engine": arguments.engine, "reads": arguments.reads}
-        study(kept_study(f"retention-{name}", name, arguments.images, **design), arguments.chips)
+        study(kept_study(f"retention-{name}", name, arguments.images, **design), range(arguments.chips))
         once = kept_study(f"reclassified-{name}", name, arguments.images, **design)
         once.measure_missing({"a day": partial(reclassified, once)})
 
@@ -50,7 +50,7 @@ def calibration(arguments) -> None:
     for n in CALIBRATION:
         if n != N_CALIBRATION:  # which the study of the network has
             design = {"times_s": (DAY_S,), "compensations": ("adabs",), "reads": arguments.reads, "engine": arguments.engine}
-            study(kept_study(f"calibration-{n}", NETWORKS[1], arguments.images, n, **design), arguments.chips)
+            study(kept_study(f"calibration-{n}", NETWORKS[1], arguments.images, n, **design), range(arguments.chips))
 
 
 def swept_name(eta: float, alpha: float) -> str:
@@ -64,18 +64,13 @@ def sweeps(arguments) -> None:
         name = swept_name(eta, alpha)
         path = trained(name, recipe, SWEPT, data, arguments.workers, eta=eta, alpha=alpha)
         design = {"times_s": (DAY_S,), "reads": arguments.reads, "engine": arguments.engine}
-        study(kept_study(f"sweep-{name}", path, arguments.images, **design), arguments.chips)
+        study(kept_study(f"sweep-{name}", path, arguments.images, **design), range(arguments.chips))
 
 
 RUNS: dict[str, Callable] = {"networks": networks, "calibration": calibration, "sweeps": sweeps}
 
 
 # ------------------------------------------------------------------------------------------------------------ report
-
-
-def losses(result: RetentionResult, compensation: str, t_s: float) -> np.ndarray:
-    """What each reading of each chip loses against the network in software."""
-    return result.software_accuracy - accuracies(result, compensation, t_s)
 
 
 def cell(values: np.ndarray) -> str:
@@ -85,7 +80,7 @@ def cell(values: np.ndarray) -> str:
 
 def lowest_in_a_day(result: RetentionResult, compensation: str) -> str:
     """The lowest of all readings up to a day."""
-    values = [accuracies(result, compensation, t_s).min() for t_s in {row.t_s for row in result.rows} if t_s <= DAY_S]
+    values = [result.values(compensation, t_s).min() for t_s in {row.t_s for row in result.rows} if t_s <= DAY_S]
     return f"{100 * min(values):.2f}, the lowest reading"
 
 
@@ -101,20 +96,20 @@ def beside_the_paper(noise: RetentionResult) -> str:
             "trained on with noise and clipping, Fashion-MNIST",
         ],
         ["software (theirs of the baseline)", "93.87", "C", f"{100 * noise.software_accuracy:.2f}"],
-        ["just programmed", "93.7", "B", cell(accuracies(noise, "gdc", first))],
+        ["just programmed", "93.7", "B", cell(noise.values("gdc", first))],
         [
             f"not compensated, about 1,000 s (here {human_time(collapse)})",
             "10",
             "C+",
-            cell(accuracies(noise, "none", collapse)),
+            cell(noise.values("none", collapse)),
         ],
         ["over one day, drift compensated", "above 92.6", "C+", lowest_in_a_day(noise, "gdc")],
         ["over one day, not batch norm compensated", "above 92.6", "B", "as above, with drift compensation"],
         ["over one day, batch norm compensated", "above 93.5", "B", lowest_in_a_day(noise, "adabs")],
-        ["after one day, batch norm compensated", "-", "", cell(accuracies(noise, "adabs", DAY_S))],
-        ["lost in one day with AdaBS", "-", "", cell(losses(noise, "adabs", DAY_S))],
-        ["lost in one year with AdaBS", "-", "", cell(losses(noise, "adabs", year))],
-        ["lost in one year with drift compensation", "-", "", cell(losses(noise, "gdc", year))],
+        ["after one day, batch norm compensated", "-", "", cell(noise.values("adabs", DAY_S))],
+        ["lost in one day with AdaBS", "-", "", cell(noise.lost("adabs", DAY_S))],
+        ["lost in one year with AdaBS", "-", "", cell(noise.lost("adabs", year))],
+        ["lost in one year with drift compensation", "-", "", cell(noise.lost("gdc", year))],
     ]
     return tables.markdown(lines)
 
@@ -123,7 +118,7 @@ def gains(results: list[RetentionResult]) -> str:
     """What AdaBS gains over GDC on the same readings after a day, with its mean's interval."""
     lines = [["after one day, in points", "adabs minus gdc", "mean [nominal 95 %]"]]
     for result in results:
-        gain = accuracies(result, "adabs", DAY_S) - accuracies(result, "gdc", DAY_S)
+        gain = result.values("adabs", DAY_S) - result.values("gdc", DAY_S)
         interval = tables.interval_cell(gain.mean(), bootstrap(gain, lambda v: v.mean(axis=(-2, -1))))
         lines.append([result.name, cell(gain), interval])
     return tables.markdown(lines)
@@ -143,7 +138,7 @@ def sweep_table(label: str, settings: list[tuple[float, float, float]]) -> str:
     lines = [[label, "software", *COMPENSATIONS]]
     for value, eta, alpha in settings:
         result = result_of(f"sweep-{swept_name(eta, alpha)}")
-        cells = [cell(accuracies(result, c, DAY_S)) for c in COMPENSATIONS]
+        cells = [cell(result.values(c, DAY_S)) for c in COMPENSATIONS]
         lines.append([str(value or "none"), f"{100 * result.software_accuracy:.2f}", *cells])
     return tables.markdown(lines)
 
@@ -154,7 +149,7 @@ def calibration_results(noise: RetentionResult) -> dict[int, RetentionResult]:
 
 def recalibrated(result: RetentionResult) -> np.ndarray:
     """[chips, 1]: the accuracy of each chip's first reading after a day with AdaBS; the 1,280 images have more readings."""
-    return accuracies(result, "adabs", DAY_S)[:, :1]
+    return result.values("adabs", DAY_S)[:, :1]
 
 
 def draw_calibration(results: dict[int, RetentionResult], path: Path) -> None:
@@ -198,7 +193,7 @@ def comparison() -> str:
     """What each network loses in a day, in points of its own software accuracy, as a Markdown table for the README."""
     lines = [["network", "software", *COMPENSATIONS]]
     for result in (result_of(f"retention-{name}", name) for name in NETWORKS):
-        lost = [tables.range_cell(spread(losses(result, c, DAY_S))) for c in COMPENSATIONS]
+        lost = [tables.range_cell(spread(result.lost(c, DAY_S))) for c in COMPENSATIONS]
         lines.append([result.name, f"{100 * result.software_accuracy:.2f}", *lost])
     return tables.markdown(lines)
 

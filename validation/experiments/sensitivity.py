@@ -5,73 +5,31 @@ that is stopped loses minutes, and PyTorch remembers what a network's blocks gav
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 
-import numpy as np
-
-from pcmref.cli.executors import open_executor
-from pcmref.cli.progress import ProgressBar
 from pcmref.experiments import tables
-from pcmref.experiments.driver import measure_chips
 from pcmref.experiments.sensitivity import OFF, SensitivityResult, conditions, sensitivity
 from pcmref.experiments.statistics import spread
-from pcmref.nn.resnet import ResNet
 from pcmref.pcm.mapping import crossbars
 from pcmref.pcm.model import PCMModel
 from validation.experiments.measurements import RESULTS, Kept
 
 PART = 1_000  # images
-
-
-@dataclass(frozen=True)
-class _Study:
-    """All that a chip's accuracies depend on, picklable."""
-
-    net: ResNet
-    state: dict
-    x: np.ndarray
-    labels: np.ndarray
-    settings: dict
-    parts: list[tuple[int, int]]  # a chip, and the first of PART images
-
-    def result(self, x, labels, **settings) -> SensitivityResult:
-        return sensitivity(self.net, self.state, PCMModel.joshi2020(), x, labels, workers=1, **self.settings, **settings)
-
-    def counts(self, part: int) -> list[int]:
-        """How many images of a part are right under each condition."""
-        chip, first = self.parts[part]
-        x, labels = (a[first : first + PART] for a in (self.x, self.labels))
-        return [round(row.accuracy * len(x)) for row in self.result(x, labels, n_chips=1, seed=chip).rows]
+JOSHI = PCMModel.joshi2020()
 
 
 def measure(found: Kept, n_chips: int) -> None:
-    """Measure the parts of n_chips chips that are not kept yet, one on each core."""
-    x, labels, _ = found.evaluation
-    of, settings = found.file, {name: found.about[name] for name in ("t_s", "compensation", "reads")}
-    net = of.net.remembering() if "evaluated by" in found.about else of.net
-    left, firsts = [k for k in range(n_chips) if _chip(k) not in found.values], range(0, len(x), PART)
-    parts = [(k, first) for k in left for first in firsts]
-    under = conditions(PCMModel.joshi2020(), crossbars(of.state), settings["t_s"], settings["compensation"])
-    study, n_counts = _Study(net, of.state, x, labels, settings, parts), len(under) * settings["reads"]
-    known = {i: found.values[_part(*part)] for i, part in enumerate(parts) if _part(*part) in found.values}
-    with ProgressBar(found.path.stem, "measurement") as bar, open_executor("processes") as executor:
-        options = {"executor": executor, "progress": bar.update, "known": known}
-        options["on_chip"] = lambda measured: found.keep({_part(*parts[i]): counts for i, counts in measured.items()})
-        measure_chips(study.counts, len(parts), n_counts, **options)
-    for k in left:
-        counts = np.sum([found.values.pop(_part(k, first)) for first in firsts], axis=0)
-        found.keep({_chip(k): list(counts / len(x))})
-    known = {k: found.values[_chip(k)] for k in range(n_chips)}
-    whole = study.result(x, labels, n_chips=n_chips, known=known, eta=(of.about.get("recipe") or {}).get("eta"))
-    found.keep({"software": whole.software_accuracy, "settings": whole.settings})
-
-
-def _chip(k: int) -> str:
-    return f"chip {k}"
-
-
-def _part(k: int, first: int) -> str:
-    return f"chip {k}, images {first} to {first + PART - 1}"
+    """Measure what is not kept yet of n_chips chips."""
+    of, about = found.file, found.about
+    design = {name: about[name] for name in ("t_s", "compensation")}
+    study = found.study(conditions(JOSHI, crossbars(of.state), **design), reads=about["reads"], workers=1)
+    if "evaluated by" in about:
+        study = replace(study, net=of.net.remembering())
+    found.measure_chips(study, range(n_chips), PART)
+    known, eta = {k: found.values[f"chip {k}"] for k in range(n_chips)}, (of.about.get("recipe") or {}).get("eta")
+    options = {**design, "n_chips": n_chips, "reads": about["reads"], "known": known, "eta": eta}
+    settings = sensitivity(of.net, of.state, JOSHI, study.x[:1], study.labels[:1], **options).settings
+    found.keep({"settings": settings | {"n_images": len(study.x)}})
 
 
 def kept_result(network: str) -> SensitivityResult:
@@ -81,8 +39,8 @@ def kept_result(network: str) -> SensitivityResult:
     if "settings" not in values:
         raise SystemExit(f"{path}: not all chips are measured yet; run the experiment again, it goes on")
     settings = about | values["settings"]
-    measured = {k: values[_chip(k)] for k in range(settings["n_chips"])}
-    under = conditions(PCMModel.joshi2020(), settings["weights"], settings["t_s"], settings["compensation"])
+    measured = {k: values[f"chip {k}"] for k in range(settings["n_chips"])}
+    under = conditions(JOSHI, settings["weights"], settings["t_s"], settings["compensation"])
     return SensitivityResult.of(network, under, measured, values["software"], settings)
 
 

@@ -10,14 +10,10 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-
-from pcmref.cli.executors import open_executor
 from pcmref.cli.progress import ProgressBar
 from pcmref.experiments import recipes
 from pcmref.experiments.driver import COMPENSATIONS
-from pcmref.experiments.retention import RetentionResult, retention
-from pcmref.experiments.statistics import by_chip
+from pcmref.experiments.retention import RetentionResult, conditions
 from pcmref.experiments.times import STANDARD_TIMES_S
 from pcmref.files import networks
 from pcmref.pcm.model import PCMModel
@@ -33,21 +29,11 @@ def kept_study(name: str, network, images: int, n_calibration: int = N_CALIBRATI
     return Kept(name, network, __file__, engine, images=images, calibration=n_calibration, **plain)
 
 
-def study(kept: Kept, n_chips: int) -> None:
-    """Measure what is not kept yet of a retention study, a chip on each core."""
-    file, about = kept.file, kept.about
-    known = {k: values for k in range(n_chips) if (values := kept.values.get(f"chip {k}"))}
-    if len(known) == n_chips and "software" in kept.values:
-        return
-    x, labels, calibration = kept.evaluation
-    settings = {name: about[name] for name in ("times_s", "compensations", "reads")}
-    settings |= {"n_chips": n_chips, "known": known, "workers": 1}
-    settings["x_calibration"] = calibration[: about["calibration"]]
-    settings["on_chip"] = lambda measured: kept.keep({f"chip {k}": values for k, values in measured.items()})
-    with ProgressBar(kept.path.stem, "measurement") as bar, open_executor("processes") as executor:
-        settings |= {"progress": bar.update, "executor": executor}
-        result = retention(file.net, file.state, PCMModel.joshi2020(), x, labels, **settings)
-    kept.keep({"software": result.software_accuracy})
+def study(kept: Kept, chips: range) -> None:
+    """Measure what is not kept yet of a retention study."""
+    about = kept.about
+    under = conditions(PCMModel.joshi2020(), about["times_s"], about["compensations"])
+    kept.measure_chips(kept.study(under, reads=about["reads"], workers=1), chips)
 
 
 def trained(name: str, recipe: Path, folder: Path, data, workers: int | None, **changes) -> Path:
@@ -83,11 +69,6 @@ def result_of(name: str, network: str | None = None) -> RetentionResult:
     about, values = held["about"], held["values"]
     if "software" not in values or (network is not None and about["sha256"] != file_digest(network)):
         raise SystemExit(f"{path}: nothing kept of the network as it is; run its experiment first")
-    measured = {int(key.removeprefix("chip ")): of for key, of in values.items() if key != "software"}
+    measured = {int(key.removeprefix("chip ")): of for key, of in values.items() if key.removeprefix("chip ").isdigit()}
     keys, settings = product(about["compensations"], about["times_s"]), {"n_images": about["images"], **about}
     return RetentionResult.of(about["network"], keys, measured, values["software"], settings)
-
-
-def accuracies(result: RetentionResult, compensation: str, t_s: float) -> np.ndarray:
-    """[chips, reads]."""
-    return by_chip(row for row in result.rows if (row.compensation, row.t_s) == (compensation, t_s))

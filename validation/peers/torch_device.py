@@ -118,12 +118,12 @@ def compare(ours: np.ndarray, others: np.ndarray) -> tuple[float, float, bool]:
 def kept_on_cifar(name: str, folder: str):
     """(pcmref's software accuracy, accuracies, evaluation) as experiments/cifar10.py kept them, for their images."""
     from validation.experiments import cifar10
-    from validation.experiments.studies import accuracies, result_of
+    from validation.experiments.studies import result_of
 
     result = result_of(f"cifar10-retention-{name}")
     found = cifar10.KeptCifar.__new__(cifar10.KeptCifar)
     found.folder, found.about, found.file = folder, result.settings, networks.read_network(name)
-    ours = np.stack([accuracies(result, c, DAY_S) for c in COMPENSATIONS], -1)
+    ours = np.stack([result.values(c, DAY_S) for c in COMPENSATIONS], -1)
     return result.software_accuracy, ours, found.evaluation
 
 
