@@ -32,6 +32,17 @@ def test_logits_and_statistics_are_pcmrefs():
     assert np.abs(pcmref.predict(other, state, x) - ours).max() <= limit * np.abs(ours).max()
 
 
+def test_statistics_stay_what_they_are_when_others_follow():
+    """A batch's means were PyTorch's own buffer, into which the next batch's went."""
+    net, state, x, _ = shipped()
+    other = torch_network.TorchResNet.of(net)
+    first = other.statistics(state, x[:100])
+    before = {bn: (mean.copy(), var.copy()) for bn, (mean, var, _) in first.items()}
+    other.statistics(state, x[100:200])
+    for bn, (mean, var) in before.items():
+        assert np.array_equal(first[bn][0], mean) and np.array_equal(first[bn][1], var), bn
+
+
 def test_a_study_counts_the_same_images_right():
     net, state, x, labels = shipped()
     options = {"times_s": (86_400.0,), "n_chips": 2, "x_calibration": x[:100]}

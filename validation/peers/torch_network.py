@@ -138,7 +138,7 @@ class TorchResNet(ResNet):
         _of_thread.state = None  # the state's running statistics are gone
         found = {}
         for name, n in counts.items():
-            mean, unbiased = (value.cpu().numpy() for value in (norms[name].running_mean, norms[name].running_var))
+            mean, unbiased = (value.cpu().numpy().copy() for value in (norms[name].running_mean, norms[name].running_var))
             found[name] = mean, unbiased * np.float32((n - 1) / n), n
         return found
 
