@@ -16,7 +16,7 @@ TOP = Path(__file__).parent.parent
 TEXT = "nn/*.py pcm/model.py pcm/mapping.py pcm/chip.py pcm/gdc.py training.py draws.py"
 BUDGETS = {
     "the paper as code": (" ".join(f"pcmref/{name}" for name in TEXT.split()), 1_000),
-    "the package, which may only get smaller": ("pcmref/**/*.py", 8_757),
+    "the package, which may only get smaller": ("pcmref/**/*.py", 8_756),
 }
 ROOMS = (  # from the ground up: a room may import from those above this line of its own, and from itself
     "errors",

@@ -19,7 +19,7 @@ from pcmref.pcm.fit import DeviceFit, Readings
 from pcmref.pcm.model import PCMModel
 
 COLUMNS = ("device", "target_us", "t_s", "g_us")  # of a table of measurements
-LARGEST_TABLE = 256 << 20  # bytes
+LARGEST_TABLE = 64 << 20  # bytes
 
 
 def read_description(device) -> dict:

@@ -89,9 +89,10 @@ def description_of(profile: str) -> dict:
 def changes(description: Mapping) -> dict[str, tuple[object, str]]:
     """{constant: (value, where it is from)} of all that a device changes of the paper's: by its own file and its bases'."""
     name, base = description.get("name"), description.get("based_on", PAPER)
-    if not isinstance(name, str):
-        raise SettingError(f"a device needs a name, a text; got {name!r}")
     source = description.get("source", f"device {name}")
+    for what, text in (("name", name), ("source", source)):
+        if not (isinstance(text, str) and text.strip() and text.isprintable()):
+            raise SettingError(f"a device needs a {what}, a line of text; got {text!r}")
     own = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items() if k not in NOT_CONSTANTS}
     inherited = changes(description_of(base)) if base != PAPER else {}
     return inherited | {k: (v, source) for k, v in own.items()}

@@ -14,6 +14,7 @@ each level weighted by its information, and devices are drawn again (bootstrap) 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 from scipy.optimize import minimize
@@ -26,15 +27,24 @@ from pcmref.pcm.model import PCMModel
 
 LEVELS = 40  # more targets than this are put together, those next to each other
 FEWEST = 20  # devices of a level
+LARGEST = 50_000_000  # devices times the most readings of one
 NODES = 9  # of Gauss and Hermite's rule in each of a and nu
 BOOTSTRAPS = 400
 NOISELESS = 1e-6  # Q_s of devices whose readings repeat to the last digit
+WITHOUT = {  # what the likelihood does not know of
+    "nu_law": "gaussian",
+    "q_argument": "target",
+    "programming_contains_read": False,
+    "stuck": (0.0, 0.0),
+    "q_min": 0.0,
+    **dict.fromkeys(("nu_mean_above", "nu_std_above", "q_line", "q_above"), ()),
+}
 NAMES = ("sigma_prog", "nu mean", "nu spread", "Q_s")  # what is fitted at a level
 
 
 @dataclass(frozen=True)
 class Readings:
-    """The readings of n devices, at most K of each: gaps in `g_us` and `t_s` are NaN."""
+    """The readings of n devices, at most K of each, in the order of time: gaps in `g_us` and `t_s` are NaN."""
 
     target_us: np.ndarray  # [n]
     t_s: np.ndarray  # [n, K]
@@ -42,7 +52,7 @@ class Readings:
 
     @classmethod
     def of_rows(cls, device, target_us, t_s, g_us) -> "Readings":
-        """From columns of equal length; DeviceError where a device has two targets."""
+        """From columns of equal length; DeviceError where a device has two targets, or far more readings than others."""
         names, first, number = np.unique(device, return_index=True, return_inverse=True)
         if (target_us != target_us[first][number]).any():
             row = int(np.flatnonzero(target_us != target_us[first][number])[0])
@@ -51,6 +61,8 @@ class Readings:
             )
         order = np.lexsort((t_s, number))
         counts = np.bincount(number)
+        if len(names) * counts.max() > LARGEST:
+            raise DeviceError(f"{len(names):,} devices, of which one has {counts.max():,} readings: over {LARGEST:,} places")
         place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
         padded = np.full((2, len(names), counts.max()), np.nan)
         padded[0, number[order], place], padded[1, number[order], place] = t_s[order], g_us[order]
@@ -98,56 +110,67 @@ class Level:
 
 def log_likelihood(values: np.ndarray, level: Readings, model: PCMModel, mode: np.ndarray | None = None):
     """(log-likelihood of each device [n], the modes of (a, nu) [n, 2] to start from): values as NAMES."""
-    std_us, mean, spread, q = values
-    there, log_t = np.isfinite(level.g_us), np.log(np.where(np.isfinite(level.t_s), level.t_s, model.t_0_s) / model.t_0_s)
-    times, place = np.unique(np.where(there, level.t_s, model.t_0_s), return_inverse=True)
-    r = (q * np.sqrt([model.read_band(t_s) for t_s in times]))[place.reshape(there.shape)]
-    positive, target = there & (level.g_us > 0), level.target_us
-    g = np.where(positive, level.g_us, 1.0)
-    zeros = np.where(there & ~positive, log_ndtr(-1 / r), 0).sum(1)
-    mode = _start(level, positive, mean) if mode is None else mode
+    std_us, mean, _, q = values
+    there = np.isfinite(level.g_us)
+    times_s, place = np.unique(np.where(there, level.t_s, model.t_0_s), return_inverse=True)
+    r = (q * np.sqrt([model.read_band(t_s) for t_s in times_s]))[place.reshape(there.shape)]  # [n, K]
+    log_t = np.log(times_s / model.t_0_s)[place.reshape(there.shape)]
+    positive, target_us = there & (level.g_us > 0), level.target_us
+    at_zero = np.where(there & ~positive, log_ndtr(-1 / r), 0).sum(1)
 
-    def slopes(at):
-        """(log of the integrand, its gradient [n, 2], its curvature [n, 2, 2], positive definite) at (a, nu) [n, 2]."""
-        a, nu = at[:, :1], at[:, 1:]
-        ratio = np.where(positive, g * np.exp(-(a - nu * log_t)), 1.0)
-        height = np.exp(a[:, 0])
-        off, from_mean = (height - target) / std_us, (nu[:, 0] - mean) / spread
-        per_reading = np.where(positive, -np.log(r) - (a - nu * log_t) - ((ratio - 1) / r) ** 2 / 2, 0)
-        value = per_reading.sum(1) - off**2 / 2 + a[:, 0] - np.log(std_us) - from_mean**2 / 2 - np.log(spread)
-        value -= (positive.sum(1) + 2) * np.log(2 * np.pi) / 2
-        push = np.where(positive, (ratio - 1) * ratio / r**2 - 1, 0)
-        bend = np.where(positive, np.maximum((2 * ratio - 1) * ratio, 0.3) / r**2, 0)
-        gradient = np.stack([push.sum(1) - off * height / std_us + 1, -(push * log_t).sum(1) - from_mean / spread], 1)
-        across = -(bend * log_t).sum(1)
-        of_height = np.maximum((2 * height - target) * height / std_us**2, 0.1)
-        of_a, of_nu = bend.sum(1) + of_height, (bend * log_t**2).sum(1) + 1 / spread**2
-        return value, gradient, np.stack([np.stack([of_a, across], 1), np.stack([across, of_nu], 1)], 1)
+    def integrand(at):
+        return _integrand(at, values, np.where(positive, level.g_us, 1.0), positive, target_us, r, log_t)
 
-    value, gradient, bend = slopes(mode)
+    mode, bend = _climb(integrand, _start(level, positive, mean) if mode is None else mode)
+    conducting = _integral(integrand, mode, bend) + at_zero
+    empty = np.logaddexp(log_ndtr(-target_us / std_us), log_ndtr(target_us / std_us) + at_zero)
+    return np.where(positive.any(1), conducting, empty), mode
+
+
+def _integrand(at, values, g, positive, target_us, r, log_t):
+    """(the logarithm at (a, nu) [n, 2], its gradient [n, 2], its curvature [n, 2, 2], held positive definite)."""
+    (std_us, mean, spread, _), a, nu = values, at[:, :1], at[:, 1:]
+    eta, height_us = a - nu * log_t, np.exp(a[:, 0])
+    ratio = np.where(positive, g * np.exp(-eta), 1.0)
+    off, from_mean = (height_us - target_us) / std_us, (nu[:, 0] - mean) / spread
+    value = np.where(positive, -np.log(r) - eta - ((ratio - 1) / r) ** 2 / 2, 0).sum(1)
+    value += a[:, 0] - np.log(std_us) - off**2 / 2 - np.log(spread) - from_mean**2 / 2
+    value -= (positive.sum(1) + 2) * np.log(2 * np.pi) / 2
+    push = np.where(positive, (ratio - 1) * ratio / r**2 - 1, 0)
+    gradient = np.stack([push.sum(1) - off * height_us / std_us + 1, -(push * log_t).sum(1) - from_mean / spread], 1)
+    bend = np.where(positive, np.maximum((2 * ratio - 1) * ratio, 0.3) / r**2, 0)
+    of_a = bend.sum(1) + np.maximum((2 * height_us - target_us) * height_us / std_us**2, 0.1)
+    of_nu, across = (bend * log_t**2).sum(1) + 1 / spread**2, -(bend * log_t).sum(1)
+    return value, gradient, np.stack([np.stack([of_a, across], 1), np.stack([across, of_nu], 1)], 1)
+
+
+def _climb(integrand: Callable, mode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the mode [n, 2], the curvature there [n, 2, 2]) by Newton's method, each step shorter where a full one goes down."""
+    value, gradient, bend = integrand(mode)
     for _ in range(50):
         step = np.linalg.solve(bend, gradient[..., None])[..., 0]
         step /= np.maximum(1, np.abs(step / [1.0, 0.2]).max(1, keepdims=True))
         if np.abs(step).max(initial=0) < 1e-4:
             break
-        for _ in range(8):  # shorter steps where a full one goes down
-            new = slopes(mode + step)
-            worse = new[0] < value - 1e-9
+        for _ in range(8):
+            worse = integrand(mode + step)[0] < value - 1e-9
             if not worse.any():
                 break
             step[worse] /= 4
         mode = mode + step
-        value, gradient, bend = slopes(mode)
+        value, gradient, bend = integrand(mode)
+    return mode, bend
+
+
+def _integral(integrand: Callable, mode: np.ndarray, bend: np.ndarray) -> np.ndarray:
+    """The logarithm of the integral over a and nu [n], by Gauss and Hermite's rule on nodes that lie as the curvature says."""
     z, weight = np.polynomial.hermite_e.hermegauss(NODES)
-    root = np.linalg.cholesky(np.linalg.inv(bend))  # [n, 2, 2]: the nodes lie as the integrand does
-    sums = np.zeros((NODES * NODES, len(target)))
-    for i, (first, second) in enumerate((i, j) for i in range(NODES) for j in range(NODES)):
-        at = mode + root @ np.array([z[first], z[second]])
-        log_weight = np.log(weight[first] * weight[second]) + (z[first] ** 2 + z[second] ** 2) / 2
-        sums[i] = slopes(at)[0] + log_weight
-    inside = np.logaddexp.reduce(sums, 0) + np.log(root[:, 0, 0] * root[:, 1, 1]) + zeros
-    empty = np.logaddexp(log_ndtr(-target / std_us), log_ndtr(target / std_us) + zeros)
-    return np.where(positive.any(1), inside, empty), mode
+    root = np.linalg.cholesky(np.linalg.inv(bend))
+    terms = [
+        integrand(mode + root @ (z_1, z_2))[0] + np.log(w_1 * w_2) + (z_1**2 + z_2**2) / 2
+        for (z_1, w_1), (z_2, w_2) in product(zip(z, weight, strict=True), repeat=2)
+    ]
+    return np.logaddexp.reduce(terms, 0) + np.log(root[:, 0, 0] * root[:, 1, 1])
 
 
 def _start(level: Readings, positive, mean: float) -> np.ndarray:
@@ -240,8 +263,8 @@ def any_polynomial(x, y, std) -> np.ndarray:
     return best[1]
 
 
-def clipped_line(x, y, std, bounded: tuple[bool, bool], least: int = 0) -> tuple[np.ndarray, float]:
-    """((slope, intercept, the bound at low x, the bound at high x), its chi^2 and 2 for each number) of the nearest law.
+def clipped_line(x, y, std, bounded: tuple[bool, bool], least: int = 0) -> np.ndarray:
+    """(slope, intercept, the bound at low x, the bound at high x) of the law with the least chi^2 and 2 for each number.
 
     The law is slope ln x + intercept between its two bounds; NaN stands for what the levels cannot tell. Every way to say which
     levels lie at a bound is tried. `bounded` says at which end there may be a bound, `least` how many levels are on the line.
@@ -263,7 +286,7 @@ def clipped_line(x, y, std, bounded: tuple[bool, bool], least: int = 0) -> tuple
             chi2 = (weight * (value_of(law, log_x) - y) ** 2).sum() + 2 * np.isfinite(law).sum()
             if chi2 < best[1]:
                 best = law, chi2
-    return best
+    return best[0]
 
 
 def value_of(law: np.ndarray, log_x: np.ndarray) -> np.ndarray:
@@ -271,8 +294,7 @@ def value_of(law: np.ndarray, log_x: np.ndarray) -> np.ndarray:
     slope, intercept, at_low, at_high = law
     if np.isnan(slope):
         return np.full(len(log_x), at_low if np.isfinite(at_low) else at_high)
-    rises = slope > 0
-    low, high = (at_low, at_high) if rises else (at_high, at_low)
+    low, high = (at_low, at_high) if slope > 0 else (at_high, at_low)
     line = slope * log_x + intercept
     return np.clip(line, low if np.isfinite(low) else -np.inf, high if np.isfinite(high) else np.inf)
 
@@ -290,29 +312,19 @@ def fit_device(
         raise DeviceError(f"a target of {readings.target_us.max():g} uS is above G_max, {g_max_us:g} uS")
     if t_0_s <= base.t_r_s:
         raise DeviceError(f"the earliest time, {t_0_s:g} s, is no longer than a reading, {base.t_r_s:g} s: times are seconds")
-    changes = {"name": name, "g_max_us": g_max_us, "programming_g_max_us": g_max_us, "t_0_s": t_0_s, "nu_law": "gaussian"}
-    changes |= {
-        "nu_mean_above": (),
-        "nu_std_above": (),
-        "q_line": (),
-        "q_min": 0.0,
-        "q_above": (),
-        "programming_contains_read": False,
-    }
-    changes |= {"stuck": (0.0, 0.0), "q_argument": "target"}
-    if base.g_min_us >= g_max_us:
-        changes["g_min_us"] = 0.0
-    model = replace(base, **changes)
+    of_fit = {"name": name, "g_max_us": g_max_us, "programming_g_max_us": g_max_us, "t_0_s": t_0_s}
+    of_fit |= {"g_min_us": base.g_min_us if base.g_min_us < g_max_us else 0.0}
+    model = replace(base, **of_fit, **WITHOUT)
     free, notes, model, readings = _what_can_be_told(readings, model)
-    levels = []
-    for level in (all_levels := readings.levels()):
+    levels, of_levels = [], readings.levels()
+    for level in of_levels:
         levels.append(fit_level(level, model, free))
         if progress is not None:
-            progress(len(levels), len(all_levels))
+            progress(len(levels), len(of_levels))
     weights = [_multinomial(seed, k, len(level.scores)) for k, level in enumerate(levels)]
     samples = np.stack([[level.resampled(w) for w in of] for level, of in zip(levels, weights, strict=True)], 1)  # [B, L, 4]
     model, estimates = _laws(np.array([level.values for level in levels]), samples, levels, model, base, free)
-    misfits = _misfits(all_levels, model, free, seed)
+    misfits = _misfits(of_levels, model, seed)
     return DeviceFit(model, estimates, levels, misfits, notes)
 
 
@@ -325,21 +337,17 @@ def _multinomial(seed: int, level: int, n: int) -> np.ndarray:
 def _what_can_be_told(readings: Readings, model: PCMModel):
     """(which of NAMES are fitted, why others are not, the model and the readings without what does not happen in them)."""
     there = np.isfinite(readings.g_us)
-    times = np.unique(readings.t_s[there])
-    several = len(times) > 1
+    several = (np.diff(readings.t_s) > 0).any()  # times of one device
     spare = np.median(there.sum(1)) - 1 - several  # readings of a device beside those that tell G_P and nu
-    spread_of = [np.ptp(np.where(there, readings.g_us, np.nan), axis=1)] if readings.g_us.shape[1] > 1 else []
-    same = readings.t_s[:, 1:] == readings.t_s[:, :-1]
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(readings.g_us[:, 1:] - readings.g_us[:, :-1])
-    repeats = apart[same & np.isfinite(apart)]
+    apart = np.abs(np.diff(readings.g_us))  # in the order of time
+    repeats = apart[np.diff(readings.t_s) == 0]
     notes = []
     free = np.array([True, several, several, spare >= 1])
     if len(np.unique(readings.target_us)) == 1:
         notes.append("one target: how programming noise and drift depend on it cannot be told")
     if not several:
-        notes.append("one time: drift cannot be told")
-    still = bool(spread_of) and several and np.nanmax(np.nanmax(readings.g_us, 1) - np.nanmin(readings.g_us, 1)) == 0
+        notes.append("one time a device: drift cannot be told")
+    still = several and apart[np.isfinite(apart)].max() == 0
     if still or (repeats.size and repeats.max() == 0):
         model, free[3] = replace(model, reads_noisily=False), False
         notes.append("repeated readings are equal to the last digit: no read noise")
@@ -360,7 +368,7 @@ def _laws(values, samples, levels: list[Level], model: PCMModel, base: PCMModel,
     model = replace(model, programming=tuple(e.value for e in estimates))
     for quantity, line, bounds in ((1, "nu_mean_line", "nu_mean_range"), (2, "nu_std_line", "nu_std_range")):
         if free[quantity]:
-            law, of = _over(lambda y, q=quantity: clipped_line(x, y, std[:, q], (True, True))[0], values, samples, quantity)
+            law, of = _over(lambda y, q=quantity: clipped_line(x, y, std[:, q], (True, True)), values, samples, quantity)
             model, new = _with_line(model, base, x, law, of, line, bounds)
             estimates += new
     if free[3]:
@@ -410,8 +418,7 @@ def _degree(levels: list[Level], x) -> int:
 
 def _with_line(model, base, x, law, samples, line: str, bounds: str) -> tuple[PCMModel, list[Estimate]]:
     """The model with a clipped line of ln x; what the levels cannot tell of it is the base's, if that cuts no level off."""
-    rises = law[0] > 0
-    order = (2, 3) if rises else (3, 2)  # which of the bounds at low and high x is the lower one
+    order = (2, 3) if law[0] > 0 else (3, 2)  # which of the bounds at low and high x is the lower one
     of_line, of_bounds = law[:2], law[list(order)]
     inside = value_of(law, np.log(np.maximum(x, np.finfo(float).tiny)))
     kept = getattr(base, bounds)
@@ -446,7 +453,7 @@ def power_law(x, y, std, exponent: float) -> np.ndarray:
     """
     above = x > 0
     if above.sum() >= 2:
-        return clipped_line(x, np.log(y), std / y, (True, False), least=2)[0]
+        return clipped_line(x, np.log(y), std / y, (True, False), least=2)
     factor = np.log(y[above]) - exponent * np.log(x[above])
     ends = [values[0] if len(values) else np.nan for values in (factor, np.log(y[~above]))]
     return np.array([np.nan, *ends, np.nan])
@@ -455,7 +462,7 @@ def power_law(x, y, std, exponent: float) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------- does the law hold of them
 
 
-def _misfits(levels: list[Readings], model: PCMModel, free, seed: int) -> list[str]:
+def _misfits(levels: list[Readings], model: PCMModel, seed: int) -> list[str]:
     """Where readings are not distributed as the fitted law: Kolmogorov and Smirnov's test against 20 times as many drawn.
 
     First readings, ratios of the last to the first, and differences of repeated readings; 1 % for all tests together.
@@ -490,14 +497,13 @@ def _drawn_like(level: Readings, model: PCMModel, seed: int, k: int) -> Readings
 
 
 def _first(level: Readings) -> np.ndarray:
-    return level.g_us[:, 0][np.isfinite(level.g_us[:, 0])] - level.target_us[np.isfinite(level.g_us[:, 0])]
+    return level.g_us[:, 0] - level.target_us
 
 
 def _ratios(level: Readings) -> np.ndarray:
     """The last reading over the first, of devices that read above 0 both times, if there are two times."""
-    last = np.isfinite(level.g_us).sum(1) - 1
-    rows = np.arange(len(last))
-    g, t = level.g_us[rows, last], level.t_s[rows, last]
+    last = np.arange(len(level.g_us)), np.isfinite(level.g_us).sum(1) - 1
+    g, t = level.g_us[last], level.t_s[last]
     apart = (t > level.t_s[:, 0]) & (g > 0) & (level.g_us[:, 0] > 0)
     return np.log(g[apart] / level.g_us[apart, 0])
 

@@ -1,9 +1,7 @@
 """Data sets as people have them: what tools leave in folders, other names and axes, pickles made again, other files."""
 
 import gzip
-import io
 import pickle
-import zipfile
 
 import numpy as np
 import pytest
@@ -12,14 +10,6 @@ import pcmref
 from pcmref.errors import FileError
 from pcmref.files import datasets
 from tests.helpers import small_files as files
-
-
-def zipped(*names) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name in names:
-            archive.writestr(name, b"")
-    return content.getvalue()
 
 
 def folder_of(image, tmp_path, classes, *others):
@@ -99,8 +89,8 @@ def test_batches_that_were_pickled_again_are_read(tmp_path, protocol, key):
         (gzip.compress(b"\0\0\x08\3", mtime=0), "name the folder in which they are"),
         (pickle.dumps({b"data": 3}), "name the folder in which they are"),
         (b"7z\xbc\xaf", "unpack it"),
-        (zipped("cifar/train/cat/1.png"), "a zip archive of other files .'cifar/train/cat/1.png'.; unpack it"),
-        (zipped("archive/data.pkl"), "a PyTorch file"),
+        (files.zipped("cifar/train/cat/1.png"), "a zip archive of other files .'cifar/train/cat/1.png'.; unpack it"),
+        (files.zipped("archive/data.pkl"), "a PyTorch file"),
     ],
 )
 def test_files_that_hold_images_in_another_way_are_named(tmp_path, content, message):

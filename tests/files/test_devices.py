@@ -46,6 +46,8 @@ def test_a_file_changes_what_it_says_and_nothing_else(written):
     [
         ("name = ", "cannot be read as TOML"),
         ("t_0_s = 60", "needs a name"),
+        ('name = "\\u001b[31mmine"', "needs a name, a line of text"),
+        ('name = "mine"\nsource = [1]', "needs a source, a line of text"),
         ('name = "mine"\nbased_on = "nobody"', "one of .'joshi2020', 'aihwkit', 'crosssim', 'hermes'"),
         ('name = "mine"\nbased_on = ["hermes"]', "device must be one of"),
         ('name = "mine"\nq_maximum = 1', "unknown constants .'q_maximum'"),

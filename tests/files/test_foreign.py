@@ -1,7 +1,6 @@
 """States in files of others: what people really have, by content; hostile ones; one clear sentence for the rest."""
 
 import argparse
-import io
 import json
 import pickle
 import zipfile
@@ -15,6 +14,7 @@ import pcmref
 from pcmref import cli
 from pcmref.errors import FileError, MissingExtraError
 from pcmref.files import foreign
+from tests.helpers import small_files
 
 NET = pcmref.ResNet(1, 3, (3, 4), (1, 1))
 STATE = NET.init(1)
@@ -197,14 +197,6 @@ def test_without_the_packages_the_sentence_says_what_to_install(tmp_path, monkey
             pcmref.load(tmp_path / "s")
 
 
-def zipped(*names) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name in names:
-            archive.writestr(name, b"")
-    return content.getvalue()
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -215,9 +207,9 @@ def zipped(*names) -> bytes:
         (b"\x89HDF\r\n\x1a\n" + bytes(99) + b"keras_version", "HDF5 file of Keras"),
         (b"\x93NUMPY\x01\x00", "one array"),
         (pickle.dumps({"fc.weight": [1.0]}), "a Python pickle"),
-        (zipped("m/data.pkl", "m/constants.pkl"), "TorchScript"),
-        (zipped("m/data.pkl")[:-5], "cut short"),
-        (zipped("document.xml"), "not a readable .npz"),
+        (small_files.zipped("m/data.pkl", "m/constants.pkl"), "TorchScript"),
+        (small_files.zipped("m/data.pkl")[:-5], "cut short"),
+        (small_files.zipped("document.xml"), "not a readable .npz"),
     ],
 )
 def test_other_files_are_named(tmp_path, content, message):

@@ -4,6 +4,7 @@ import gzip
 import io
 import pickle
 import tarfile
+import zipfile
 
 import numpy as np
 
@@ -99,4 +100,13 @@ def tar_gz(files: dict[str, bytes], folder: str) -> bytes:
             member = tarfile.TarInfo(f"{folder}/{name}")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
+    return content.getvalue()
+
+
+def zipped(*names) -> bytes:
+    """A zip archive of empty files."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
     return content.getvalue()

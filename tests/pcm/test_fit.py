@@ -113,6 +113,36 @@ def test_where_the_law_does_not_hold_is_said():
     assert [line.split(" is not")[0] for line in result.misfits] == ["programming at 12.5 uS"]
 
 
+@pytest.mark.parametrize("what", ["drift", "read noise"])
+def test_where_drift_or_repeats_are_not_of_the_law_is_said(what):
+    """A fifth of the devices drifts ten times faster after a day, or repeats ten times worse."""
+    columns = measured(JOSHI, targets_us=(12.5,), n=600, reads=2)
+    odd, z = columns["device"] % 5 == 0, draws.standard_normal(5, "odd", columns["g_us"].shape)
+    if what == "drift":
+        columns["g_us"] = np.where(odd & (columns["t_s"] > 1e4), 0.3 * columns["g_us"], columns["g_us"])
+    else:
+        columns["g_us"] = np.where(odd, np.maximum(columns["g_us"] * (1 + 0.4 * z), 0), columns["g_us"])
+    result = fit_device(Readings.of_rows(**columns), JOSHI, "mine")
+    assert f"{what} at 12.5 uS is not distributed" in " ".join(result.misfits)
+
+
+def test_devices_that_are_read_once_each_tell_no_drift_at_whatever_times():
+    """The times differ between devices only."""
+    columns = measured(JOSHI, targets_us=(2.5, 25.0), n=40, times_s=(20.0, 86_400.0), reads=1)
+    keep = (columns["device"] % 2 == 0) == (columns["t_s"] == 20.0)
+    result = fit_device(Readings.of_rows(**{name: column[keep] for name, column in columns.items()}), JOSHI, "mine")
+    assert {e.constant for e in result.estimates} == {"programming"}
+    assert result.notes[0] == "one time a device: drift cannot be told" and result.model.nu_mean_line == JOSHI.nu_mean_line
+
+
+def test_a_table_that_would_not_fit_in_memory_is_refused(monkeypatch):
+    """One device with as many readings as there are devices: their square."""
+    monkeypatch.setattr(fit, "LARGEST", 100)
+    device = np.array([*range(11), *[0] * 10])
+    with pytest.raises(DeviceError, match="11 devices, of which one has 11 readings: over 100 places"):
+        Readings.of_rows(device, np.ones(21), np.full(21, 20.0), np.ones(21))
+
+
 def test_gaps_rows_in_any_order_and_names_of_devices_change_nothing():
     columns = measured(JOSHI, targets_us=(2.5, 25.0), n=30)
     order = np.argsort(draws.uniform(3, "order", (len(columns["g_us"]),)))
@@ -130,10 +160,10 @@ def test_a_clipped_line_is_found_whichever_way_it_runs():
     log_x = np.log(np.maximum(x, 1e-300))
     for slope, intercept, low, high in ((-0.02, 0.01, 0.02, 0.06), (0.02, 0.09, 0.02, 0.08)):
         y = np.clip(slope * log_x + intercept, low, high)
-        law, _ = clipped_line(x, y, np.full(7, 1e-4), (True, True))
+        law = clipped_line(x, y, np.full(7, 1e-4), (True, True))
         assert law[:2] == pytest.approx((slope, intercept)) and sorted(law[2:]) == pytest.approx([low, high])
         np.testing.assert_allclose(fit.value_of(law, log_x), y)
-    law, _ = clipped_line(x, np.full(7, 0.05), np.full(7, 1e-3), (True, True))
+    law = clipped_line(x, np.full(7, 0.05), np.full(7, 1e-3), (True, True))
     assert np.nanmax(law[2:]) == pytest.approx(0.05) and np.isnan(law[:2]).all()
 
 
